@@ -1,0 +1,50 @@
+#include "base/secret.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+void secret_wipe(void *p, size_t len) {
+	if (len > 0)
+		explicit_bzero(p, len);
+}
+
+char *secret_strdup(const char *s) {
+	return s ? strdup(s) : NULL;
+}
+
+void secret_free(char *s) {
+	if (!s)
+		return;
+	secret_wipe(s, strlen(s));
+	free(s);
+}
+
+bool secret_equal(const void *a, size_t a_len, const void *b, size_t b_len) {
+	const volatile uint8_t *x = a, *y = b;
+	uint8_t different = 0;
+
+	if (a_len != b_len)
+		return false;
+	for (size_t i = 0; i < a_len; i++)
+		different |= x[i] ^ y[i];
+	return different == 0;
+}
+
+bool secret_random(void *p, size_t len) {
+	uint8_t *pos = p;
+
+	while (len > 0) {
+		ssize_t n = getrandom(pos, len, 0);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return false;
+		}
+		pos += n;
+		len -= (size_t)n;
+	}
+	return true;
+}

@@ -1,0 +1,167 @@
+/*
+ * The snapshot: one validated configuration, immutable, with an atomic reference count. Each key is declared
+ * once, in config/schema.c; this header holds what the keys become.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+enum protocol_id { PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL };
+enum pool_mode { POOL_MODE_TRANSACTION, POOL_MODE_SESSION, POOL_MODE_STATEMENT };
+enum auth_method { AUTH_TRUST, AUTH_PASSWORD, AUTH_MD5, AUTH_SCRAM_SHA_256, AUTH_CERT, AUTH_HBA };
+/* In the order and with the meaning of libpq's sslmode; the same numbers as net/tls.h's enum tls_mode. */
+enum config_tls_mode {
+	CONFIG_TLS_DISABLE,
+	CONFIG_TLS_ALLOW,
+	CONFIG_TLS_PREFER,
+	CONFIG_TLS_REQUIRE,
+	CONFIG_TLS_VERIFY_CA,
+	CONFIG_TLS_VERIFY_FULL
+};
+enum leak_action { LEAK_ACTION_LOG, LEAK_ACTION_CLOSE };
+
+struct config_tls {
+	enum config_tls_mode mode;
+	const char *cert_file, *key_file, *ca_file, *crl_file; /* NULL: not set */
+	const char *min_version, *ciphers;
+};
+
+/* Durations are nanoseconds, sizes bytes; 0: off or unlimited. Strings are never NULL unless it says so. */
+
+struct config_address {
+	const char *text; /* as written */
+	const char *host; /* a name, an address, or an absolute directory (Unix socket) */
+	int port;
+};
+
+struct listener_config {
+	const char *name; /* of [listener:name] */
+	enum protocol_id protocol;
+	const char **listen; /* listen_count of them */
+	size_t listen_count;
+	enum auth_method auth;
+	const char *hba_file;  /* NULL: none; needed when auth = hba */
+	const char *ident_file; /* user maps, pg_ident.conf's format; NULL: none */
+	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
+	struct config_tls tls;
+	const char *default_pool; /* NULL: none */
+	int backlog;
+};
+
+struct pool_config {
+	const char *name; /* of [pool:name]; "*" serves every other name */
+	enum protocol_id protocol;
+	const struct config_address *hosts;
+	size_t host_count;
+	const char *database; /* NULL: the name that the client asked for */
+	const char *user;     /* NULL: as the client */
+	const char *password; /* plaintext or a stored secret; NULL: none. Never logged. */
+	enum pool_mode mode;
+	uint32_t max_size, min_idle;
+	uint32_t max_size_per_user;   /* 0: none */
+	uint32_t max_waiting;         /* 0: no limit */
+	uint32_t max_connections;     /* clients of this pool; 0: no limit */
+	uint32_t max_prepared_statements;
+	uint64_t acquire_timeout, connect_timeout, idle_timeout, max_lifetime;
+	uint64_t keepalive_interval, validation_timeout, alive_bypass_window;
+	uint64_t leak_detection_threshold;
+	enum leak_action leak_action;
+	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
+	uint64_t wait_notice_after;
+	uint64_t recovery_timeout; /* to cancel, drain and roll back after a client that vanished */
+	const char *init_sql;      /* NULL: none */
+	const char *reset_sql;     /* session mode: run when a session ends (DISCARD ALL) */
+	const char *application_name; /* NULL; of server connections while no client's is known */
+	const char *auth_query, *auth_user, *auth_password, *auth_database; /* NULL: none */
+	uint64_t auth_cache_ttl;
+	struct config_tls tls;
+};
+
+struct user_config {
+	const char *name;
+	const char *password; /* plaintext or a stored secret; NULL: none */
+	const char *pool;     /* mysql: NULL none */
+	uint32_t max_connections;
+	bool from_auth_file;
+};
+
+struct config {
+	/* [forebay] */
+	const char *file;
+	int workers; /* as resolved: at least 1 */
+	uint32_t max_clients;
+	uint32_t max_login_clients; /* clients that have not logged in yet, over all workers */
+	uint32_t max_auto_pools;    /* pools made on demand from [pool:*] */
+	const char **admin_users, **stats_users; /* NULL-terminated */
+	const char *metrics_listen;              /* NULL: off */
+	enum log_level log_level;
+	enum log_format log_format;
+	bool log_connections;
+	const char *auth_file; /* NULL: none */
+	const char *pid_file, *run_as; /* NULL: none */
+	uint64_t client_login_timeout, shutdown_timeout;
+	uint64_t tcp_keepalive_idle, tcp_user_timeout;
+
+	const struct listener_config *listeners;
+	size_t listener_count;
+	const struct pool_config *pools; /* "*" among them, if configured */
+	size_t pool_count;
+	/* private: values by schema entry for SHOW CONFIG, hash tables, arena, count of references */
+	struct config_private *private_;
+};
+
+struct config_error {
+	const char *file; /* owned by the list */
+	int line;         /* 0: the file as a whole */
+	char text[480];   /* key, what was expected, the nearest known name */
+};
+
+struct config_errors {
+	struct config_error *at;
+	size_t count;
+};
+
+/* Reads and validates a file, whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
+ * disk: main or control thread. */
+struct config *config_load(const char *path, struct config_errors *errors);
+/* The same from text, `name` in its messages (tests, defaults). */
+struct config *config_parse(const char *text, const char *name, struct config_errors *errors);
+void config_errors_free(struct config_errors *errors);
+
+struct config *config_ref(struct config *config); /* any thread */
+void config_unref(struct config *config);         /* wipes secrets with the last; NULL is fine */
+
+/* NULL: there is none of that name ("*" is not substituted). */
+const struct pool_config *config_pool(const struct config *config, const char *name);
+const struct pool_config *config_wildcard_pool(const struct config *config, enum protocol_id protocol);
+const struct listener_config *config_listener(const struct config *config, const char *name);
+/* [user:name], else the line of the auth_file, else NULL. */
+const struct user_config *config_user(const struct config *config, const char *name);
+bool config_is_admin(const struct config *config, const char *user);
+bool config_is_stats(const struct config *config, const char *user); /* admins too */
+
+/* Each setting in force, for SHOW CONFIG and logs of reloads: section "pool:shop", key "max_size", value as
+ * text (canonical: 60s is "1m"; secrets are "***"), its default, whether a reload applies it. Calls `each` in
+ * the schema's order, sections of one kind in the file's. Users of the auth_file are not among them. */
+void config_each(const struct config *config,
+		 void (*each)(void *context, const char *section, const char *key, const char *value,
+			      const char *default_value, bool reloadable),
+		 void *context);
+/* What differs, key by key, secrets masked; `needs_restart` where a reload does not apply it. A section that
+ * came or went has the key "(section)", "absent" or "present"; one that came, each key that it gives as well.
+ * Users of the auth_file alone have the section "auth_file" and their name as the key. What the files behind
+ * paths hold (certificates, hba_file) is not compared. */
+void config_diff(const struct config *before, const struct config *after,
+		 void (*each)(void *context, const char *section, const char *key, const char *before_value,
+			      const char *after_value, bool needs_restart),
+		 void *context);
+/* The commented sample with every key at its default, to a FILE. */
+struct _IO_FILE;
+void config_print_defaults(struct _IO_FILE *out);
+
+#endif

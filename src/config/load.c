@@ -1,0 +1,453 @@
+/* From files to a snapshot: sections and settings as the reader finds them, by the schema. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/auth_file.h"
+#include "config/config.h"
+#include "config/nearest.h"
+#include "config/private.h"
+#include "config/reader.h"
+#include "config/text.h"
+#include "config/value.h"
+
+enum { NAME_LONGEST = 127 };
+
+struct loader {
+	struct config *config;
+	struct config_private *private;
+	struct error_sink errors;
+	struct name_index auth_file_names; /* to tell a name that is there twice */
+	const char *auth_file;
+	bool incomplete; /* a section or a file was left out because of an error */
+};
+
+static void out_of_memory(struct loader *loader) {
+	error_sink_add(&loader->errors, loader->config->file ? loader->config->file : "", 0, "out of memory");
+}
+
+/* ---- sections ---- */
+
+static void link_section(struct loader *loader, struct section *section) {
+	struct config_private *p = loader->private;
+
+	*p->sections_end = section;
+	p->sections_end = &section->next;
+	if (!name_index_add(&p->by_label, &p->arena, section->label, section))
+		out_of_memory(loader);
+}
+
+static void set_name(struct section *section) {
+	if (section->kind == SECTION_LISTENER)
+		((struct listener_config *)section->target)->name = section->name;
+	else if (section->kind == SECTION_POOL)
+		((struct pool_config *)section->target)->name = section->name;
+	else if (section->kind == SECTION_USER)
+		((struct user_config *)section->target)->name = section->name;
+}
+
+/* A section with every key at its default; it is on no list. NULL: out of memory. */
+static struct section *section_new(struct loader *loader, enum section_kind kind, const char *name,
+				   const char *label) {
+	struct arena *arena = &loader->private->arena;
+	struct section *section = arena_alloc(arena, sizeof(*section));
+	char problem[200];
+	size_t count;
+	const struct config_key *keys = schema_keys(kind, &count);
+
+	if (!section)
+		return NULL;
+	section->kind = kind;
+	section->name = arena_strdup(arena, name);
+	section->label = arena_strdup(arena, label);
+	section->settings = arena_alloc(arena, count * sizeof(*section->settings));
+	section->target =
+		kind == SECTION_FOREBAY ? loader->config : arena_alloc(arena, schema_section(kind)->size);
+	if (!section->name || !section->label || !section->settings || !section->target)
+		return NULL;
+	set_name(section);
+	for (size_t i = 0; i < count; i++) {
+		struct setting *setting = &section->settings[i];
+		if (!value_set(&keys[i], keys[i].default_text, "", arena, section->target, &setting->shown,
+			       problem, sizeof(problem)))
+			return NULL;
+		setting->shown_default = setting->shown;
+	}
+	return section;
+}
+
+/* Which kind a section is and where its name begins. NULL: `problem` says what was expected. */
+static const struct section_schema *parse_label(const char *text, enum section_kind *kind, const char **name,
+						char *problem, size_t room) {
+	size_t len = strcspn(text, ":");
+	char word[32] = "";
+	struct nearest search = {.wanted = word};
+
+	snprintf(word, sizeof(word), "%.*s", len < sizeof(word) ? (int)len : 0, text);
+	for (int i = 0; i < SECTION_KINDS; i++) {
+		const struct section_schema *schema = schema_section((enum section_kind)i);
+		nearest_offer(&search, schema->name);
+		if (strcmp(word, schema->name) != 0)
+			continue;
+		*kind = (enum section_kind)i;
+		*name = text[len] ? text + len + 1 : "";
+		if (!schema->example && text[len])
+			snprintf(problem, room, "this section has no name; expected [%s]", word);
+		else if (schema->example && !**name)
+			snprintf(problem, room, "it needs a name; expected [%s:NAME]", word);
+		else
+			return schema;
+		return NULL;
+	}
+	snprintf(problem, room,
+		 "there is no such section; expected [forebay], [listener:NAME], [pool:NAME] or "
+		 "[user:NAME]%s%s%s",
+		 search.best ? "; did you mean " : "", search.best ? search.best : "",
+		 search.best ? "?" : "");
+	return NULL;
+}
+
+static const char *check_name(const char *name, enum section_kind kind) {
+	if (strlen(name) > NAME_LONGEST)
+		return "the name is longer than 127 bytes";
+	if (name[0] == ' ' || (name[0] && name[strlen(name) - 1] == ' '))
+		return "the name begins or ends with a blank";
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return "the name holds a character that cannot be printed";
+	if (kind != SECTION_POOL && strcmp(name, "*") == 0)
+		return "only a pool can be for every name";
+	return NULL;
+}
+
+static void *begin_section(void *context, const struct setting_text *text) {
+	struct loader *loader = context;
+	enum section_kind kind = SECTION_FOREBAY;
+	const char *name = "", *wrong = NULL;
+	char problem[256] = "", shown[80];
+
+	text_printable(text->text, shown, sizeof(shown));
+	if (parse_label(text->text, &kind, &name, problem, sizeof(problem)))
+		wrong = check_name(name, kind);
+	if (wrong || problem[0]) {
+		error_sink_add(&loader->errors, text->file, text->line, "[%s]: %s", shown,
+			       wrong ? wrong : problem);
+		loader->incomplete = true;
+		return NULL;
+	}
+	struct section *first = name_index_find(&loader->private->by_label, text->text);
+	if (first && first->line == 0) {
+		/* [forebay], which is there from the beginning. */
+		first->file = text->file;
+		first->line = text->line;
+		return first;
+	}
+	struct section *section = section_new(loader, kind, name, text->text);
+	if (!section) {
+		out_of_memory(loader);
+		return NULL;
+	}
+	section->file = text->file;
+	section->line = text->line;
+	if (first)
+		error_sink_add(&loader->errors, text->file, text->line,
+			       "[%s]: this section is there twice, first in %s:%d; expected one", shown,
+			       first->file, first->line);
+	else
+		link_section(loader, section);
+	return section;
+}
+
+/* ---- settings ---- */
+
+static void unknown_key(struct loader *loader, const struct section *section, const char *label,
+			const char *name, const struct setting_text *value) {
+	struct nearest search = {.wanted = name};
+	size_t count;
+	const struct config_key *keys = schema_keys(section->kind, &count);
+	char homes[80] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < count; i++)
+		nearest_offer(&search, keys[i].name);
+	for (int kind = 0; kind < SECTION_KINDS; kind++) {
+		const struct section_schema *home = schema_section((enum section_kind)kind);
+		if (schema_find((enum section_kind)kind, name) >= 0)
+			len += (size_t)snprintf(homes + len, sizeof(homes) - len, "%s[%s%s]",
+						len ? " or " : "", home->name, home->example ? ":NAME" : "");
+	}
+	if (len)
+		error_sink_add(&loader->errors, value->file, value->line,
+			       "[%s] %s: this key does not belong here; expected it in %s", label, name,
+			       homes);
+	else
+		error_sink_add(&loader->errors, value->file, value->line,
+			       "[%s] %s: there is no such key%s%s%s", label, name,
+			       search.best ? "; did you mean " : "", search.best ? search.best : "",
+			       search.best ? "?" : "");
+}
+
+/* Where " ;" might be part of the value, nobody guesses. */
+static const char *check_comment(const struct config_key *key, const struct setting_text *value) {
+	bool ambiguous = false;
+
+	switch (key->type) {
+	case KEY_SQL:
+	case KEY_SECRET:
+		ambiguous = value->comment != COMMENT_NONE && value->text[0] && !value->is_variable;
+		break;
+	case KEY_STRING:
+	case KEY_PATH:
+	case KEY_SECRET_FILE:
+	case KEY_NAMES:
+		ambiguous = value->comment == COMMENT_TIGHT;
+		break;
+	default:
+		break;
+	}
+	if (ambiguous ||
+	    ((key->type == KEY_SECRET || key->type == KEY_SQL) && value->comment == COMMENT_TIGHT))
+		return "a blank and ; could begin a comment or be part of the value; expected the value in "
+		       "double quotes, or the comment on a line of its own above";
+	return NULL;
+}
+
+static void add_setting(void *context, void *section_, const char *name, const struct setting_text *value) {
+	struct loader *loader = context;
+	struct section *section = section_;
+	char label[80], problem[300], shown[60];
+	int i = schema_find(section->kind, name);
+
+	text_printable(section->label, label, sizeof(label));
+	if (i < 0) {
+		unknown_key(loader, section, label, name, value);
+		return;
+	}
+	struct setting *setting = &section->settings[i];
+	if (setting->file) {
+		error_sink_add(&loader->errors, value->file, value->line,
+			       "[%s] %s: it is set twice in this section, first in %s:%d; expected one",
+			       label, name, setting->file, setting->line);
+		return;
+	}
+	setting->state = SETTING_BAD;
+	setting->file = value->file;
+	setting->line = value->line;
+	if (value->bad)
+		return;
+	setting->filled = value->text[0] != 0;
+
+	size_t count;
+	const struct config_key *key = &schema_keys(section->kind, &count)[i];
+	const char *ambiguous = check_comment(key, value);
+	if (!ambiguous && key_is_secret(key) && !setting->filled) {
+		/* Its file may have been read already. */
+		setting->state = SETTING_GIVEN;
+	} else if (ambiguous) {
+		error_sink_add(&loader->errors, value->file, value->line, "[%s] %s: %s", label, name,
+			       ambiguous);
+	} else if (value_set(key, value->text, value->dir, &loader->private->arena, section->target,
+			     &setting->shown, problem, sizeof(problem))) {
+		setting->state = SETTING_GIVEN;
+	} else if (key_is_secret(key) || key->type == KEY_SECRET_FILE || value->has_variable) {
+		error_sink_add(&loader->errors, value->file, value->line, "[%s] %s: %s", label, name,
+			       problem);
+	} else {
+		error_sink_add(&loader->errors, value->file, value->line, "[%s] %s = %s: %s", label, name,
+			       text_printable(value->text, shown, sizeof(shown)), problem);
+	}
+}
+
+/* ---- after the last line ---- */
+
+static int default_port(enum protocol_id protocol) {
+	return protocol == PROTOCOL_MYSQL ? 3306 : 5432;
+}
+
+/* Defaults that depend on other keys. */
+static void complete_pool(struct section *section) {
+	struct pool_config *pool = section->target;
+	struct setting *min_idle = section_setting(section, "min_idle");
+	struct setting *query = section_setting(section, "auth_query");
+
+	for (size_t i = 0; i < pool->host_count; i++) {
+		struct config_address *host = (struct config_address *)&pool->hosts[i];
+		if (host->port == 0)
+			host->port = default_port(pool->protocol);
+	}
+	if (min_idle->state == SETTING_DEFAULT && pool->min_idle > pool->max_size) {
+		pool->min_idle = pool->max_size;
+		min_idle->shown = section_setting(section, "max_size")->shown;
+	}
+	if (pool->auth_user && !pool->auth_query && query->state != SETTING_BAD &&
+	    pool->protocol == PROTOCOL_POSTGRESQL) {
+		pool->auth_query = CONFIG_AUTH_QUERY;
+		query->shown = CONFIG_AUTH_QUERY;
+	}
+}
+
+/* A secret that came from a file is shown with its key, too. */
+static void show_secrets(struct section *section) {
+	size_t count;
+	const struct config_key *keys = schema_keys(section->kind, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (key_is_secret(&keys[i]))
+			section->settings[i].shown = value_secret(&keys[i], section->target) ? "***" : "";
+}
+
+/* Lays the structs of one kind side by side; the sections point there from now on. NULL: out of memory, or
+ * none. */
+static void *gather(struct loader *loader, enum section_kind kind, struct name_index *index, size_t *count) {
+	struct arena *arena = &loader->private->arena;
+	size_t size = schema_section(kind)->size, n = 0;
+
+	for (struct section *s = loader->private->sections; s; s = s->next)
+		n += s->kind == kind;
+	char *all = arena_alloc(arena, n * size);
+	if (!all) {
+		out_of_memory(loader);
+		return NULL;
+	}
+	char *at = all;
+	for (struct section *s = loader->private->sections; s; s = s->next) {
+		if (s->kind != kind)
+			continue;
+		memcpy(at, s->target, size);
+		s->target = at;
+		at += size;
+		if (!name_index_add(index, arena, s->name, s->target))
+			out_of_memory(loader);
+	}
+	*count = n;
+	return all;
+}
+
+static void complete(struct loader *loader) {
+	struct config *config = loader->config;
+	struct config_private *p = loader->private;
+	size_t users;
+
+	for (struct section *s = p->sections; s; s = s->next) {
+		if (s->kind == SECTION_POOL)
+			complete_pool(s);
+		show_secrets(s);
+	}
+	config->listeners = gather(loader, SECTION_LISTENER, &p->listeners, &config->listener_count);
+	config->pools = gather(loader, SECTION_POOL, &p->pools, &config->pool_count);
+	gather(loader, SECTION_USER, &p->users, &users);
+}
+
+/* ---- the auth_file ---- */
+
+static void add_listed_user(void *context, const char *name, const char *secret, int line) {
+	struct loader *loader = context;
+	struct config_private *p = loader->private;
+	char shown[80];
+
+	if (name_index_find(&loader->auth_file_names, name)) {
+		error_sink_add(&loader->errors, loader->auth_file, line,
+			       "auth_file: the user %s is there twice",
+			       text_printable(name, shown, sizeof(shown)));
+		return;
+	}
+	struct auth_file_user *listed = arena_alloc(&p->arena, sizeof(*listed));
+	char *name_copy = arena_strdup(&p->arena, name);
+	char *secret_copy = secret[0] ? arena_strdup(&p->arena, secret) : NULL;
+	if (!listed || !name_copy || (secret[0] && !secret_copy) ||
+	    !name_index_add(&loader->auth_file_names, &p->arena, name_copy, name_copy)) {
+		out_of_memory(loader);
+		return;
+	}
+	struct user_config *user = name_index_find(&p->users, name);
+	if (user) {
+		/* What the section says holds; what it leaves open comes from here. */
+		if (!user->password)
+			user->password = secret_copy;
+		return;
+	}
+	listed->user =
+		(struct user_config){.name = name_copy, .password = secret_copy, .from_auth_file = true};
+	listed->next = p->auth_file_users;
+	p->auth_file_users = listed;
+	if (!name_index_add(&p->users, &p->arena, name_copy, &listed->user))
+		out_of_memory(loader);
+}
+
+static void load_auth_file(struct loader *loader) {
+	const struct setting *setting = section_setting(loader->private->sections, "auth_file");
+	char why[160], path[160];
+
+	loader->auth_file = loader->config->auth_file;
+	if (!loader->auth_file)
+		return;
+	if (!auth_file_read(loader->auth_file, add_listed_user, loader, &loader->errors, why, sizeof(why)))
+		error_sink_add(&loader->errors, setting->file, setting->line,
+			       "[forebay] auth_file: cannot read %s: %s",
+			       text_printable(loader->auth_file, path, sizeof(path)), why);
+	name_index_free(&loader->auth_file_names);
+	for (struct section *s = loader->private->sections; s; s = s->next)
+		if (s->kind == SECTION_USER)
+			show_secrets(s);
+}
+
+/* ---- loading ---- */
+
+static bool begin(struct loader *loader, const char *name, struct config_errors *errors) {
+	if (errors)
+		*errors = (struct config_errors){0};
+	loader->errors.list = errors;
+	struct config *config = loader->config = calloc(1, sizeof(*config));
+	struct config_private *p = loader->private = calloc(1, sizeof(*p));
+	if (!config || !p) {
+		error_sink_add(&loader->errors, name, 0, "out of memory");
+		free(config);
+		free(p);
+		return false;
+	}
+	config->private_ = p;
+	atomic_init(&p->references, 1);
+	p->sections_end = &p->sections;
+	config->file = arena_strdup(&p->arena, name);
+	struct section *forebay = section_new(loader, SECTION_FOREBAY, "", "forebay");
+	if (!config->file || !forebay) {
+		out_of_memory(loader);
+		config_unref(config);
+		return false;
+	}
+	forebay->file = config->file;
+	link_section(loader, forebay);
+	return true;
+}
+
+static struct config *finish(struct loader *loader) {
+	complete(loader);
+	load_auth_file(loader);
+	config_check(loader->config, !loader->incomplete, &loader->errors);
+	if (loader->errors.count == 0)
+		return loader->config;
+	config_unref(loader->config);
+	return NULL;
+}
+
+struct config *config_load(const char *path, struct config_errors *errors) {
+	struct loader loader = {0};
+	const struct settings_handler handler = {begin_section, add_setting, &loader};
+
+	if (!begin(&loader, path, errors))
+		return NULL;
+	if (!settings_read_file(path, &handler, &loader.private->arena, &loader.errors))
+		loader.incomplete = true;
+	return finish(&loader);
+}
+
+struct config *config_parse(const char *text, const char *name, struct config_errors *errors) {
+	struct loader loader = {0};
+	const struct settings_handler handler = {begin_section, add_setting, &loader};
+
+	if (!begin(&loader, name, errors))
+		return NULL;
+	if (!settings_read_text(text, name, &handler, &loader.private->arena, &loader.errors))
+		loader.incomplete = true;
+	return finish(&loader);
+}

@@ -1,0 +1,346 @@
+#include "config/schema.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "config/config.h"
+
+#define MS NS_PER_MS
+#define SECOND NS_PER_S
+#define YEAR (365ull * 86400 * NS_PER_S)
+
+/* As many as pool/pool.h has shards for. */
+enum { MAX_WORKERS = 64 };
+
+const char CONFIG_AUTH_QUERY[] = "SELECT usename, CASE WHEN valuntil < pg_catalog.now() THEN NULL ELSE "
+				 "passwd END FROM pg_catalog.pg_shadow WHERE usename=$1";
+
+static const struct config_choice PROTOCOLS[] = {
+	{"postgresql", PROTOCOL_POSTGRESQL},
+	{"mysql", PROTOCOL_MYSQL},
+	{NULL, 0},
+};
+static const struct config_choice LOG_LEVELS[] = {
+	{"error", LOG_LEVEL_ERROR},
+	{"warning", LOG_LEVEL_WARNING},
+	{"info", LOG_LEVEL_INFO},
+	{"debug", LOG_LEVEL_DEBUG},
+	{NULL, 0},
+};
+static const struct config_choice LOG_FORMATS[] = {
+	{"text", LOG_FORMAT_TEXT},
+	{"json", LOG_FORMAT_JSON},
+	{NULL, 0},
+};
+static const struct config_choice AUTH_METHODS[] = {
+	{"trust", AUTH_TRUST},
+	{"password", AUTH_PASSWORD},
+	{"md5", AUTH_MD5},
+	{"scram-sha-256", AUTH_SCRAM_SHA_256},
+	{"cert", AUTH_CERT},
+	{"hba", AUTH_HBA},
+	{NULL, 0},
+};
+static const struct config_choice TLS_MODES[] = {
+	{"disable", CONFIG_TLS_DISABLE},
+	{"allow", CONFIG_TLS_ALLOW},
+	{"prefer", CONFIG_TLS_PREFER},
+	{"require", CONFIG_TLS_REQUIRE},
+	{"verify-ca", CONFIG_TLS_VERIFY_CA},
+	{"verify-full", CONFIG_TLS_VERIFY_FULL},
+	{NULL, 0},
+};
+static const struct config_choice TLS_VERSIONS[] = {{"1.2", 0}, {"1.3", 0}, {NULL, 0}};
+static const struct config_choice POOL_MODES[] = {
+	{"transaction", POOL_MODE_TRANSACTION},
+	{"session", POOL_MODE_SESSION},
+	{"statement", POOL_MODE_STATEMENT},
+	{NULL, 0},
+};
+static const struct config_choice LEAK_ACTIONS[] = {
+	{"log", LEAK_ACTION_LOG},
+	{"close", LEAK_ACTION_CLOSE},
+	{NULL, 0},
+};
+
+/* Every enum lands in its field as an int. */
+_Static_assert(sizeof(enum protocol_id) == sizeof(int), "enums are as large as int");
+_Static_assert(sizeof(enum log_level) == sizeof(int), "enums are as large as int");
+
+static const struct section_schema SECTIONS[SECTION_KINDS] = {
+	[SECTION_FOREBAY] = {"forebay", NULL, "The process.", sizeof(struct config)},
+	[SECTION_LISTENER] = {"listener", "pg",
+			      "Where clients connect, and how they prove who they are. One section for each, "
+			      "under any name.",
+			      sizeof(struct listener_config)},
+	[SECTION_POOL] = {"pool", "shop",
+			  "A pool of connections to one database. Its name is the database that clients ask "
+			  "for; [pool:*] serves every name that has no section of its own.",
+			  sizeof(struct pool_config)},
+	[SECTION_USER] = {"user", "app",
+			  "Who may log in. One section for each user; auth_file holds many in short, and "
+			  "what is said here wins over it.",
+			  sizeof(struct user_config)},
+};
+
+#define IN_FOREBAY(key, field) \
+	.section = SECTION_FOREBAY, .name = key, .offset = offsetof(struct config, field)
+#define IN_LISTENER(key, field) \
+	.section = SECTION_LISTENER, .name = key, .offset = offsetof(struct listener_config, field)
+#define IN_POOL(key, field) \
+	.section = SECTION_POOL, .name = key, .offset = offsetof(struct pool_config, field)
+#define IN_USER(key, field) \
+	.section = SECTION_USER, .name = key, .offset = offsetof(struct user_config, field)
+
+#define TEXT(kind) .type = kind, .default_text = ""
+#define BOOL(text) .type = KEY_BOOL, .default_text = text
+#define INTEGER(text, low, high, what) \
+	.type = KEY_INTEGER, .default_text = text, .min = low, .max = high, .unit = what
+#define DURATION(text, low) .type = KEY_DURATION, .default_text = text, .min = low, .max = YEAR
+#define CHOICE(kind, text, names) .type = kind, .default_text = text, .choices = names
+#define COUNT(type, field) .count_offset = offsetof(struct type, field)
+
+static const struct config_key KEYS[] = {
+	/* ---- [forebay] ---- */
+	{IN_FOREBAY("workers", workers), .type = KEY_THREADS, .default_text = "auto", .min = 1,
+	 .max = MAX_WORKERS, .unit = "threads", .flags = KEY_RESTART, .heading = "Size",
+	 .description = "Threads that carry the traffic; auto is one for each CPU."},
+	{IN_FOREBAY("max_clients", max_clients), INTEGER("10000", 1, 10000000, "clients"),
+	 .description = "Clients that may be connected at a time; further ones are told so and let go."},
+	{IN_FOREBAY("max_login_clients", max_login_clients), INTEGER("1000", 1, 10000000, "clients"),
+	 .description = "Clients that may be connected and not logged in yet, so that strangers cannot use "
+			"up max_clients."},
+	{IN_FOREBAY("max_auto_pools", max_auto_pools), INTEGER("100", 1, 100000, "pools"),
+	 .description = "Pools that may be made on demand from [pool:*]."},
+
+	{IN_FOREBAY("admin_users", admin_users), TEXT(KEY_NAMES), .heading = "Watching and steering it",
+	 .description = "Users who may change things on the console (the database \"forebay\"), such as: "
+			"ops, alice."},
+	{IN_FOREBAY("stats_users", stats_users), TEXT(KEY_NAMES),
+	 .description = "Users who may look around on the console and change nothing, such as: grafana."},
+	{IN_FOREBAY("metrics_listen", metrics_listen), .type = KEY_ADDRESS, .default_text = "127.0.0.1:9127",
+	 .flags = KEY_RESTART,
+	 .description =
+		 "Where HTTP answers with /metrics, /healthz, /readyz and a status page; empty is nowhere."},
+	{IN_FOREBAY("log_level", log_level), CHOICE(KEY_ENUM, "info", LOG_LEVELS),
+	 .description = "What is logged: this and all that is graver."},
+	{IN_FOREBAY("log_format", log_format), CHOICE(KEY_ENUM, "text", LOG_FORMATS),
+	 .description = "How a line of the log looks: for people or for programs."},
+	{IN_FOREBAY("log_connections", log_connections), BOOL("true"),
+	 .description = "Logs each client that logs in and each that leaves."},
+
+	{IN_FOREBAY("auth_file", auth_file), TEXT(KEY_PATH), .heading = "Logging in",
+	 .description = "A file of users in the form of PgBouncer's userlist.txt: a line \"name\" \"secret\" "
+			"for each."},
+	{IN_FOREBAY("client_login_timeout", client_login_timeout), DURATION("60s", 10 * MS),
+	 .flags = KEY_ZERO, .description = "A client must have logged in after this long; 0 is no limit."},
+
+	{IN_FOREBAY("pid_file", pid_file), TEXT(KEY_PATH), .flags = KEY_RESTART,
+	 .heading = "The process and the system",
+	 .description = "Where the process number is written; empty is nowhere."},
+	{IN_FOREBAY("run_as", run_as), TEXT(KEY_STRING), .flags = KEY_RESTART,
+	 .description = "The system user to become after a start as root; empty is to stay who it is."},
+	{IN_FOREBAY("shutdown_timeout", shutdown_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
+	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
+			"waits for ever."},
+	{IN_FOREBAY("tcp_keepalive_idle", tcp_keepalive_idle), DURATION("30s", SECOND), .flags = KEY_ZERO,
+	 .description = "A silent TCP connection is probed after this long, in whole seconds; 0 is never."},
+	{IN_FOREBAY("tcp_user_timeout", tcp_user_timeout), DURATION("0", MS), .flags = KEY_ZERO,
+	 .description = "A TCP connection whose peer has acknowledged nothing for this long is given up; 0 "
+			"leaves it to the system."},
+
+	/* ---- [listener:NAME] ---- */
+	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
+	 .heading = "Address", .description = "What its clients speak."},
+	{IN_LISTENER("listen", listen), COUNT(listener_config, listen_count), TEXT(KEY_LISTEN),
+	 .flags = KEY_RESTART | KEY_REQUIRED, .example = "127.0.0.1:6432",
+	 .description = "Addresses to listen on: host:port, [IPv6]:port, *:port for all, or the path of a "
+			"Unix socket such as /run/forebay/.s.PGSQL.6432."},
+	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,
+	 .description = "Connections that may wait for accept(); the system may allow fewer."},
+
+	{IN_LISTENER("auth", auth), CHOICE(KEY_ENUM, "scram-sha-256", AUTH_METHODS), .heading = "Logging in",
+	 .description = "How a client proves who it is; hba decides line by line of hba_file."},
+	{IN_LISTENER("hba_file", hba_file), TEXT(KEY_PATH),
+	 .description = "Rules in the form of PostgreSQL's pg_hba.conf, for auth = hba."},
+	{IN_LISTENER("ident_file", ident_file), TEXT(KEY_PATH),
+	 .description = "User maps in the form of PostgreSQL's pg_ident.conf."},
+	{IN_LISTENER("user_map", user_map), TEXT(KEY_STRING),
+	 .description = "The map of ident_file that auth = cert uses; empty is that the certificate's common "
+			"name must be the user's."},
+	{IN_LISTENER("default_pool", default_pool), TEXT(KEY_STRING),
+	 .description = "mysql: the pool of a client that names no schema which a pool bears."},
+
+	{IN_LISTENER("tls_mode", tls.mode), CHOICE(KEY_ENUM, "prefer", TLS_MODES), .heading = "TLS",
+	 .description = "prefer offers TLS when certificate and key are set, require refuses clients without "
+			"it, verify-ca and verify-full refuse clients without a certificate that tls_ca_file "
+			"vouches for."},
+	{IN_LISTENER("tls_cert_file", tls.cert_file), TEXT(KEY_PATH),
+	 .description = "The server's certificate chain, PEM."},
+	{IN_LISTENER("tls_key_file", tls.key_file), TEXT(KEY_PATH), .description = "Its private key, PEM."},
+	{IN_LISTENER("tls_ca_file", tls.ca_file), TEXT(KEY_PATH), .flags = KEY_SYSTEM,
+	 .description =
+		 "Authorities that vouch for clients' certificates, PEM; system is those of the system."},
+	{IN_LISTENER("tls_crl_file", tls.crl_file), TEXT(KEY_PATH),
+	 .description = "Revoked certificates, PEM."},
+	{IN_LISTENER("tls_min_version", tls.min_version), CHOICE(KEY_WORD, "1.2", TLS_VERSIONS),
+	 .description = "The oldest version of TLS that is spoken."},
+	{IN_LISTENER("tls_ciphers", tls.ciphers), TEXT(KEY_STRING),
+	 .description = "OpenSSL's list of ciphers for TLS 1.2; empty is OpenSSL's choice."},
+
+	/* ---- [pool:NAME] ---- */
+	{IN_POOL("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
+	 .heading = "The database", .description = "What the database speaks."},
+	{IN_POOL("hosts", hosts), COUNT(pool_config, host_count), TEXT(KEY_HOSTS), .flags = KEY_REQUIRED,
+	 .example = "127.0.0.1:5432",
+	 .description = "Where the database is: host:port, [IPv6]:port, or the folder of a Unix socket; "
+			"several with commas between them."},
+	{IN_POOL("database", database), TEXT(KEY_STRING),
+	 .description = "The database's name there; empty is the name that the client asked for."},
+	{IN_POOL("user", user), TEXT(KEY_STRING),
+	 .description = "Log in there as this user whoever the client is; empty is as the client."},
+	{IN_POOL("password", password), TEXT(KEY_SECRET),
+	 .description = "The password there, best as ${SHOP_PASSWORD}; or a stored secret (md5..., "
+			"SCRAM-SHA-256$...)."},
+	{IN_POOL("password_file", password), TEXT(KEY_SECRET_FILE),
+	 .description = "A file whose first line is the password."},
+	{IN_POOL("application_name", application_name), TEXT(KEY_STRING),
+	 .description = "What a connection calls itself while it serves no client that has a name."},
+
+	{IN_POOL("pool_mode", mode), CHOICE(KEY_ENUM, "transaction", POOL_MODES), .heading = "Size",
+	 .description =
+		 "How long a client keeps its connection: for a transaction, a session or a statement."},
+	{IN_POOL("max_size", max_size), INTEGER("20", 1, 100000, "connections"),
+	 .description = "The bound: all connections of this pool, whoever the user and whichever the host."},
+	{IN_POOL("min_idle", min_idle), INTEGER("5", 0, 100000, "connections"),
+	 .description =
+		 "Idle connections kept ready; where it is not set and max_size is smaller, max_size."},
+	{IN_POOL("max_size_per_user", max_size_per_user), INTEGER("0", 1, 100000, "connections"),
+	 .flags = KEY_ZERO, .description = "The bound of each user within max_size; 0 is none of its own."},
+	{IN_POOL("max_connections", max_connections), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
+	 .description = "Clients of this pool that may be connected; 0 is no limit but max_clients."},
+	{IN_POOL("max_waiting", max_waiting), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
+	 .description =
+		 "Clients that may wait for a connection, further ones get an error at once; 0 is no limit."},
+	{IN_POOL("max_prepared_statements", max_prepared_statements),
+	 INTEGER("500", 1, 1000000, "statements"), .flags = KEY_ZERO,
+	 .description =
+		 "Prepared statements kept on one connection to the database; 0 is not to manage them."},
+
+	{IN_POOL("acquire_timeout", acquire_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
+	 .heading = "Waiting for a connection",
+	 .description =
+		 "A client waits this long for a connection and then gets an error; 0 waits for ever."},
+	{IN_POOL("wait_notice_after", wait_notice_after), DURATION("5s", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A client that has waited this long is told so by a notice; 0 is never."},
+	{IN_POOL("connect_timeout", connect_timeout), DURATION("5s", 10 * MS),
+	 .description = "Reaching the database and logging in there must be done in this time."},
+
+	{IN_POOL("idle_timeout", idle_timeout), DURATION("10m", 10 * MS), .flags = KEY_ZERO,
+	 .heading = "The life of a connection",
+	 .description = "An idle connection above min_idle is closed after this long; 0 is never."},
+	{IN_POOL("max_lifetime", max_lifetime), DURATION("30m", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A connection is retired at this age, less a random part of up to 25%; 0 is never."},
+	{IN_POOL("keepalive_interval", keepalive_interval), DURATION("2m", 10 * MS), .flags = KEY_ZERO,
+	 .description = "An idle connection is proved alive this often; 0 is never."},
+	{IN_POOL("alive_bypass_window", alive_bypass_window), DURATION("500ms", MS), .flags = KEY_ZERO,
+	 .description = "A connection used within this time is taken to be alive and is not tried before "
+			"use; 0 tries each."},
+	{IN_POOL("validation_timeout", validation_timeout), DURATION("5s", 10 * MS),
+	 .description = "A connection that does not answer a trial in this time is dead."},
+	{IN_POOL("init_sql", init_sql), TEXT(KEY_SQL),
+	 .description = "SQL that is run once on each new connection, before anybody gets it."},
+	{IN_POOL("reset_sql", reset_sql), .type = KEY_SQL, .default_text = "DISCARD ALL",
+	 .flags = KEY_KEEP_EMPTY,
+	 .description = "SQL that is run when a session ends, in session mode; empty is none."},
+
+	{IN_POOL("leak_detection_threshold", leak_detection_threshold), DURATION("60s", 10 * MS),
+	 .flags = KEY_ZERO, .heading = "Clients that hold on to a connection",
+	 .description =
+		 "A client that holds a connection this long and leaves it unused is reported; 0 is never."},
+	{IN_POOL("leak_action", leak_action), CHOICE(KEY_ENUM, "log", LEAK_ACTIONS),
+	 .description = "What is done then: log it, or close: roll back, take it back and tell the client."},
+	{IN_POOL("query_timeout", query_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A query that runs longer is cancelled; 0 is no limit."},
+	{IN_POOL("transaction_timeout", transaction_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A transaction that takes longer is ended; 0 is no limit."},
+	{IN_POOL("idle_transaction_timeout", idle_transaction_timeout), DURATION("0", 10 * MS),
+	 .flags = KEY_ZERO,
+	 .description = "A client that leaves a transaction open and does nothing in it for this long is "
+			"ended; 0 is no limit."},
+	{IN_POOL("client_idle_timeout", client_idle_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description =
+		 "A client outside a transaction that does nothing for this long is let go; 0 is no limit."},
+	{IN_POOL("recovery_timeout", recovery_timeout), DURATION("5s", 10 * MS),
+	 .description = "A connection whose client vanished is cancelled, drained and rolled back within "
+			"this time, or closed."},
+
+	{IN_POOL("auth_user", auth_user), TEXT(KEY_STRING),
+	 .heading = "Asking the database for users' secrets",
+	 .description = "The user who looks up the secrets of clients that are not listed here; empty is not "
+			"to look up."},
+	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET), .description = "Its password."},
+	{IN_POOL("auth_password_file", auth_password), TEXT(KEY_SECRET_FILE),
+	 .description = "A file whose first line is its password."},
+	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),
+	 .description = "The database to ask; empty is the pool's own."},
+	{IN_POOL("auth_query", auth_query), TEXT(KEY_SQL),
+	 .description = "Takes a user's name as $1 and gives a row of name and secret; empty asks "
+			"pg_catalog.pg_shadow and heeds VALID UNTIL."},
+	{IN_POOL("auth_cache_ttl", auth_cache_ttl), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A secret that was looked up is trusted this long; 0 looks up at each login."},
+
+	{IN_POOL("tls_mode", tls.mode), CHOICE(KEY_ENUM, "prefer", TLS_MODES),
+	 .heading = "TLS to the database",
+	 .description = "As libpq's sslmode: verify-ca checks who signed the database's certificate, "
+			"verify-full also that it is for this host."},
+	{IN_POOL("tls_ca_file", tls.ca_file), TEXT(KEY_PATH), .flags = KEY_SYSTEM,
+	 .description = "Authorities that vouch for the database's certificate, PEM; system is those of the "
+			"system."},
+	{IN_POOL("tls_cert_file", tls.cert_file), TEXT(KEY_PATH),
+	 .description = "A certificate to show there, PEM."},
+	{IN_POOL("tls_key_file", tls.key_file), TEXT(KEY_PATH), .description = "Its private key, PEM."},
+	{IN_POOL("tls_crl_file", tls.crl_file), TEXT(KEY_PATH), .description = "Revoked certificates, PEM."},
+	{IN_POOL("tls_min_version", tls.min_version), CHOICE(KEY_WORD, "1.2", TLS_VERSIONS),
+	 .description = "The oldest version of TLS that is spoken."},
+	{IN_POOL("tls_ciphers", tls.ciphers), TEXT(KEY_STRING),
+	 .description = "OpenSSL's list of ciphers for TLS 1.2; empty is OpenSSL's choice."},
+
+	/* ---- [user:NAME] ---- */
+	{IN_USER("password", password), TEXT(KEY_SECRET), .heading = "",
+	 .description = "What the user logs in with, best as ${APP_PASSWORD}; or a stored secret: md5..., "
+			"SCRAM-SHA-256$..., *HEX, $A$..."},
+	{IN_USER("password_file", password), TEXT(KEY_SECRET_FILE),
+	 .description = "A file whose first line is the password or the stored secret."},
+	{IN_USER("pool", pool), TEXT(KEY_STRING),
+	 .description = "mysql: the pool of this user's clients when they name no schema that a pool bears."},
+	{IN_USER("max_connections", max_connections), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
+	 .description = "Clients of this user that may be connected; 0 is no limit but max_clients."},
+};
+
+enum { KEY_COUNT = sizeof(KEYS) / sizeof(KEYS[0]) };
+
+const struct section_schema *schema_section(enum section_kind kind) {
+	return &SECTIONS[kind];
+}
+
+const struct config_key *schema_keys(enum section_kind kind, size_t *count) {
+	size_t first = 0, end;
+
+	while (first < KEY_COUNT && KEYS[first].section != kind)
+		first++;
+	for (end = first; end < KEY_COUNT && KEYS[end].section == kind;)
+		end++;
+	*count = end - first;
+	return &KEYS[first];
+}
+
+int schema_find(enum section_kind kind, const char *name) {
+	size_t count;
+	const struct config_key *keys = schema_keys(kind, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(keys[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}

@@ -1,0 +1,306 @@
+#include "control/check.h"
+
+#include <mysql.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "config/config.h"
+#include "control/libpq.h"
+
+/* What was found at one host of one pool. */
+struct finding {
+	const struct pool_config *pool;
+	const struct config_address *host;
+	bool reachable, bad;
+	char version[64], role[16];
+	long max_connections; /* that are not kept for superusers; 0: unknown */
+	unsigned long bounds; /* what all pools on this backend may open together */
+	char remark[600];
+};
+
+static bool is_stored_secret(const char *password) {
+	return password && ((strncmp(password, "md5", 3) == 0 && strlen(password) == 35) ||
+			    strncmp(password, "SCRAM-SHA-256$", 14) == 0);
+}
+
+static uint64_t timeout_of(const struct pool_config *pool) {
+	return pool->connect_timeout ? pool->connect_timeout : 10 * NS_PER_S;
+}
+
+static void remark(struct finding *f, bool bad, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void remark(struct finding *f, bool bad, const char *fmt, ...) {
+	size_t len = strlen(f->remark);
+	va_list args;
+
+	if (len)
+		len += (size_t)snprintf(f->remark + len, sizeof f->remark - len, "; ");
+	va_start(args, fmt);
+	if (len < sizeof f->remark)
+		vsnprintf(f->remark + len, sizeof f->remark - len, fmt, args);
+	va_end(args);
+	f->bad |= bad;
+}
+
+/* ---- PostgreSQL ---- */
+
+static void ping_postgresql(struct finding *f, const struct pq_target *target) {
+	switch (pq_ping(target, (int)(timeout_of(f->pool) / NS_PER_S))) {
+	case PQPING_OK:
+		f->reachable = true;
+		return;
+	case PQPING_REJECT:
+		remark(f, true, "it answers, and takes no connections now (starting, stopping or full)");
+		f->reachable = true;
+		return;
+	case PQPING_NO_RESPONSE:
+		remark(f, true, "no answer");
+		return;
+	case PQPING_NO_ATTEMPT:
+		break;
+	}
+	remark(f, true, "cannot be tried: the settings make no sense to libpq");
+}
+
+static void ask_postgresql(struct finding *f, PGconn *conn) {
+	static const char sql[] =
+		"SELECT pg_catalog.current_setting('server_version'), pg_catalog.pg_is_in_recovery(), "
+		"pg_catalog.current_setting('max_connections')::pg_catalog.int4 - "
+		"pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4";
+	struct pq_limit limit = {clock_monotonic_ns() + timeout_of(f->pool), -1};
+	struct pq_answer answer;
+	struct error error = {0};
+
+	if (!pq_query(conn, sql, 0, NULL, &limit, &answer, &error)) {
+		remark(f, true, "%s", error.text);
+		return;
+	}
+	if (answer.rows == 1 && PQnfields(answer.first) == 3) {
+		const char *version = PQgetvalue(answer.first, 0, 0);
+		snprintf(f->version, sizeof f->version, "%.*s", (int)strcspn(version, " "), version);
+		snprintf(f->role, sizeof f->role, "%s", *PQgetvalue(answer.first, 0, 1) == 't' ? "standby" : "primary");
+		f->max_connections = atol(PQgetvalue(answer.first, 0, 2));
+	}
+	PQclear(answer.first);
+}
+
+static void check_postgresql(struct finding *f, size_t host) {
+	const struct pool_config *pool = f->pool;
+	bool wildcard = strcmp(pool->name, "*") == 0;
+	struct pq_target target = {
+		.pool = pool,
+		.host = host,
+		.user = pool->user,
+		.password = pool->password,
+		.database = pool->database ? pool->database : wildcard ? "postgres" : pool->name,
+	};
+	struct error error = {0};
+
+	if (!pool->user && pool->auth_user) {
+		target.user = pool->auth_user;
+		target.password = pool->auth_password;
+		if (pool->auth_database)
+			target.database = pool->auth_database;
+		remark(f, false, "tried as auth_user");
+	}
+	if (!target.user) {
+		remark(f, false, "reached only: it logs in as its clients do, and has no auth_user to try with");
+		target.user = "forebay";
+		ping_postgresql(f, &target);
+		return;
+	}
+	if (is_stored_secret(target.password)) {
+		remark(f, false, "reached only: its password is a stored secret, which libpq cannot log in with");
+		ping_postgresql(f, &target);
+		return;
+	}
+	struct pq_limit limit = {clock_monotonic_ns() + timeout_of(pool), -1};
+	PGconn *conn = pq_connect(&target, &limit, &error);
+	if (!conn) {
+		remark(f, true, "%s", error.text);
+		f->reachable = pq_ping(&target, 2) == PQPING_OK;
+		return;
+	}
+	f->reachable = true;
+	ask_postgresql(f, conn);
+	PQfinish(conn);
+}
+
+/* ---- MySQL and MariaDB ---- */
+
+static void mysql_tls(MYSQL *mysql, const struct config_tls *tls) {
+	bool system = tls->ca_file && strcmp(tls->ca_file, "system") == 0;
+
+	if (tls->ca_file && !system)
+		mysql_options(mysql, MYSQL_OPT_SSL_CA, tls->ca_file);
+	if (tls->cert_file)
+		mysql_options(mysql, MYSQL_OPT_SSL_CERT, tls->cert_file);
+	if (tls->key_file)
+		mysql_options(mysql, MYSQL_OPT_SSL_KEY, tls->key_file);
+#ifdef MARIADB_PACKAGE_VERSION
+	my_bool enforce = tls->mode >= CONFIG_TLS_REQUIRE, verify = tls->mode >= CONFIG_TLS_VERIFY_CA;
+	if (tls->mode != CONFIG_TLS_DISABLE)
+		mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
+	mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+#else
+	static const unsigned modes[] = {
+		[CONFIG_TLS_DISABLE] = SSL_MODE_DISABLED,     [CONFIG_TLS_ALLOW] = SSL_MODE_PREFERRED,
+		[CONFIG_TLS_PREFER] = SSL_MODE_PREFERRED,     [CONFIG_TLS_REQUIRE] = SSL_MODE_REQUIRED,
+		[CONFIG_TLS_VERIFY_CA] = SSL_MODE_VERIFY_CA,  [CONFIG_TLS_VERIFY_FULL] = SSL_MODE_VERIFY_IDENTITY,
+	};
+	mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[tls->mode]);
+#endif
+}
+
+static void ask_mysql(struct finding *f, MYSQL *mysql) {
+	MYSQL_RES *rows = NULL;
+	MYSQL_ROW row;
+
+	if (mysql_query(mysql, "SELECT VERSION(), @@global.read_only, @@global.max_connections") != 0 ||
+	    !(rows = mysql_store_result(mysql))) {
+		remark(f, true, "%s", mysql_error(mysql));
+		return;
+	}
+	if (mysql_num_fields(rows) == 3 && (row = mysql_fetch_row(rows)) && row[0] && row[1] && row[2]) {
+		snprintf(f->version, sizeof f->version, "%s", row[0]);
+		snprintf(f->role, sizeof f->role, "%s", *row[1] == '0' ? "primary" : "read-only");
+		f->max_connections = atol(row[2]);
+	}
+	mysql_free_result(rows);
+}
+
+static void check_mysql(struct finding *f) {
+	const struct pool_config *pool = f->pool;
+	unsigned timeout_s = (unsigned)((timeout_of(pool) + NS_PER_S - 1) / NS_PER_S);
+	const char *database = pool->database ? pool->database : strcmp(pool->name, "*") == 0 ? NULL : pool->name;
+	bool is_socket = f->host->host[0] == '/';
+	MYSQL *mysql = mysql_init(NULL);
+
+	if (!mysql) {
+		remark(f, true, "out of memory");
+		return;
+	}
+	mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &timeout_s);
+	mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &timeout_s);
+	mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &timeout_s);
+	mysql_tls(mysql, &pool->tls);
+	if (!pool->user)
+		remark(f, false, "reached only: it logs in as its clients do");
+	if (mysql_real_connect(mysql, is_socket ? NULL : f->host->host, pool->user ? pool->user : "forebay",
+			       pool->user ? pool->password : NULL, pool->user ? database : NULL,
+			       (unsigned)f->host->port, is_socket ? f->host->host : NULL, 0)) {
+		f->reachable = true;
+		ask_mysql(f, mysql);
+	} else {
+		/* 1000 to 1999 and above 3000 are the server's own answers */
+		unsigned code = mysql_errno(mysql);
+		f->reachable = code < 2000 || code >= 3000;
+		if (pool->user || !f->reachable)
+			remark(f, true, "%s", mysql_error(mysql));
+	}
+	mysql_close(mysql);
+}
+
+/* ---- all of them ---- */
+
+static bool same_backend(const struct config_address *a, const struct config_address *b) {
+	return strcmp(a->host, b->host) == 0 && a->port == b->port;
+}
+
+/* What the pools may open there together: a pool may have all of its connections at any of its hosts. */
+static unsigned long bounds_of(const struct config *config, const struct config_address *host) {
+	unsigned long sum = 0;
+
+	for (size_t i = 0; i < config->pool_count; i++) {
+		const struct pool_config *pool = &config->pools[i];
+		for (size_t h = 0; h < pool->host_count; h++) {
+			if (same_backend(&pool->hosts[h], host)) {
+				sum += pool->max_size;
+				break;
+			}
+		}
+	}
+	return sum;
+}
+
+static void check_bounds(struct finding *f, const struct config *config) {
+	f->bounds = bounds_of(config, f->host);
+	if (f->max_connections && f->bounds > (unsigned long)f->max_connections)
+		remark(f, true,
+		       "the pools may open %lu connections there, and it allows %ld: lower max_size or raise its "
+		       "max_connections",
+		       f->bounds, f->max_connections);
+	if (strcmp(f->pool->name, "*") == 0)
+		remark(f, false, "each further database adds up to %u connections", f->pool->max_size);
+}
+
+static void print_row(FILE *out, const char *const cells[7], const int widths[7]) {
+	for (int i = 0; i < 6; i++)
+		fprintf(out, "%-*s  ", widths[i], cells[i]);
+	fprintf(out, "%s\n", cells[6]);
+}
+
+static void print_table(FILE *out, const struct finding *findings, size_t count) {
+	static const char *const head[7] = {"pool", "host", "reachable", "version", "role", "connections", "remarks"};
+	int widths[7] = {0};
+	char numbers[64];
+
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i <= count; i++) {
+			const struct finding *f = i ? &findings[i - 1] : NULL;
+			if (f && f->max_connections)
+				snprintf(numbers, sizeof numbers, "%lu of %ld", f->bounds, f->max_connections);
+			else if (f)
+				snprintf(numbers, sizeof numbers, "%lu", f->bounds);
+			const char *const cells[7] = {
+				f ? f->pool->name : head[0],
+				f ? f->host->text : head[1],
+				f ? (f->reachable ? "yes" : "no") : head[2],
+				f ? (*f->version ? f->version : "-") : head[3],
+				f ? (*f->role ? f->role : "-") : head[4],
+				f ? numbers : head[5],
+				f ? (f->bad || *f->remark ? f->remark : "ok") : head[6],
+			};
+			for (int c = 0; pass == 0 && c < 7; c++)
+				if ((int)strlen(cells[c]) > widths[c])
+					widths[c] = (int)strlen(cells[c]);
+			if (pass == 1)
+				print_row(out, cells, widths);
+		}
+	}
+}
+
+bool check_backends(const struct config *config, FILE *out) {
+	size_t count = 0, bad = 0, at = 0;
+
+	for (size_t i = 0; i < config->pool_count; i++)
+		count += config->pools[i].host_count;
+	struct finding *findings = calloc(count + 1, sizeof *findings);
+	if (!findings) {
+		fprintf(out, "out of memory\n");
+		return false;
+	}
+	for (size_t i = 0; i < config->pool_count; i++) {
+		const struct pool_config *pool = &config->pools[i];
+		for (size_t h = 0; h < pool->host_count; h++) {
+			struct finding *f = &findings[at++];
+			f->pool = pool;
+			f->host = &pool->hosts[h];
+			if (pool->protocol == PROTOCOL_POSTGRESQL)
+				check_postgresql(f, h);
+			else
+				check_mysql(f);
+			check_bounds(f, config);
+			bad += f->bad;
+		}
+	}
+	mysql_library_end();
+	print_table(out, findings, count);
+	if (bad)
+		fprintf(out, "%zu of %zu backends are not as they should be.\n", bad, count);
+	else
+		fprintf(out, "All is well.\n");
+	free(findings);
+	return bad == 0;
+}

@@ -1,0 +1,220 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "base/log.h"
+
+enum { ACCEPT_BATCH = 64 /* then other watchers of the main loop have their turn */ };
+static const double PAUSE_S = 0.1;
+
+static void prepare_socket(const struct listener *listener, int fd) {
+	const int on = 1;
+
+	if (listener->is_unix)
+		return;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+static void on_pause_over(struct ev_loop *loop, ev_timer *pause, int revents) {
+	struct listener *listener = container_of(pause, struct listener, pause);
+
+	(void)revents;
+	ev_io_start(loop, &listener->io);
+}
+
+static void pause_accepting(struct listener *listener, int error) {
+	log_warning("accept_paused", LOG_FIELDS(LOG_TEXT("address", listener->address)),
+		    "cannot accept on %s: %s; new connections wait", listener->address, strerror(error));
+	ev_io_stop(listener->loop, &listener->io);
+	ev_timer_set(&listener->pause, PAUSE_S, 0.);
+	ev_timer_start(listener->loop, &listener->pause);
+}
+
+static void on_connections(struct ev_loop *loop, ev_io *io, int revents) {
+	struct listener *listener = container_of(io, struct listener, io);
+
+	(void)loop, (void)revents;
+	/* `accepted` may close the listener */
+	for (int i = 0; i < ACCEPT_BATCH && listener->fd >= 0; i++) {
+		int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			prepare_socket(listener, fd);
+			listener->accepted(listener, fd);
+			continue;
+		}
+		switch (errno) {
+		case EMFILE:
+		case ENFILE:
+		case ENOBUFS:
+		case ENOMEM:
+			pause_accepting(listener, errno);
+			return;
+		case EAGAIN:
+			return;
+		default:
+			/* This one connection failed before it was accepted (accept(2), "Error handling"). */
+			continue;
+		}
+	}
+}
+
+static bool open_unix(struct listener *listener, const char *path, struct error *error) {
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct stat st;
+
+	if (strlen(path) >= sizeof un.sun_path)
+		return error_set(error, ENAMETOOLONG, "cannot listen on %s: the path is longer than %zu bytes",
+				 path, sizeof un.sun_path - 1);
+	memcpy(un.sun_path, path, strlen(path) + 1);
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (listener->fd < 0)
+		return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
+	if (bind(listener->fd, (struct sockaddr *)&un, sizeof un) < 0) {
+		if (errno != EADDRINUSE)
+			return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
+		/* Something is there: a socket that nobody listens on was left behind, all else is not ours. */
+		if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+			return error_set(error, EEXIST, "cannot listen on %s: a file that is no socket is there",
+					 path);
+		int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		int e = probe < 0 || connect(probe, (struct sockaddr *)&un, sizeof un) == 0 ? EADDRINUSE : errno;
+		if (probe >= 0)
+			close(probe);
+		if (e != ECONNREFUSED && e != ENOENT)
+			return error_set(error, EADDRINUSE, "cannot listen on %s: another process does already",
+					 path);
+		unlink(path);
+		if (bind(listener->fd, (struct sockaddr *)&un, sizeof un) < 0)
+			return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
+	}
+	/* Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
+	chmod(path, 0777);
+	if (lstat(path, &st) == 0) {
+		listener->unix_device = st.st_dev;
+		listener->unix_inode = st.st_ino;
+		memcpy(listener->unix_path, path, strlen(path) + 1);
+	}
+	return true;
+}
+
+/* Splits "host:port" or "[v6]:port". */
+static bool split_address(const char *address, char host[256], char port[16], struct error *error) {
+	const char *colon = strrchr(address, ':');
+	const char *begin = address, *end = colon;
+
+	if (colon && *begin == '[' && colon > begin && colon[-1] == ']') {
+		begin++;
+		end--;
+	} else if (colon && memchr(begin, ':', (size_t)(colon - begin))) {
+		return error_set(error, EINVAL,
+				 "cannot listen on %s: an IPv6 address goes in brackets, [::1]:6432", address);
+	}
+	if (!colon || end == begin || !colon[1] || strlen(colon + 1) > 5 ||
+	    strspn(colon + 1, "0123456789") != strlen(colon + 1))
+		return error_set(error, EINVAL, "cannot listen on %s: expected host:port or an absolute path",
+				 address);
+	if ((size_t)(end - begin) >= 256)
+		return error_set(error, EINVAL, "cannot listen on %s: the host is longer than 255 bytes", address);
+	memcpy(host, begin, (size_t)(end - begin));
+	host[end - begin] = '\0';
+	memcpy(port, colon + 1, strlen(colon + 1) + 1);
+	return true;
+}
+
+/* A bound socket, or -1 with errno. */
+static int bind_to(const struct sockaddr *address, socklen_t len, bool both_families) {
+	const int on = 1, v6_only = !both_families;
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (address->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
+	if (bind(fd, address, len) == 0)
+		return fd;
+	int e = errno;
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+static bool open_tcp(struct listener *listener, const char *address, struct error *error) {
+	struct addrinfo hints = {
+		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo *found = NULL;
+	char host[256], port[16];
+
+	if (!split_address(address, host, port, error))
+		return false;
+	bool any = strcmp(host, "*") == 0;
+	int e = getaddrinfo(any ? NULL : host, port, &hints, &found);
+	if (e)
+		return error_set(error, e == EAI_SYSTEM ? errno : 0, "cannot listen on %s: %s", address,
+				 e == EAI_SYSTEM ? strerror(errno) : gai_strerror(e));
+	/* For "*" one IPv6 socket serves both families; the system may have no IPv6. */
+	const int order[2] = {any ? AF_INET6 : AF_INET, any ? AF_INET : AF_INET6};
+	e = EADDRNOTAVAIL;
+	for (int i = 0; i < 2 && listener->fd < 0; i++) {
+		for (struct addrinfo *a = found; a && listener->fd < 0; a = a->ai_next) {
+			if (a->ai_family != order[i])
+				continue;
+			listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
+			if (listener->fd < 0)
+				e = errno;
+		}
+	}
+	freeaddrinfo(found);
+	if (listener->fd < 0)
+		return error_set(error, e, "cannot listen on %s: %s", address, strerror(e));
+	return true;
+}
+
+bool listener_open(struct listener *listener, struct ev_loop *loop, const char *address, int backlog,
+		   struct error *error) {
+	listener->loop = loop;
+	listener->fd = -1;
+	listener->is_unix = address[0] == '/';
+	listener->unix_path[0] = '\0';
+	snprintf(listener->address, sizeof listener->address, "%s", address);
+	ev_io_init(&listener->io, on_connections, -1, EV_READ);
+	ev_timer_init(&listener->pause, on_pause_over, PAUSE_S, 0.);
+	bool ok = listener->is_unix ? open_unix(listener, address, error) : open_tcp(listener, address, error);
+	if (ok && listen(listener->fd, backlog) < 0)
+		ok = error_set(error, errno, "cannot listen on %s: %s", address, strerror(errno));
+	if (!ok) {
+		listener_close(listener);
+		return false;
+	}
+	ev_io_set(&listener->io, listener->fd, EV_READ);
+	ev_io_start(loop, &listener->io);
+	return true;
+}
+
+void listener_close(struct listener *listener) {
+	struct stat st;
+
+	if (listener->fd < 0)
+		return;
+	ev_timer_stop(listener->loop, &listener->pause);
+	ev_io_stop(listener->loop, &listener->io);
+	close(listener->fd);
+	listener->fd = -1;
+	/* Another process may have put its own there meanwhile. */
+	if (listener->unix_path[0] && lstat(listener->unix_path, &st) == 0 && listener->unix_device == st.st_dev &&
+	    listener->unix_inode == st.st_ino)
+		unlink(listener->unix_path);
+	listener->unix_path[0] = '\0';
+}

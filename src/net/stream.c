@@ -1,0 +1,685 @@
+#include "net/stream.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "net/worker.h"
+
+enum { PHASE_CLOSED, PHASE_CONNECTING, PHASE_HANDSHAKING, PHASE_OPEN }; /* a zeroed stream is closed */
+
+enum {
+	LARGE_WRITE = 8 * 1024,   /* sent at once rather than copied */
+	QUEUE_ENOUGH = 32 * 1024, /* so much queued output is sent without waiting for the end of the callback */
+	TLS_RECORD = 16 * 1024    /* plaintext in one record at most (RFC 8446 section 5.1) */
+};
+
+/* Why stream_tls_accept() or stream_tls_connect() could not even begin. */
+static _Thread_local struct {
+	const struct stream *stream;
+	struct error error;
+} refused;
+
+static void on_io(struct ev_loop *loop, ev_io *io, int revents);
+
+/* The watcher */
+
+static int events_wanted(const struct stream *s) {
+	if (s->error)
+		return 0;
+	switch (s->phase) {
+	case PHASE_CONNECTING:
+		return EV_WRITE;
+	case PHASE_HANDSHAKING:
+		return s->tls_wants_write ? EV_WRITE : EV_READ;
+	case PHASE_OPEN: {
+		bool read = !s->gated || (s->held_up && s->tls_write_wants_read);
+		bool write = (s->held_up && !s->tls_write_wants_read) || s->tls_wants_write;
+		return (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
+	}
+	default:
+		return 0;
+	}
+}
+
+/* Brings the watcher in line with the stream's state. Events that wait for their callback are kept. */
+static void watch(struct stream *s) {
+	int want = events_wanted(s);
+	int have = ev_is_active(&s->io) ? s->io.events & (EV_READ | EV_WRITE) : 0;
+
+	if (want == have)
+		return;
+	int pending = ev_clear_pending(s->worker->loop, &s->io);
+	ev_io_stop(s->worker->loop, &s->io);
+	if (want) {
+		ev_io_set(&s->io, s->fd, want);
+		ev_io_start(s->worker->loop, &s->io);
+	}
+	if (pending)
+		ev_feed_event(s->worker->loop, &s->io, pending);
+}
+
+static void feed(struct stream *s, int revents) {
+	ev_feed_event(s->worker->loop, &s->io, revents);
+}
+
+/* Marks it broken. Nothing is sent any more. */
+static void set_broken(struct stream *s, int error) {
+	if (s->error)
+		return;
+	s->error = error ? error : EIO;
+	s->held_up = false;
+	list_remove(&s->dirty);
+	buf_release(s->worker->buffers, &s->out);
+	ev_io_stop(s->worker->loop, &s->io);
+}
+
+/* As set_broken(); the owner will be told by an event. */
+static void fail(struct stream *s, int error) {
+	set_broken(s, error);
+	if (!s->failure_told)
+		feed(s, EV_CUSTOM);
+}
+
+static void hold_up(struct stream *s) {
+	s->held_up = true;
+	watch(s);
+}
+
+static void start(struct stream *s, struct worker *worker, int fd, int phase,
+		  void (*on_ready)(struct stream *, int)) {
+	*s = (struct stream){
+		.worker = worker, .fd = fd, .on_ready = on_ready, .phase = (uint8_t)phase, .reading = true};
+	list_init(&s->dirty);
+	ev_init(&s->io, on_io);
+	watch(s);
+}
+
+void stream_open(struct stream *stream, struct worker *worker, int fd, void (*on_ready)(struct stream *, int)) {
+	start(stream, worker, fd, PHASE_OPEN, on_ready);
+}
+
+bool stream_connect(struct stream *stream, struct worker *worker, const struct sockaddr *address, socklen_t len,
+		    void (*on_ready)(struct stream *, int)) {
+	const int on = 1;
+
+	*stream = (struct stream){.worker = worker, .fd = -1, .on_ready = on_ready};
+	list_init(&stream->dirty);
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		stream->error = errno;
+		return false;
+	}
+	if (address->sa_family != AF_UNIX) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	}
+	int e = connect(fd, address, len) == 0 ? 0 : errno;
+	if (e && e != EINPROGRESS && e != EINTR) {
+		close(fd);
+		stream->error = e;
+		return false;
+	}
+	/* One that is connected already is writable: the event comes at once. */
+	start(stream, worker, fd, PHASE_CONNECTING, on_ready);
+	return true;
+}
+
+/* TLS */
+
+/* After SSL_read(), SSL_write() or SSL_do_handshake() failed: sets what it waits for, or keeps the reason. */
+enum tls_step { TLS_WANTS_READ, TLS_WANTS_WRITE, TLS_CLOSED, TLS_FAILED };
+
+static enum tls_step tls_step_result(struct stream *s, int n) {
+	int e = errno;
+	int result = SSL_get_error(s->ssl, n);
+
+	if (result == SSL_ERROR_WANT_READ)
+		return TLS_WANTS_READ;
+	if (result == SSL_ERROR_WANT_WRITE)
+		return TLS_WANTS_WRITE;
+	if (result == SSL_ERROR_ZERO_RETURN)
+		return TLS_CLOSED;
+	if (result != SSL_ERROR_SYSCALL)
+		e = EPROTO;
+	tls_session_failed(s->ssl, result, e);
+	errno = e ? e : ECONNRESET;
+	return TLS_FAILED;
+}
+
+/* Sends at most one record. The bytes it took, STREAM_AGAIN or STREAM_BROKEN (errno). */
+static ssize_t tls_send(struct stream *s, const void *data, size_t len) {
+	ERR_clear_error();
+	/* The same bytes come again after STREAM_AGAIN, at least as many: what is queued only grows meanwhile. */
+	int n = SSL_write(s->ssl, data, len < TLS_RECORD ? (int)len : TLS_RECORD);
+	if (n > 0) {
+		s->tls_write_wants_read = false;
+		return n;
+	}
+	switch (tls_step_result(s, n)) {
+	case TLS_WANTS_READ:
+		s->tls_write_wants_read = true;
+		return STREAM_AGAIN;
+	case TLS_WANTS_WRITE:
+		s->tls_write_wants_read = false;
+		return STREAM_AGAIN;
+	case TLS_CLOSED:
+		errno = EPIPE;
+		return STREAM_BROKEN;
+	default:
+		return STREAM_BROKEN;
+	}
+}
+
+static int tls_handshake(struct stream *s) {
+	ERR_clear_error();
+	int n = SSL_do_handshake(s->ssl);
+	enum tls_step step = n == 1 ? TLS_CLOSED : tls_step_result(s, n);
+
+	if (n != 1 && step == TLS_CLOSED) {
+		tls_session_failed(s->ssl, SSL_ERROR_ZERO_RETURN, 0);
+		errno = ECONNRESET;
+		step = TLS_FAILED;
+	}
+	if (step == TLS_FAILED) {
+		set_broken(s, errno);
+		s->failure_told = true;
+		return STREAM_FAILED;
+	}
+	s->tls_wants_write = step == TLS_WANTS_WRITE;
+	if (n == 1) {
+		s->phase = PHASE_OPEN;
+		if (SSL_has_pending(s->ssl))
+			feed(s, EV_READ);
+	}
+	watch(s);
+	if (n != 1)
+		return 0;
+	stream_flush(s);
+	return STREAM_CONNECTED;
+}
+
+static bool refuse_tls(struct stream *s, int code, const char *why) {
+	error_set(&refused.error, code, "%s", why);
+	refused.stream = s;
+	return false;
+}
+
+static bool tls_begin(struct stream *s, struct tls_context *tls, const char *host, const char *alpn) {
+	if (s->phase != PHASE_OPEN || s->ssl || s->error)
+		return refuse_tls(s, EINVAL, "the connection is not open, or has TLS already");
+	/* The answer that announces TLS is still queued, as a rule. */
+	if (!stream_flush(s))
+		return false;
+	if (buf_len(&s->out) > 0)
+		return refuse_tls(s, EAGAIN, "the peer does not read what was sent before TLS");
+	s->ssl = tls_session_new(tls, s->fd, host, alpn, &refused.error);
+	if (!s->ssl) {
+		refused.stream = s;
+		return false;
+	}
+	s->phase = PHASE_HANDSHAKING;
+	s->gated = s->input_ready = false;
+	watch(s);
+	/* A client has to speak first; a server's bytes may have come before the watcher saw them as wanted. */
+	feed(s, EV_READ);
+	return true;
+}
+
+bool stream_tls_accept(struct stream *stream, struct tls_context *tls) {
+	stream->tls_server = true;
+	return tls_begin(stream, tls, NULL, NULL);
+}
+
+bool stream_tls_connect(struct stream *stream, struct tls_context *tls, const char *host, const char *alpn) {
+	stream->tls_server = false;
+	return tls_begin(stream, tls, host, alpn);
+}
+
+const char *stream_error(const struct stream *stream) {
+	if (stream->ssl && *tls_session_error(stream->ssl))
+		return tls_session_error(stream->ssl);
+	if (!stream->error && refused.stream == stream)
+		return refused.error.text;
+	return stream->error ? strerror(stream->error) : "no error";
+}
+
+/* Sending */
+
+static void consume_out(struct stream *s, size_t n) {
+	buf_consume(s->worker->buffers, &s->out, n);
+}
+
+/* Sends queued bytes and, behind them, `data`, in one call: what went (may be less), STREAM_AGAIN, STREAM_BROKEN. */
+static ssize_t plain_send(struct stream *s, const void *data, size_t len) {
+	struct iovec iov[2];
+	struct msghdr msg = {.msg_iov = iov};
+	ssize_t n;
+
+	if (buf_len(&s->out) > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){s->out.data + s->out.start, buf_len(&s->out)};
+	if (len > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){(void *)data, len};
+	do
+		n = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN || errno == EWOULDBLOCK ? STREAM_AGAIN : STREAM_BROKEN;
+}
+
+/* Sends what is queued until all went or the socket is full. False: broken. */
+static bool send_queued(struct stream *s) {
+	bool was_held_up = s->held_up;
+
+	s->held_up = false;
+	while (buf_len(&s->out) > 0) {
+		size_t queued = buf_len(&s->out);
+		ssize_t n = s->ssl ? tls_send(s, buf_bytes(&s->out), queued) : plain_send(s, NULL, 0);
+		if (n == STREAM_BROKEN) {
+			fail(s, errno);
+			return false;
+		}
+		if (n > 0)
+			consume_out(s, (size_t)n);
+		if (n == STREAM_AGAIN || (!s->ssl && (size_t)n < queued)) {
+			hold_up(s);
+			return true;
+		}
+	}
+	if (was_held_up)
+		watch(s);
+	return true;
+}
+
+static bool queue(struct stream *s, const void *data, size_t len) {
+	if (buf_append(s->worker->buffers, &s->out, data, len))
+		return true;
+	fail(s, ENOMEM);
+	return false;
+}
+
+static bool plain_write_now(struct stream *s, const uint8_t *data, size_t len) {
+	size_t queued = buf_len(&s->out);
+	ssize_t n = plain_send(s, data, len);
+
+	if (n == STREAM_BROKEN) {
+		fail(s, errno);
+		return true;
+	}
+	size_t sent = n > 0 ? (size_t)n : 0;
+	size_t from_queue = sent < queued ? sent : queued;
+	if (from_queue > 0)
+		consume_out(s, from_queue);
+	if (sent == queued + len)
+		return true;
+	if (!queue(s, data + (sent - from_queue), len - (sent - from_queue)))
+		return false;
+	hold_up(s);
+	return true;
+}
+
+static bool tls_write_now(struct stream *s, const uint8_t *data, size_t len) {
+	size_t queued = buf_len(&s->out);
+
+	if (queued > 0) {
+		/* Fills the record that the queued bytes begin. */
+		size_t room = TLS_RECORD - queued % TLS_RECORD;
+		size_t first = len < room ? len : room;
+		if (!queue(s, data, first))
+			return false;
+		data += first;
+		len -= first;
+		if (!send_queued(s))
+			return true;
+	}
+	while (len > 0 && !s->held_up) {
+		ssize_t n = tls_send(s, data, len);
+		if (n == STREAM_BROKEN) {
+			fail(s, errno);
+			return true;
+		}
+		if (n == STREAM_AGAIN) {
+			if (!queue(s, data, len))
+				return false;
+			hold_up(s);
+			return true;
+		}
+		data += n;
+		len -= (size_t)n;
+	}
+	return queue(s, data, len);
+}
+
+bool stream_write(struct stream *stream, const void *data, size_t len) {
+	if (stream->phase == PHASE_CLOSED || stream->error || len == 0)
+		return true;
+	if (stream->phase != PHASE_OPEN || stream->held_up)
+		return queue(stream, data, len);
+	if (len >= LARGE_WRITE || buf_len(&stream->out) + len >= QUEUE_ENOUGH) {
+		list_remove(&stream->dirty);
+		return stream->ssl ? tls_write_now(stream, data, len) : plain_write_now(stream, data, len);
+	}
+	if (!queue(stream, data, len))
+		return false;
+	if (!list_linked(&stream->dirty))
+		list_push_back(&stream->worker->dirty, &stream->dirty);
+	return true;
+}
+
+bool stream_flush(struct stream *stream) {
+	if (stream->phase == PHASE_CLOSED)
+		return false;
+	list_remove(&stream->dirty);
+	if (stream->error)
+		return false;
+	if (stream->phase != PHASE_OPEN || stream->held_up || buf_len(&stream->out) == 0)
+		return true;
+	return send_queued(stream);
+}
+
+/* Receiving */
+
+/* The end that a failed receive makes of the stream: the caller knows it from the result. */
+static ssize_t broken_by_receive(struct stream *s, int error) {
+	s->failure_told = true;
+	set_broken(s, error);
+	return STREAM_BROKEN;
+}
+
+static ssize_t tls_recv(struct stream *s, uint8_t *buf, size_t len) {
+	size_t got = 0;
+
+	while (got < len) {
+		size_t room = len - got;
+		ERR_clear_error();
+		int n = SSL_read(s->ssl, buf + got, room < INT_MAX ? (int)room : INT_MAX);
+		if (n > 0) {
+			got += (size_t)n;
+			if (!SSL_has_pending(s->ssl))
+				break;
+			continue;
+		}
+		enum tls_step step = tls_step_result(s, n);
+		if (step == TLS_WANTS_WRITE) {
+			s->tls_wants_write = true;
+			watch(s);
+		}
+		if (step == TLS_WANTS_READ || step == TLS_WANTS_WRITE)
+			return got > 0 ? (ssize_t)got : STREAM_AGAIN;
+		if (got > 0) {
+			/* What came before the end, or the error, goes first; that comes again by itself. */
+			feed(s, EV_READ);
+			return (ssize_t)got;
+		}
+		return step == TLS_CLOSED ? STREAM_EOF : broken_by_receive(s, errno);
+	}
+	if (got == len && SSL_has_pending(s->ssl))
+		feed(s, EV_READ);
+	return (ssize_t)got;
+}
+
+static ssize_t plain_recv(struct stream *s, void *buf, size_t len, int flags) {
+	ssize_t n = recv(s->fd, buf, len, flags);
+
+	if (n > 0 || (n == 0 && !s->error))
+		return n;
+	if (n < 0 && !s->error && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return STREAM_AGAIN;
+	return broken_by_receive(s, errno);
+}
+
+ssize_t stream_recv(struct stream *stream, void *buf, size_t len) {
+	if (stream->phase == PHASE_CLOSED || (stream->error && (stream->ssl || stream->phase != PHASE_OPEN)))
+		return STREAM_BROKEN;
+	if (stream->phase != PHASE_OPEN || len == 0)
+		return STREAM_AGAIN;
+	return stream->ssl ? tls_recv(stream, buf, len) : plain_recv(stream, buf, len, 0);
+}
+
+ssize_t stream_peek(struct stream *stream, void *buf, size_t len) {
+	if (stream->phase == PHASE_CLOSED || stream->error || stream->ssl)
+		return STREAM_BROKEN;
+	return stream->phase == PHASE_OPEN ? plain_recv(stream, buf, len, MSG_PEEK) : STREAM_AGAIN;
+}
+
+void stream_pause(struct stream *stream) {
+	stream->reading = false;
+}
+
+void stream_resume(struct stream *stream) {
+	if (stream->reading || stream->phase == PHASE_CLOSED)
+		return;
+	stream->reading = true;
+	if (stream->gated) {
+		stream->gated = false;
+		if (stream->worker)
+			watch(stream);
+	}
+	if (stream->input_ready && stream->worker && !stream->error) {
+		stream->input_ready = false;
+		feed(stream, EV_READ);
+	}
+}
+
+bool stream_quiet(struct stream *stream) {
+	uint8_t byte;
+
+	if (stream->phase != PHASE_OPEN || stream->error)
+		return false;
+	ssize_t n = recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	bool nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+	if (!stream->ssl)
+		return nothing;
+	if (nothing)
+		return !SSL_has_pending(stream->ssl);
+	if (n <= 0 || SSL_pending(stream->ssl) > 0)
+		return false;
+	/* It may be no more than a session ticket (RFC 8446 section 4.6.1), which this takes in. */
+	ERR_clear_error();
+	n = SSL_peek(stream->ssl, &byte, 1);
+	return n <= 0 && SSL_get_error(stream->ssl, (int)n) == SSL_ERROR_WANT_READ && !SSL_has_pending(stream->ssl);
+}
+
+/* Events */
+
+static int connected(struct stream *s) {
+	int e = 0;
+	socklen_t len = sizeof e;
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0)
+		e = errno;
+	if (e) {
+		set_broken(s, e);
+		s->failure_told = true;
+		return STREAM_FAILED;
+	}
+	s->phase = PHASE_OPEN;
+	watch(s);
+	stream_flush(s);
+	return STREAM_CONNECTED;
+}
+
+static int ready(struct stream *s, int revents) {
+	int events = 0;
+
+	if (s->held_up && (revents & (s->tls_write_wants_read ? EV_READ : EV_WRITE))) {
+		if (!send_queued(s))
+			return 0;
+		if (!s->held_up)
+			events |= STREAM_DRAINED;
+	}
+	if (s->tls_wants_write && (revents & EV_WRITE)) {
+		s->tls_wants_write = false;
+		watch(s);
+		revents |= EV_READ;
+	}
+	if (!(revents & EV_READ))
+		return events;
+	if (s->reading)
+		return events | STREAM_READABLE;
+	/* Paused: the watcher would fire for these bytes again and again. What TLS holds, no event will announce. */
+	s->gated = true;
+	s->input_ready = s->ssl != NULL;
+	watch(s);
+	return events;
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int revents) {
+	struct stream *s = container_of(io, struct stream, io);
+	struct worker *worker = s->worker;
+	int events = 0;
+
+	(void)loop;
+	if (s->error) {
+		if (!s->failure_told)
+			events = STREAM_FAILED;
+		s->failure_told = true;
+	} else if (s->phase == PHASE_CONNECTING) {
+		events = connected(s);
+	} else if (s->phase == PHASE_HANDSHAKING) {
+		events = tls_handshake(s);
+	} else if (s->phase == PHASE_OPEN) {
+		events = ready(s, revents);
+	}
+	/* The stream may be closed, freed or another worker's when this returns. */
+	if (events)
+		s->on_ready(s, events);
+	worker_flush(worker);
+}
+
+/* From worker to worker, and the end */
+
+void stream_detach(struct stream *stream) {
+	if (stream->phase == PHASE_CLOSED || !stream->worker)
+		return;
+	stream_flush(stream);
+	list_remove(&stream->dirty);
+	if (ev_clear_pending(stream->worker->loop, &stream->io) & EV_READ)
+		stream->input_ready = true;
+	ev_io_stop(stream->worker->loop, &stream->io);
+	worker_forget_fd(stream->worker, stream->fd);
+	stream->worker = NULL;
+}
+
+void stream_attach(struct stream *stream, struct worker *worker) {
+	if (stream->phase == PHASE_CLOSED)
+		return;
+	stream->worker = worker;
+	watch(stream);
+	if (stream->error && !stream->failure_told)
+		feed(stream, EV_CUSTOM);
+	else if (stream->input_ready && stream->ssl && stream->reading && !stream->error)
+		feed(stream, EV_READ);
+	if (stream->reading)
+		stream->input_ready = false;
+}
+
+/*
+ * A close with bytes unread makes the kernel send a reset, and that can take from the peer the last thing it was
+ * sent, as a rule the error that says why. Bounded: a peer that sends on and on gets its reset.
+ */
+static void discard_input(int fd) {
+	char trash[4096];
+
+	for (int i = 0; i < 16; i++)
+		if (recv(fd, trash, sizeof trash, MSG_DONTWAIT) < (ssize_t)sizeof trash)
+			break;
+}
+
+void stream_close(struct stream *stream) {
+	if (stream->phase == PHASE_CLOSED)
+		return;
+	struct buf_cache *buffers = stream->worker ? stream->worker->buffers : NULL;
+	list_remove(&stream->dirty);
+	if (stream->worker && stream->phase == PHASE_OPEN && !stream->error && buf_len(&stream->out) > 0)
+		send_queued(stream);
+	if (stream->worker)
+		ev_io_stop(stream->worker->loop, &stream->io);
+	if (stream->ssl) {
+		ERR_clear_error();
+		if (stream->phase == PHASE_OPEN && !stream->error)
+			SSL_shutdown(stream->ssl);
+		SSL_free(stream->ssl);
+		ERR_clear_error();
+		stream->ssl = NULL;
+	}
+	if (!stream->error && stream->phase != PHASE_CONNECTING)
+		discard_input(stream->fd);
+	close(stream->fd);
+	buf_release(buffers, &stream->out);
+	stream->fd = -1;
+	stream->phase = PHASE_CLOSED;
+}
+
+/* Peers */
+
+static void peer_text(struct stream_peer *peer) {
+	char host[INET6_ADDRSTRLEN];
+
+	if (peer->address.ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)&peer->address;
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+		snprintf(peer->text, sizeof peer->text, "%s:%d", host, ntohs(in->sin_port));
+	} else if (peer->address.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const void *)&peer->address;
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+		snprintf(peer->text, sizeof peer->text, "[%s]:%d", host, ntohs(in6->sin6_port));
+	}
+}
+
+/* An IPv4 peer on an IPv6 socket (::ffff:10.0.0.7) becomes what rules and people call it. */
+static void unmap_v4(struct stream_peer *peer) {
+	const struct sockaddr_in6 *in6 = (const void *)&peer->address;
+
+	if (peer->address.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+		return;
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = in6->sin6_port};
+	memcpy(&in.sin_addr, in6->sin6_addr.s6_addr + 12, sizeof in.sin_addr);
+	memset(&peer->address, 0, sizeof peer->address);
+	memcpy(&peer->address, &in, sizeof in);
+	peer->address_len = sizeof in;
+}
+
+void stream_peer(int fd, struct stream_peer *peer) {
+	*peer = (struct stream_peer){.uid = -1, .text = "unknown"};
+	peer->address_len = sizeof peer->address;
+	if (getpeername(fd, (struct sockaddr *)&peer->address, &peer->address_len) < 0) {
+		peer->address_len = 0;
+		return;
+	}
+	if (peer->address.ss_family != AF_UNIX) {
+		unmap_v4(peer);
+		peer_text(peer);
+		return;
+	}
+#ifdef SO_PEERCRED
+	struct ucred who;
+	socklen_t len = sizeof who;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0) {
+		peer->uid = (int)who.uid;
+		snprintf(peer->text, sizeof peer->text, "unix:%d@%u", (int)who.pid, (unsigned)who.uid);
+		return;
+	}
+#else
+	uid_t uid;
+	gid_t gid;
+	if (getpeereid(fd, &uid, &gid) == 0) {
+		peer->uid = (int)uid;
+		snprintf(peer->text, sizeof peer->text, "unix:0@%u", (unsigned)uid);
+		return;
+	}
+#endif
+	snprintf(peer->text, sizeof peer->text, "unix");
+}

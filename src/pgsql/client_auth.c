@@ -1,0 +1,720 @@
+/*
+ * Who a client is: trust, password, md5, SCRAM, certificate, peer, as the listener or its HBA file says.
+ *
+ * An attacker must not learn which users exist. So an unknown user, one without a secret, and one whose secret does
+ * not fit the method go through the same exchange as a known one, with salts that look the same at each attempt; and
+ * every failed login costs one derivation of keys, done on a helper thread before the answer is sent, whether the
+ * login needed one or not.
+ */
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/sha.h>
+
+#include "base/log.h"
+#include "base/reader.h"
+#include "base/secret.h"
+#include "net/offload.h"
+#include "net/worker.h"
+#include "pgsql/credential.h"
+#include "pgsql/login.h"
+#include "pgsql/verifier.h"
+
+/* AuthenticationRequest codes (section "Message Formats"). */
+enum {
+	AUTH_CLEARTEXT = 3,
+	AUTH_MD5_PASSWORD = 5,
+	AUTH_SASL_BEGIN = 10,
+	AUTH_SASL_CONTINUE = 11,
+	AUTH_SASL_FINAL = 12
+};
+
+enum auth_job_type {
+	JOB_KEYS,  /* the keys of a plaintext secret, to verify a proof */
+	JOB_CHECK, /* the keys of a password that the client showed, to compare with a SCRAM secret */
+	JOB_FAIL,  /* for the time that it takes */
+	JOB_PEER   /* the name of a Unix socket's peer */
+};
+
+/* Work on a helper thread. It outlives the login when that ends meanwhile. */
+struct auth_job {
+	struct offload_job job;
+	struct pg_client *owner; /* NULL: gone */
+	enum auth_job_type type;
+	char *password;
+	struct scram_salt salt;
+	struct scram_keys keys;
+	int uid;
+	char name[256];
+	bool ok;
+};
+
+static void succeed(struct pg_client *client);
+static void verify_proof(struct pg_client *client);
+
+/* ---- the end of a failed login ---- */
+
+static void reject_login(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	char text[160];
+
+	snprintf(text, sizeof text, "%s authentication failed for user \"%s\"",
+		 login->method == HBA_CERT   ? "certificate"
+		 : login->method == HBA_PEER ? "peer"
+					     : "password",
+		 login->user);
+	char reason[sizeof login->doomed];
+	snprintf(reason, sizeof reason, "%s", login->doomed);
+	bool by_password = login->method != HBA_CERT && login->method != HBA_PEER;
+	pg_login_reject(client, by_password ? "28P01" : "28000", text, NULL, reason[0] ? reason : "wrong password");
+}
+
+static void reject_malformed(struct pg_client *client, enum scram_result result, const char *detail) {
+	char text[400];
+
+	switch (result) {
+	case SCRAM_BINDING:
+		snprintf(text, sizeof text, "SCRAM channel binding check failed: %s", detail);
+		pg_login_reject(client, "28000", text, NULL, NULL);
+		return;
+	case SCRAM_UNSUPPORTED:
+		snprintf(text, sizeof text, "SCRAM: %s", detail);
+		pg_login_reject(client, "0A000", text, NULL, NULL);
+		return;
+	case SCRAM_NO_MEMORY:
+		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+		return;
+	default:
+		snprintf(text, sizeof text, "malformed SCRAM message: %s", detail);
+		pg_login_reject(client, "08P01", text, NULL, NULL);
+		return;
+	}
+}
+
+/* ---- work on other threads ---- */
+
+static void job_work(struct offload_job *base) {
+	struct auth_job *job = container_of(base, struct auth_job, job);
+
+	if (job->type != JOB_PEER) {
+		job->ok = scram_derive(job->password, &job->salt, &job->keys);
+		return;
+	}
+	char room[4096];
+	struct passwd entry, *found = NULL;
+	if (getpwuid_r((uid_t)job->uid, &entry, room, sizeof room, &found) == 0 && found &&
+	    strlen(found->pw_name) < sizeof job->name) {
+		snprintf(job->name, sizeof job->name, "%s", found->pw_name);
+		job->ok = true;
+	}
+}
+
+static void job_free(struct auth_job *job) {
+	secret_free(job->password);
+	secret_wipe(job, sizeof *job);
+	free(job);
+}
+
+/* Input may be handled again, unless what was just done holds it for something else. */
+static void go_on(struct pg_client *client) {
+	if (client->base.state != CLIENT_CLOSED && !client->base.closing && client->base.hold == HOLD_NONE)
+		client_resume(&client->base);
+}
+
+static void keys_are_there(struct pg_client *client, struct auth_job *job) {
+	struct pg_login *login = client->login;
+
+	if (job->type == JOB_KEYS) {
+		verifier_keep(login->user, job->password, &job->keys);
+		memcpy(login->scram_secret.stored, job->keys.stored, SCRAM_KEY);
+		memcpy(login->scram_secret.server, job->keys.server, SCRAM_KEY);
+		login->keys_ready = true;
+		verify_proof(client);
+		return;
+	}
+	bool equal = secret_equal(job->keys.stored, SCRAM_KEY, login->scram_secret.stored, SCRAM_KEY) &
+		     secret_equal(job->keys.server, SCRAM_KEY, login->scram_secret.server, SCRAM_KEY);
+	if (equal && !login->doomed[0]) {
+		login->password = job->password;
+		job->password = NULL;
+		succeed(client);
+	} else {
+		reject_login(client);
+	}
+}
+
+static void peer_is_known(struct pg_client *client, const struct auth_job *job) {
+	struct pg_login *login = client->login;
+	const struct pg_listener *setup = client->base.listener->setup;
+
+	if (job->ok && ident_allows(setup->ident, login->map, job->name, login->user)) {
+		succeed(client);
+		return;
+	}
+	snprintf(login->doomed, sizeof login->doomed, "the peer is operating system user \"%.60s\" (%d)",
+		 job->ok ? job->name : "?", job->uid);
+	reject_login(client);
+}
+
+static void job_done(struct offload_job *base) {
+	struct auth_job *job = container_of(base, struct auth_job, job);
+	struct pg_client *client = job->owner;
+
+	if (client) {
+		client->login->job = NULL;
+		client->login->derived |= job->type != JOB_PEER;
+		client->base.hold = HOLD_NONE;
+		if (job->type == JOB_PEER)
+			peer_is_known(client, job);
+		else if (job->type == JOB_FAIL)
+			reject_login(client);
+		else if (!job->ok)
+			pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+		else
+			keys_are_there(client, job);
+		go_on(client);
+	}
+	job_free(job);
+}
+
+/* Hands work to a helper thread; the client is not read meanwhile. The password is copied. */
+static void start_job(struct pg_client *client, enum auth_job_type type, const char *password,
+		      const struct scram_salt *salt) {
+	struct auth_job *job = calloc(1, sizeof *job);
+
+	if (!job || (password && !(job->password = secret_strdup(password)))) {
+		free(job);
+		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+		return;
+	}
+	job->owner = client;
+	job->type = type;
+	job->uid = client->base.peer->uid;
+	if (salt)
+		job->salt = *salt;
+	job->job.work = job_work;
+	job->job.done = job_done;
+	client->login->job = job;
+	client->login->state = PG_LOGIN_BUSY;
+	client->base.hold = HOLD_LOGIN;
+	offload_submit(&job->job, client->base.sw->worker);
+}
+
+void pg_auth_detach(struct pg_login *login) {
+	if (login->job)
+		login->job->owner = NULL;
+	if (login->lookup)
+		login->lookup->context = NULL;
+	login->job = NULL;
+	login->lookup = NULL;
+}
+
+/* The login has failed; says so once it has cost what every failure costs. */
+static void fail(struct pg_client *client) {
+	struct scram_salt salt;
+
+	if (client->login->derived || !verifier_salt(client->login->user, &salt))
+		reject_login(client);
+	else
+		start_job(client, JOB_FAIL, "no password", &salt);
+}
+
+static void fail_because(struct pg_client *client, const char *reason) {
+	struct pg_login *login = client->login;
+
+	if (!login->doomed[0])
+		snprintf(login->doomed, sizeof login->doomed, "%s", reason);
+	fail(client);
+}
+
+/* ---- exchanges: what we ask ---- */
+
+static struct pg_builder request(struct pg_client *client, uint32_t code) {
+	struct pg_builder b = pg_builder(client->base.sw->worker->buffers);
+
+	pg_open(&b, 'R');
+	pg_u32(&b, code);
+	return b;
+}
+
+/* Sends the request; an answer of this sort is due. */
+static void ask(struct pg_client *client, struct pg_builder *b, enum pg_exchange exchange) {
+	pg_close(b);
+	client->login->exchange = exchange;
+	client->login->state = PG_LOGIN_ANSWER;
+	pg_login_send(client, b);
+}
+
+static void begin_md5(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	struct pg_builder b = request(client, AUTH_MD5_PASSWORD);
+
+	if (!secret_random(login->md5_salt, sizeof login->md5_salt))
+		b.ok = false;
+	pg_raw(&b, login->md5_salt, sizeof login->md5_salt);
+	ask(client, &b, PG_EXCHANGE_MD5);
+}
+
+static void begin_scram(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	bool ok = true;
+
+	if (login->secret_type == PG_SECRET_MD5 && !login->doomed[0])
+		snprintf(login->doomed, sizeof login->doomed,
+			 "its stored secret is an md5 hash; scram-sha-256 needs a SCRAM secret or the password");
+	if (login->secret_type != PG_SECRET_SCRAM || login->doomed[0]) {
+		ok = verifier_salt(login->user, &login->scram_secret.salt);
+		if (login->secret_type == PG_SECRET_PLAIN && !login->doomed[0]) {
+			login->keys_ready = verifier_find(login->user, login->secret, &login->scram_secret);
+		} else {
+			ok = ok && secret_random(login->scram_secret.stored, SCRAM_KEY) &&
+			     secret_random(login->scram_secret.server, SCRAM_KEY);
+			login->keys_ready = true;
+		}
+	} else {
+		login->keys_ready = true;
+	}
+	if (client->base.stream.ssl)
+		login->binding.len = tls_server_end_point(client->base.stream.ssl, true, login->binding.bytes);
+	struct pg_builder b = request(client, AUTH_SASL_BEGIN);
+	if (!ok)
+		b.ok = false;
+	if (login->binding.len > 0)
+		pg_cstr(&b, SCRAM_PLUS_NAME);
+	pg_cstr(&b, SCRAM_PLAIN_NAME);
+	pg_u8(&b, 0);
+	ask(client, &b, PG_EXCHANGE_SASL_FIRST);
+}
+
+/* The secret is known, or known not to exist. */
+static void begin_exchange(struct pg_client *client) {
+	struct pg_login *login = client->login;
+
+	login->secret_type = pg_secret_type_of(login->secret);
+	/* What only looks like a SCRAM secret is a password, as for PostgreSQL. */
+	if (login->secret_type == PG_SECRET_SCRAM && !scram_secret_parse(login->secret, &login->scram_secret))
+		login->secret_type = PG_SECRET_PLAIN;
+	if (!login->secret && !login->doomed[0])
+		snprintf(login->doomed, sizeof login->doomed, "the user has no password");
+	/* For md5, too, when the stored secret is of SCRAM, as PostgreSQL does. */
+	bool scram = login->secret ? login->secret_type == PG_SECRET_SCRAM : verifier_scram_is_usual();
+	if (login->method == HBA_MD5 && login->secret)
+		verifier_saw_scram(scram);
+	if (login->method == HBA_PASSWORD) {
+		struct pg_builder b = request(client, AUTH_CLEARTEXT);
+		ask(client, &b, PG_EXCHANGE_PASSWORD);
+	} else if (login->method == HBA_MD5 && !scram) {
+		begin_md5(client);
+	} else {
+		begin_scram(client);
+	}
+}
+
+/* ---- where secrets come from ---- */
+
+static void lookup_done(struct lookup *lookup) {
+	struct pg_client *client = lookup->context;
+
+	if (client) {
+		struct pg_login *login = client->login;
+		login->lookup = NULL;
+		client->base.hold = HOLD_NONE;
+		if (lookup->result == LOOKUP_FAILED) {
+			char reason[320];
+			snprintf(reason, sizeof reason, "auth_query failed: %s", lookup->error);
+			pg_login_reject(client, "08006", "the password cannot be looked up at the moment",
+					"Try again later; the log of the pooler says what is wrong.", reason);
+		} else {
+			if (lookup->result == LOOKUP_FOUND) {
+				login->secret = lookup->secret;
+				lookup->secret = NULL;
+			} else {
+				snprintf(login->doomed, sizeof login->doomed, "auth_query knows no such user");
+			}
+			begin_exchange(client);
+		}
+		go_on(client);
+	}
+	secret_free(lookup->secret);
+	generation_unref(lookup->generation);
+	free(lookup);
+}
+
+/* The pool whose auth_query answers for a user that the configuration does not know; NULL: none. */
+static const struct pool_config *lookup_pool(const struct pg_client *client) {
+	const struct config *config = client->base.listener->generation->config;
+
+	if (client->login->console)
+		return NULL;
+	const struct pool_config *pool = config_pool(config, client->login->database);
+	if (!pool || strcmp(pool->name, "*") == 0 || pool->protocol != PROTOCOL_POSTGRESQL)
+		pool = config_wildcard_pool(config, PROTOCOL_POSTGRESQL);
+	return pool && pool->auth_user ? pool : NULL;
+}
+
+/* True: the answer will come. */
+static bool start_lookup(struct pg_client *client, const struct pool_config *pool) {
+	struct pg_login *login = client->login;
+	struct lookup *lookup = calloc(1, sizeof *lookup);
+
+	if (!lookup)
+		return false;
+	lookup->worker = client->base.sw->worker;
+	lookup->generation = generation_ref(client->base.listener->generation);
+	lookup->pool = pool;
+	snprintf(lookup->database, sizeof lookup->database, "%s", pool->database ? pool->database : login->database);
+	snprintf(lookup->user, sizeof lookup->user, "%s", login->user);
+	lookup->done = lookup_done;
+	lookup->context = client;
+	login->lookup = lookup;
+	login->state = PG_LOGIN_BUSY;
+	client->base.hold = HOLD_LOGIN;
+	if (lookup_submit(lookup))
+		return true;
+	login->lookup = NULL;
+	client->base.hold = HOLD_NONE;
+	generation_unref(lookup->generation);
+	free(lookup);
+	return false;
+}
+
+static void find_secret(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	const struct user_config *user = config_user(client->base.listener->generation->config, login->user);
+
+	if (user) {
+		login->secret = secret_strdup(user->password);
+	} else {
+		const struct pool_config *pool = lookup_pool(client);
+		if (pool && start_lookup(client, pool))
+			return;
+		snprintf(login->doomed, sizeof login->doomed,
+			 "unknown user: neither [user:...] nor auth_file%s knows it", pool ? " nor auth_query" : "");
+	}
+	begin_exchange(client);
+}
+
+/* ---- exchanges: what the client answers ---- */
+
+/* Constant time, whatever the lengths. */
+static bool same_text(const char *a, const char *b) {
+	uint8_t x[SHA256_DIGEST_LENGTH], y[SHA256_DIGEST_LENGTH];
+
+	SHA256((const uint8_t *)a, strlen(a), x);
+	SHA256((const uint8_t *)b, strlen(b), y);
+	bool same = secret_equal(x, sizeof x, y, sizeof y);
+	secret_wipe(x, sizeof x);
+	secret_wipe(y, sizeof y);
+	return same;
+}
+
+/* PasswordMessage's one string. NULL: rejected. */
+static const char *password_of(struct pg_client *client, const uint8_t *body, size_t len) {
+	struct reader r = reader_over(body, len);
+	const char *password = reader_cstr(&r, NULL);
+
+	if (password && reader_left(&r) == 0)
+		return password;
+	pg_login_reject(client, "08P01", "invalid password packet size", NULL, NULL);
+	return NULL;
+}
+
+static void take_password(struct pg_client *client, const char *password) {
+	struct pg_login *login = client->login;
+	char hashed[MD5_SECRET_SIZE];
+	bool same = false;
+
+	if (!password[0]) {
+		fail_because(client, "empty password returned by client");
+		return;
+	}
+	switch (login->doomed[0] ? PG_SECRET_NONE : login->secret_type) {
+	case PG_SECRET_SCRAM:
+		start_job(client, JOB_CHECK, password, &login->scram_secret.salt);
+		return;
+	case PG_SECRET_MD5:
+		same = md5_secret(password, strlen(password), login->user, strlen(login->user), hashed) &&
+		       same_text(hashed, login->secret);
+		break;
+	case PG_SECRET_PLAIN:
+		same = same_text(password, login->secret);
+		break;
+	case PG_SECRET_NONE:
+		break;
+	}
+	if (!same) {
+		fail(client);
+		return;
+	}
+	login->password = secret_strdup(password);
+	succeed(client);
+}
+
+static void take_md5(struct pg_client *client, const char *answer) {
+	struct pg_login *login = client->login;
+	char stored[MD5_SECRET_SIZE] = "", expected[MD5_SECRET_SIZE] = "";
+	bool ok = !login->doomed[0];
+
+	if (ok && login->secret_type == PG_SECRET_MD5)
+		memcpy(stored, login->secret, sizeof stored);
+	else if (ok)
+		ok = md5_secret(login->secret, strlen(login->secret), login->user, strlen(login->user), stored);
+	ok = ok && md5_secret(stored + 3, sizeof stored - 4, login->md5_salt, sizeof login->md5_salt, expected);
+	ok = ok && same_text(answer, expected);
+	secret_wipe(stored, sizeof stored);
+	secret_wipe(expected, sizeof expected);
+	if (ok)
+		succeed(client);
+	else
+		fail(client);
+}
+
+static void take_client_first(struct pg_client *client, const void *message, size_t len) {
+	struct pg_login *login = client->login;
+	struct error error;
+	const char *out = NULL;
+	enum scram_result result =
+		scram_server_first(login->scram, &login->scram_secret.salt, message, len, &out, &error);
+
+	if (result != SCRAM_OK) {
+		reject_malformed(client, result, error.text);
+		return;
+	}
+	struct pg_builder b = request(client, AUTH_SASL_CONTINUE);
+	pg_raw(&b, out, strlen(out));
+	ask(client, &b, PG_EXCHANGE_SASL_FINAL);
+}
+
+/* SASLInitialResponse: the mechanism and, as a rule, client-first-message. */
+static void take_sasl_initial(struct pg_client *client, const uint8_t *body, size_t len) {
+	struct pg_login *login = client->login;
+	struct reader r = reader_over(body, len);
+	const char *mechanism = reader_cstr(&r, NULL);
+	uint32_t size = reader_u32be(&r);
+	bool empty = size == UINT32_MAX;
+	const uint8_t *message = reader_bytes(&r, empty ? 0 : size);
+
+	if (!mechanism || !r.ok || reader_left(&r) > 0) {
+		pg_login_reject(client, "08P01", "invalid SASL authentication message", NULL, NULL);
+		return;
+	}
+	bool plus = strcmp(mechanism, SCRAM_PLUS_NAME) == 0 && login->binding.len > 0;
+	if (!plus && strcmp(mechanism, SCRAM_PLAIN_NAME) != 0) {
+		pg_login_reject(client, "08P01", "client selected an invalid SASL authentication mechanism", NULL, NULL);
+		return;
+	}
+	login->scram = scram_server_new(&login->binding, plus);
+	if (!login->scram) {
+		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+	} else if (empty) {
+		struct pg_builder b = request(client, AUTH_SASL_CONTINUE);
+		ask(client, &b, PG_EXCHANGE_SASL_EMPTY);
+	} else {
+		take_client_first(client, message, size);
+	}
+}
+
+static void take_client_final(struct pg_client *client, const void *message, size_t len) {
+	struct pg_login *login = client->login;
+	struct error error;
+	enum scram_result result = scram_server_final(login->scram, message, len, &error);
+
+	if (result != SCRAM_OK)
+		reject_malformed(client, result, error.text);
+	else if (login->keys_ready)
+		verify_proof(client);
+	else
+		start_job(client, JOB_KEYS, login->secret, &login->scram_secret.salt);
+}
+
+static void verify_proof(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	const char *out = NULL;
+	enum scram_result result = scram_server_verify(login->scram, &login->scram_secret, login->client_key, &out);
+
+	if (result == SCRAM_NO_MEMORY) {
+		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+		return;
+	}
+	if (result != SCRAM_OK || login->doomed[0]) {
+		fail(client);
+		return;
+	}
+	login->has_client_key = true;
+	struct pg_builder b = request(client, AUTH_SASL_FINAL);
+	pg_raw(&b, out, strlen(out));
+	pg_close(&b);
+	if (pg_login_send(client, &b))
+		succeed(client);
+}
+
+void pg_auth_message(struct pg_client *client, const uint8_t *body, size_t len) {
+	const char *text;
+
+	switch (client->login->exchange) {
+	case PG_EXCHANGE_PASSWORD:
+		text = password_of(client, body, len);
+		if (text)
+			take_password(client, text);
+		return;
+	case PG_EXCHANGE_MD5:
+		text = password_of(client, body, len);
+		if (text)
+			take_md5(client, text);
+		return;
+	case PG_EXCHANGE_SASL_FIRST:
+		take_sasl_initial(client, body, len);
+		return;
+	case PG_EXCHANGE_SASL_EMPTY:
+		take_client_first(client, body, len);
+		return;
+	case PG_EXCHANGE_SASL_FINAL:
+		take_client_final(client, body, len);
+		return;
+	}
+}
+
+/* ---- which method ---- */
+
+static enum hba_method method_of(enum auth_method auth) {
+	switch (auth) {
+	case AUTH_TRUST:
+		return HBA_TRUST;
+	case AUTH_PASSWORD:
+		return HBA_PASSWORD;
+	case AUTH_MD5:
+		return HBA_MD5;
+	case AUTH_SCRAM_SHA_256:
+		return HBA_SCRAM;
+	case AUTH_CERT:
+		return HBA_CERT;
+	case AUTH_HBA:
+		break;
+	}
+	return HBA_REJECT;
+}
+
+void pg_auth_begin(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	const struct listener_config *listener = client->base.listener->config;
+
+	login->method = method_of(listener->auth);
+	login->map = listener->user_map;
+	if (listener->auth == AUTH_HBA && !pg_rules_apply(client))
+		return;
+	if (login->client_cert != HBA_CERT_ANY &&
+	    (!client->base.stream.ssl || !tls_peer_verified(client->base.stream.ssl))) {
+		pg_login_reject(client, "28000", "connection requires a valid client certificate", NULL, NULL);
+		return;
+	}
+	switch (login->method) {
+	case HBA_TRUST:
+		succeed(client);
+		return;
+	case HBA_CERT:
+		if (pg_rules_certificate(client))
+			succeed(client);
+		else
+			reject_login(client);
+		return;
+	case HBA_PEER:
+		start_job(client, JOB_PEER, NULL, NULL);
+		return;
+	case HBA_PASSWORD:
+	case HBA_MD5:
+	case HBA_SCRAM:
+		find_secret(client);
+		return;
+	case HBA_REJECT:
+		pg_login_reject(client, "28000", "this listener lets nobody in", NULL, "its auth is not known");
+		return;
+	}
+}
+
+/* ---- success ---- */
+
+static void *ref_credential(void *credential) {
+	return pg_credential_ref(credential);
+}
+
+/* What the login has shown becomes what servers of this user log in with, unless they can do better already. */
+static void keep_credential(struct pg_client *client, struct pool_user *user) {
+	struct pg_login *login = client->login;
+	struct account *account = account_of(user);
+	const char *stored = login->secret;
+
+	if (!stored && !login->password) {
+		/* trust, cert, peer: the configuration may still know a secret */
+		const struct user_config *known =
+			config_user(client->base.listener->generation->config, login->user);
+		stored = known ? known->password : NULL;
+	}
+	struct pg_credential *fresh =
+		pg_credential_recovered(login->user, stored, login->password,
+					login->has_client_key && login->secret_type == PG_SECRET_SCRAM ? login->client_key
+												       : NULL);
+	if (!fresh)
+		return; /* out of memory: the server's login will say what is missing */
+	struct pg_credential *old = account_credential(account, ref_credential);
+	if (pg_credential_better(old, fresh))
+		account_set_credential(account, fresh);
+	else
+		pg_credential_unref(fresh);
+	pg_credential_unref(old);
+}
+
+static void enter_console(struct pg_client *client) {
+	const struct config *config = client->base.listener->generation->config;
+	bool is_admin = config_is_admin(config, client->login->user);
+	char user[sizeof client->login->user];
+	char text[160];
+
+	memcpy(user, client->login->user, sizeof user);
+	if (!is_admin && !config_is_stats(config, user)) {
+		snprintf(text, sizeof text, "user \"%s\" may not enter the console", user);
+		pg_login_reject(client, "42501", text, "Name it in admin_users or stats_users of [forebay].", NULL);
+		return;
+	}
+	pg_login_free(client);
+	pg_console_authenticated(client, user, is_admin);
+}
+
+/* The client is who it says. */
+static void succeed(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	struct session_worker *sw = client->base.sw;
+	struct error error = {0};
+
+	if (login->client_cert == HBA_CERT_USER && login->method != HBA_CERT && !pg_rules_certificate(client)) {
+		char text[160];
+		snprintf(text, sizeof text, "certificate authentication failed for user \"%s\"", login->user);
+		char reason[sizeof login->doomed];
+		memcpy(reason, login->doomed, sizeof reason);
+		pg_login_reject(client, "28000", text, NULL, reason);
+		return;
+	}
+	if (login->console) {
+		enter_console(client);
+		return;
+	}
+	struct database *database = database_find(sw, PROTOCOL_POSTGRESQL, login->database, &error);
+	if (!database) {
+		pg_login_reject(client, "3D000", error.text, NULL, NULL);
+		return;
+	}
+	const struct pool_config *pool = database_view(database, sw->worker->id)->config;
+	struct pool_user *user = database_user(database, pool->user ? pool->user : login->user);
+	if (!user) {
+		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
+		return;
+	}
+	if (!pool->user)
+		keep_credential(client, user);
+	client->base.dedicated = client->replication;
+	struct settings *startup = login->startup;
+	login->startup = NULL;
+	pg_login_free(client);
+	pg_client_authenticated(client, database, user, startup);
+}

@@ -1,0 +1,857 @@
+/*
+ * From a client to its server: walks message headers in place, bodies only where the design needs them.
+ * Sections "Message Flow" and "Message Formats".
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reader.h"
+#include "pgsql/pgsql.h"
+#include "pgsql/proven.h"
+
+enum { MESSAGE_MAX = 0x3fffffff + 5, SMALL_MESSAGE_MAX = 16 * 1024 };
+
+/* One message of the client's, as much of it as has come. */
+struct message {
+	char type;
+	const uint8_t *data; /* from the type byte */
+	size_t have;         /* bytes at `data` that belong to it */
+	uint64_t total;      /* its length with the header */
+};
+
+/* What became of a message: how many bytes were taken. 0: it is incomplete, or the client is on hold. */
+typedef size_t taken;
+
+static bool is_whole(const struct message *m) {
+	return m->have == m->total;
+}
+
+/* Small messages leave whole, so that a client that vanishes leaves no half message behind; large ones stream. */
+static bool may_leave(const struct message *m) {
+	return is_whole(m) || m->total > MESSAGE_HOLD_MAX;
+}
+
+static struct reader body_of(const struct message *m) {
+	return reader_over(m->data + PG_HEADER, m->have - PG_HEADER);
+}
+
+static taken protocol_error(struct pg_client *pc, const char *text) {
+	struct client *client = &pc->base;
+	log_info("client_protocol_error",
+		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_NUMBER("id", client->id)), "%s", text);
+	if (!pc->told_fatal)
+		pg_send_error(client, "FATAL", "08P01", text, NULL);
+	pc->told_fatal = true;
+	client_close(client, text);
+	return 0;
+}
+
+static taken out_of_memory(struct pg_client *pc) {
+	client_end(&pc->base, REFUSAL_INTERNAL, "out of memory");
+	return 0;
+}
+
+static taken discard(struct pg_client *pc, const struct message *m) {
+	pc->discard = m->total - m->have;
+	return m->have;
+}
+
+static taken hold(struct pg_client *pc) {
+	pc->base.hold = HOLD_OUTCOME;
+	return 0;
+}
+
+static struct pg_server *server_of(struct pg_client *pc) {
+	return pc->base.server ? pg_server(pc->base.server) : NULL;
+}
+
+/* Sends a message on as it is. */
+static taken forward(struct pg_client *pc, const struct message *m) {
+	struct pg_server *ps = server_of(pc);
+	if (!server_write(&ps->base, m->data, m->have))
+		return out_of_memory(pc);
+	ps->half_sent = m->total - m->have;
+	return m->have;
+}
+
+/* Sends the message with its first `cut` body bytes replaced. */
+static taken forward_replaced(struct pg_client *pc, const struct message *m, size_t cut, const void *head, size_t head_len) {
+	struct pg_server *ps = server_of(pc);
+	uint32_t len = (uint32_t)(m->total - 1 - cut + head_len);
+	uint8_t header[PG_HEADER] = {(uint8_t)m->type, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
+				     (uint8_t)len};
+	if (!server_write(&ps->base, header, sizeof header) || !server_write(&ps->base, head, head_len) ||
+	    !server_write(&ps->base, m->data + PG_HEADER + cut, m->have - PG_HEADER - cut))
+		return out_of_memory(pc);
+	ps->half_sent = m->total - m->have;
+	return m->have;
+}
+
+/* ---- what is outstanding ---- */
+
+static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum pg_request_type type) {
+	struct pg_request *r = pg_queue_push(&ps->queue, type);
+	if (!r)
+		return NULL;
+	r->batch = pc->batch;
+	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
+		ps->open_batch = true;
+	return r;
+}
+
+/* Changes what a name stands for, to be undone if the message fails. Takes the reference to `text` over. */
+static void change_name(struct pg_client *pc, struct pg_request *r, struct pg_name *name, struct pg_text *text) {
+	r->name = name;
+	r->before = name->text;
+	name->text = text;
+	pc->names.bytes += text ? text->len : 0;
+	pc->names.bytes -= r->before ? r->before->len : 0;
+	name->pending++;
+	name->pending_batch = r->batch;
+}
+
+static bool depends_on_earlier_batch(const struct pg_client *pc, const struct pg_name *name) {
+	return name && name->pending > 0 && name->pending_batch != pc->batch;
+}
+
+/* Whether an answer under way may drop all prepared statements (a Query can hold a DEALLOCATE ALL anywhere). */
+static bool statements_uncertain(const struct pg_server *ps) {
+	return ps && (ps->queue.simple > 0 || ps->queue.resets > 0);
+}
+
+/* A server for this message. False: on hold, or the client is closed. */
+static bool want_server(struct pg_client *pc) {
+	struct pg_server *ps = server_of(pc);
+	if (!ps) {
+		if (!client_want_server(&pc->base) || pc->base.hold != HOLD_NONE)
+			return false;
+		ps = server_of(pc);
+	}
+	if (ps && pg_queue_full(&ps->queue)) {
+		/* A long pipeline without a Sync: ask for its answers, or they would never come. */
+		static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+		if (ps->half_sent == 0)
+			server_write(&ps->base, flush, sizeof flush);
+		hold(pc);
+		return false;
+	}
+	return ps != NULL;
+}
+
+/* An answer of our own, in its turn. */
+static bool answer(struct pg_client *pc, struct pg_server *ps, enum pg_virtual what, struct pg_name *name) {
+	struct pg_request *r = push(pc, ps, PG_REQ_VIRTUAL);
+	if (!r)
+		return false;
+	r->virtual_answer = (uint8_t)what;
+	if (name)
+		change_name(pc, r, name, NULL);
+	return true;
+}
+
+static bool put_message(struct pg_server *ps, char type, const void *a, size_t a_len, const void *b, size_t b_len) {
+	uint32_t len = (uint32_t)(4 + a_len + b_len);
+	uint8_t header[PG_HEADER] = {(uint8_t)type, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
+				     (uint8_t)len};
+	return server_write(&ps->base, header, sizeof header) && server_write(&ps->base, a, a_len) &&
+	       server_write(&ps->base, b, b_len);
+}
+
+/* ---- prepared statements ---- */
+
+static bool close_statement(struct pg_client *pc, struct pg_server *ps, struct pg_statement *victim) {
+	char name[1 + PG_STATEMENT_NAME] = {'S'};
+	struct pg_request *r = push(pc, ps, PG_REQ_CLOSE);
+	if (!r)
+		return false;
+	pg_statement_name(victim->id, name + 1);
+	r->hidden = true;
+	r->statement = victim;
+	r->statement_change = PG_STATEMENT_TAKEN;
+	pg_statement_take(&ps->statements, victim);
+	return put_message(ps, 'C', name, sizeof name, NULL, 0);
+}
+
+static bool make_room(struct pg_client *pc, struct pg_server *ps) {
+	const struct pool_config *config = database_view(pc->base.database, pc->base.sw->worker->id)->config;
+	uint32_t max = config->max_prepared_statements ? config->max_prepared_statements : 1;
+	while (ps->statements.count >= max) {
+		struct pg_statement *victim = pg_statement_oldest(&ps->statements);
+		if (!victim)
+			return true; /* all are of this batch */
+		if (!close_statement(pc, ps, victim))
+			return false;
+	}
+	return true;
+}
+
+static struct pg_request *push_parse(struct pg_client *pc, struct pg_server *ps, const uint8_t *id) {
+	struct pg_statement *statement = NULL;
+	if (id && !(statement = pg_statement_add(&ps->statements, id)))
+		return NULL;
+	struct pg_request *r = push(pc, ps, PG_REQ_PARSE);
+	if (!r) {
+		if (statement) {
+			pg_statement_take(&ps->statements, statement);
+			free(statement);
+		}
+		return NULL;
+	}
+	if (statement) {
+		statement->pending_batch = pc->batch;
+		r->statement = statement;
+		r->statement_change = PG_STATEMENT_ADDED;
+	}
+	return r;
+}
+
+enum pg_prepare pg_ensure_prepared(struct pg_client *pc, struct pg_server *ps, struct pg_text *text) {
+	const uint8_t *id = pg_text_id(text);
+	if (!id)
+		return PG_PREPARE_FAILED;
+	struct pg_statement *statement = pg_statement_find(&ps->statements, id);
+	if (statement && statement->pending_batch != 0 && statement->pending_batch != pc->batch)
+		return PG_PREPARE_HOLD;
+	if (statement && statement->epoch != text->epoch && statement->pending_batch == 0) {
+		/* its result has changed since it was prepared here: prepare it anew */
+		if (!close_statement(pc, ps, statement))
+			return PG_PREPARE_FAILED;
+		statement = NULL;
+	}
+	if (statement)
+		return PG_PREPARED;
+	char name[PG_STATEMENT_NAME];
+	pg_statement_name(id, name);
+	if (!make_room(pc, ps))
+		return PG_PREPARE_FAILED;
+	struct pg_request *r = push_parse(pc, ps, id);
+	if (!r)
+		return PG_PREPARE_FAILED;
+	r->hidden = true;
+	r->text = pg_text_ref(text);
+	r->statement->epoch = text->epoch;
+	return put_message(ps, 'P', name, sizeof name, text->body, text->len) ? PG_PREPARED : PG_PREPARE_FAILED;
+}
+
+static taken parse_unnamed(struct pg_client *pc, const struct message *m) {
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	struct pg_name *name = pg_name_make(&pc->names, "");
+	struct pg_text *text = NULL;
+	if (!name)
+		return out_of_memory(pc);
+	if (is_whole(m) && !(text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + 1, m->have - PG_HEADER - 1)))
+		return out_of_memory(pc);
+	struct pg_request *r = push_parse(pc, ps, NULL);
+	if (!r) {
+		pg_text_unref(text);
+		return out_of_memory(pc);
+	}
+	r->sets_unnamed = true;
+	pc->unnamed_passed = text == NULL;
+	pg_statements_set_unnamed(&ps->statements, text);
+	change_name(pc, r, name, text);
+	return forward(pc, m);
+}
+
+/* The name is taken: the server is made to say so, at the right place in its transaction; the words are ours. */
+static taken parse_duplicate(struct pg_client *pc, const struct message *m, struct pg_name *name, size_t cut) {
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	char on_server[PG_STATEMENT_NAME];
+	switch (pg_ensure_prepared(pc, ps, name->text)) {
+	case PG_PREPARE_HOLD:
+		return hold(pc);
+	case PG_PREPARE_FAILED:
+		return out_of_memory(pc);
+	case PG_PREPARED:
+		break;
+	}
+	struct pg_request *r = push(pc, ps, PG_REQ_PARSE);
+	if (!r)
+		return out_of_memory(pc);
+	r->duplicate = true;
+	r->name = name;
+	r->before = name->text ? pg_text_ref(name->text) : NULL;
+	name->pending++;
+	name->pending_batch = pc->batch;
+	pg_statement_name(pg_text_id(name->text), on_server);
+	return forward_replaced(pc, m, cut, on_server, sizeof on_server);
+}
+
+/*
+ * Outside of any transaction a text that a server of this pool has parsed for this user before needs no server to be
+ * parsed again: an application that prepares its statements one after the other does not queue for each of them.
+ */
+static bool parse_proven(struct pg_client *pc, const struct message *m, const char *wanted, size_t cut) {
+	static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
+	size_t len = m->have - PG_HEADER - cut;
+	if (pc->names.bytes + len > PG_CLIENT_TEXTS_MAX)
+		return false;
+	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, len);
+	const uint8_t *id = text ? pg_text_id(text) : NULL;
+	struct pg_name *name = NULL;
+	if (id && pg_proven_has(account_of(pc->base.user), id))
+		name = pg_name_make(&pc->names, wanted);
+	if (!name) {
+		pg_text_unref(text);
+		return false;
+	}
+	pg_name_set(&pc->names, name, text);
+	client_write(&pc->base, parse_complete, sizeof parse_complete);
+	return true;
+}
+
+static taken parse_named(struct pg_client *pc, const struct message *m, const char *wanted, size_t cut) {
+	struct pg_name *name = pg_name_find(&pc->names, wanted);
+	struct pg_server *ps = server_of(pc);
+	if (depends_on_earlier_batch(pc, name) || statements_uncertain(ps))
+		return hold(pc);
+	if (name && name->text)
+		return parse_duplicate(pc, m, name, cut);
+	if (!ps && parse_proven(pc, m, wanted, cut))
+		return m->have;
+	if (!want_server(pc))
+		return 0;
+	ps = server_of(pc);
+	size_t body = m->have - PG_HEADER - cut;
+	if (pc->names.bytes + body > PG_CLIENT_TEXTS_MAX || !(name = pg_name_make(&pc->names, wanted))) {
+		client_end(&pc->base, REFUSAL_INTERNAL,
+			   "too many prepared statements: a client may keep 20000 of them and 64 MiB of their text; close some");
+		return 0;
+	}
+	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, body);
+	const uint8_t *id = text ? pg_text_id(text) : NULL;
+	if (!id) {
+		pg_text_unref(text);
+		pg_name_tidy(&pc->names, name);
+		return out_of_memory(pc);
+	}
+	struct pg_statement *statement = pg_statement_find(&ps->statements, id);
+	if (statement && statement->pending_batch != 0 && statement->pending_batch != pc->batch) {
+		pg_text_unref(text);
+		pg_name_tidy(&pc->names, name);
+		return hold(pc);
+	}
+	bool there = statement && statement->epoch == text->epoch;
+	if (there && ps->status != 'E') {
+		struct pg_request *r = push(pc, ps, PG_REQ_VIRTUAL);
+		if (!r)
+			return out_of_memory(pc);
+		r->virtual_answer = PG_VIRTUAL_PARSE_COMPLETE;
+		change_name(pc, r, name, text);
+		pg_emit_virtual(ps);
+		return m->have;
+	}
+	if (statement && !there && statement->pending_batch == 0 && !close_statement(pc, ps, statement))
+		return out_of_memory(pc);
+	struct pg_request *r = NULL;
+	if (make_room(pc, ps))
+		r = push_parse(pc, ps, there ? NULL : id); /* in a failed transaction it fails anyhow, and must */
+	if (!r) {
+		pg_text_unref(text);
+		return out_of_memory(pc);
+	}
+	if (r->statement)
+		r->statement->epoch = text->epoch;
+	r->text = pg_text_ref(text);
+	change_name(pc, r, name, text);
+	char on_server[PG_STATEMENT_NAME];
+	pg_statement_name(id, on_server);
+	return forward_replaced(pc, m, cut, on_server, sizeof on_server);
+}
+
+static taken on_parse(struct pg_client *pc, const struct message *m) {
+	struct reader r = body_of(m);
+	size_t name_len = 0;
+	const char *name = reader_cstr(&r, &name_len);
+	if (!name && (is_whole(m) || m->have > SMALL_MESSAGE_MAX))
+		return protocol_error(pc, "invalid Parse message: its statement name does not end");
+	if (!name)
+		return 0;
+	if (!is_whole(m) && m->total <= PG_TEXT_MAX)
+		return 0;
+	if (!name_len)
+		return parse_unnamed(pc, m);
+	if (!is_whole(m)) {
+		client_end(&pc->base, REFUSAL_INTERNAL,
+			   "a named prepared statement may have 1 MiB of SQL; use the unnamed statement for a longer one");
+		return 0;
+	}
+	char *copy = strndup(name, name_len);
+	if (!copy)
+		return out_of_memory(pc);
+	taken n = parse_named(pc, m, copy, name_len + 1);
+	free(copy);
+	return n;
+}
+
+/* Makes the statement that a Bind or Describe names be on the server. `*on_server` "": goes on under the name it has. */
+static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps, struct pg_name *name, bool unnamed,
+				      char on_server[PG_STATEMENT_NAME]) {
+	on_server[0] = 0;
+	struct pg_text *text = name ? name->text : NULL;
+	if (unnamed && pc->unnamed_passed)
+		return PG_PREPARED;
+	if (!text && unnamed && ps->statements.unnamed) {
+		/* What is there is another client's: this one has none, and is to hear so from the server. */
+		struct pg_request *r = push(pc, ps, PG_REQ_CLOSE);
+		if (!r)
+			return PG_PREPARE_FAILED;
+		r->hidden = true;
+		pg_statements_set_unnamed(&ps->statements, NULL);
+		return put_message(ps, 'C', "S", 2, NULL, 0) ? PG_PREPARED : PG_PREPARE_FAILED;
+	}
+	if (!text)
+		return PG_PREPARED; /* the server knows no such name either, and says so */
+	if (unnamed) {
+		if (ps->statements.unnamed == text)
+			return PG_PREPARED;
+		struct pg_request *r = push_parse(pc, ps, NULL);
+		if (!r)
+			return PG_PREPARE_FAILED;
+		r->hidden = r->sets_unnamed = true;
+		pg_statements_set_unnamed(&ps->statements, text);
+		return put_message(ps, 'P', "", 1, text->body, text->len) ? PG_PREPARED : PG_PREPARE_FAILED;
+	}
+	enum pg_prepare done = pg_ensure_prepared(pc, ps, text);
+	if (done == PG_PREPARED)
+		pg_statement_name(pg_text_id(text), on_server);
+	return done;
+}
+
+static void set_portal(struct pg_client *pc, struct pg_text *text) {
+	pg_text_unref(pc->portal);
+	pc->portal = text && text->kind != PG_TEXT_PLAIN ? pg_text_ref(text) : NULL;
+}
+
+/* A batch that starts outside a transaction with a Bind can be sent again if its plan has become stale. */
+static void begin_replay(struct pg_server *ps) {
+	ps->replayable = ps->status == 'I' && ps->queue.count == 0 && !ps->open_batch;
+	ps->replayed = false;
+	ps->replay.end = ps->replay.start = 0;
+}
+
+static void record(struct pg_client *pc, struct pg_server *ps, const void *data, size_t len) {
+	if (!ps->replayable)
+		return;
+	if (buf_len(&ps->replay) + len > MESSAGE_HOLD_MAX ||
+	    !buf_append(pc->base.sw->worker->buffers, &ps->replay, data, len))
+		ps->replayable = false;
+}
+
+/* Bind and Describe of a statement share this: `at` is where the statement's name begins in the body. */
+static taken use_statement(struct pg_client *pc, const struct message *m, const char *wanted, size_t at,
+			   enum pg_request_type type) {
+	struct pg_name *name = pg_name_find(&pc->names, wanted);
+	bool unnamed = !wanted[0];
+	struct pg_server *ps = server_of(pc);
+	if (depends_on_earlier_batch(pc, name) || (!unnamed && statements_uncertain(ps)))
+		return hold(pc);
+	if (!want_server(pc))
+		return 0;
+	ps = server_of(pc);
+	if (type == PG_REQ_BIND)
+		begin_replay(ps);
+	char on_server[PG_STATEMENT_NAME];
+	uint32_t queued = ps->queue.count;
+	switch (find_statement(pc, ps, name, unnamed, on_server)) {
+	case PG_PREPARE_HOLD:
+		return hold(pc);
+	case PG_PREPARE_FAILED:
+		return out_of_memory(pc);
+	case PG_PREPARED:
+		break;
+	}
+	struct pg_request *r = push(pc, ps, type);
+	if (!r)
+		return out_of_memory(pc);
+	struct pg_text *text = name ? name->text : NULL;
+	if (type == PG_REQ_BIND && at == 1)
+		set_portal(pc, text);
+	if (!on_server[0]) {
+		ps->replayable = false;
+		return forward(pc, m);
+	}
+	r->renamed = true;
+	r->text = pg_text_ref(text);
+	uint8_t head[SMALL_MESSAGE_MAX];
+	size_t cut = at + strlen(wanted) + 1;
+	if (at + sizeof on_server > sizeof head)
+		return protocol_error(pc, "invalid message: a portal's name is too long");
+	memcpy(head, m->data + PG_HEADER, at);
+	memcpy(head + at, on_server, sizeof on_server);
+	if (!is_whole(m) || queued != ps->queue.count - 1)
+		ps->replayable = false;
+	if (ps->replayable && type == PG_REQ_BIND) {
+		uint32_t len = (uint32_t)(m->total - 1 - cut + at + sizeof on_server);
+		uint8_t header[PG_HEADER] = {(uint8_t)m->type, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+					     (uint8_t)(len >> 8), (uint8_t)len};
+		record(pc, ps, header, sizeof header);
+		record(pc, ps, head, at + sizeof on_server);
+		record(pc, ps, m->data + PG_HEADER + cut, m->have - PG_HEADER - cut);
+	} else {
+		ps->replayable = false;
+	}
+	return forward_replaced(pc, m, cut, head, at + sizeof on_server);
+}
+
+static taken on_bind(struct pg_client *pc, const struct message *m) {
+	struct reader r = body_of(m);
+	size_t portal_len = 0;
+	const char *portal = reader_cstr(&r, &portal_len);
+	const char *name = reader_cstr(&r, NULL);
+	if (!name) {
+		if (is_whole(m) || m->have > SMALL_MESSAGE_MAX)
+			return protocol_error(pc, "invalid Bind message: its names do not end");
+		return 0;
+	}
+	(void)portal;
+	if (!may_leave(m))
+		return 0;
+	return use_statement(pc, m, name, portal_len + 1, PG_REQ_BIND);
+}
+
+/* A message that is small by nature, or an error. */
+static bool small_and_whole(struct pg_client *pc, const struct message *m, taken *n) {
+	*n = 0;
+	if (m->total > SMALL_MESSAGE_MAX) {
+		*n = protocol_error(pc, "invalid message: its length exceeds that of its kind");
+		return false;
+	}
+	return is_whole(m);
+}
+
+static taken forward_counted(struct pg_client *pc, const struct message *m, enum pg_request_type type) {
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	struct pg_request *r = push(pc, ps, type);
+	if (!r)
+		return out_of_memory(pc);
+	if (type == PG_REQ_EXECUTE && pc->portal) {
+		struct reader body = body_of(m);
+		const char *portal = reader_cstr(&body, NULL);
+		if (portal && !portal[0])
+			r->kind = (uint8_t)pc->portal->kind;
+	}
+	pg_queue_count(&ps->queue, r);
+	record(pc, ps, m->data, m->have);
+	return forward(pc, m);
+}
+
+static taken on_describe(struct pg_client *pc, const struct message *m) {
+	taken n;
+	if (!small_and_whole(pc, m, &n))
+		return n;
+	struct reader r = body_of(m);
+	uint8_t what = reader_u8(&r);
+	const char *name = reader_cstr(&r, NULL);
+	if (!name || reader_left(&r) != 0)
+		return protocol_error(pc, "invalid Describe message");
+	return what == 'S' ? use_statement(pc, m, name, 1, PG_REQ_DESCRIBE) : forward_counted(pc, m, PG_REQ_DESCRIBE);
+}
+
+static taken on_execute(struct pg_client *pc, const struct message *m) {
+	taken n;
+	if (!small_and_whole(pc, m, &n))
+		return n;
+	struct reader r = body_of(m);
+	const char *portal = reader_cstr(&r, NULL);
+	reader_u32be(&r);
+	if (!portal || !r.ok || reader_left(&r) != 0)
+		return protocol_error(pc, "invalid Execute message");
+	if (!portal[0] && pc->portal && pc->portal->kind == PG_TEXT_DEALLOCATE) {
+		/* The name is ours to forget; on the server it is called otherwise. */
+		struct pg_name *name = pg_name_find(&pc->names, pc->portal->deallocates);
+		if (depends_on_earlier_batch(pc, name))
+			return hold(pc);
+		if (name && name->text) {
+			if (!want_server(pc))
+				return 0;
+			struct pg_server *ps = server_of(pc);
+			ps->replayable = false;
+			if (!answer(pc, ps, PG_VIRTUAL_DEALLOCATE, name))
+				return out_of_memory(pc);
+			pg_emit_virtual(ps);
+			return m->have;
+		}
+	}
+	return forward_counted(pc, m, PG_REQ_EXECUTE);
+}
+
+static taken on_close(struct pg_client *pc, const struct message *m) {
+	taken n;
+	if (!small_and_whole(pc, m, &n))
+		return n;
+	struct reader r = body_of(m);
+	uint8_t what = reader_u8(&r);
+	const char *wanted = reader_cstr(&r, NULL);
+	if (!wanted || reader_left(&r) != 0)
+		return protocol_error(pc, "invalid Close message");
+	struct pg_server *ps = server_of(pc);
+	if (what != 'S') {
+		if (!wanted[0])
+			set_portal(pc, NULL);
+		if (ps)
+			ps->replayable = false;
+		return forward_counted(pc, m, PG_REQ_CLOSE);
+	}
+	struct pg_name *name = pg_name_find(&pc->names, wanted);
+	if (depends_on_earlier_batch(pc, name) || statements_uncertain(ps))
+		return hold(pc);
+	if (!wanted[0])
+		pc->unnamed_passed = false;
+	if (!ps) {
+		static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+		if (name) {
+			pg_name_set(&pc->names, name, NULL);
+			pg_name_tidy(&pc->names, name);
+		}
+		client_write(&pc->base, close_complete, sizeof close_complete);
+		return m->have;
+	}
+	ps->replayable = false;
+	if (!name || !name->text)
+		return forward_counted(pc, m, PG_REQ_CLOSE); /* perhaps a statement of SQL's PREPARE */
+	if (!want_server(pc))
+		return 0;
+	if (!answer(pc, ps, PG_VIRTUAL_CLOSE_COMPLETE, name))
+		return out_of_memory(pc);
+	pg_emit_virtual(ps);
+	return m->have;
+}
+
+/* ---- simple query, function call, sync ---- */
+
+static void send_ready(struct pg_client *pc, char status) {
+	const uint8_t ready[] = {'Z', 0, 0, 0, 5, (uint8_t)status};
+	client_write(&pc->base, ready, sizeof ready);
+}
+
+/* DEALLOCATE of a name that only we know. True: dealt with (or on hold, or closed; *n says). */
+static bool query_deallocate(struct pg_client *pc, const struct message *m, const char *wanted, taken *n) {
+	struct pg_server *ps = server_of(pc);
+	struct pg_name *name = pg_name_find(&pc->names, wanted);
+	*n = 0;
+	if (ps && (ps->queue.count > 0 || ps->passing > 0)) { /* its turn comes when all before it is answered */
+		*n = hold(pc);
+		return true;
+	}
+	if (!name || !name->text || (ps && (ps->status == 'E' || ps->open_batch)))
+		return false;
+	static const uint8_t complete[] = {'C', 0, 0, 0, 15, 'D', 'E', 'A', 'L', 'L', 'O', 'C', 'A', 'T', 'E', 0};
+	pg_name_set(&pc->names, name, NULL);
+	pg_name_tidy(&pc->names, name);
+	client_write(&pc->base, complete, sizeof complete);
+	send_ready(pc, ps ? ps->status : 'I');
+	*n = m->have;
+	return true;
+}
+
+static taken on_query(struct pg_client *pc, const struct message *m) {
+	if (!may_leave(m))
+		return 0;
+	enum pg_text_kind kind = PG_TEXT_PLAIN;
+	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER) {
+		char *name = NULL;
+		size_t len = strnlen((const char *)m->data + PG_HEADER, m->have - PG_HEADER);
+		kind = pg_sql_kind((const char *)m->data + PG_HEADER, len, &name);
+		if (kind == PG_TEXT_DEALLOCATE) {
+			taken n;
+			bool done = query_deallocate(pc, m, name, &n);
+			free(name);
+			if (done)
+				return n;
+		}
+	}
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	struct pg_request *r = push(pc, ps, PG_REQ_QUERY);
+	if (!r)
+		return out_of_memory(pc);
+	r->kind = (uint8_t)kind;
+	pg_queue_count(&ps->queue, r);
+	/* PostgreSQL drops the unnamed statement at each simple query */
+	if (pc->names.unnamed && pc->names.unnamed->text)
+		change_name(pc, r, pc->names.unnamed, NULL);
+	pc->unnamed_passed = false;
+	pg_statements_set_unnamed(&ps->statements, NULL);
+	ps->open_batch = false;
+	ps->replayable = false;
+	pc->batch++;
+	pc->base.queries++;
+	return forward(pc, m);
+}
+
+static taken on_function_call(struct pg_client *pc, const struct message *m) {
+	if (!may_leave(m))
+		return 0;
+	taken n = forward_counted(pc, m, PG_REQ_FUNCTION);
+	if (n > 0) {
+		server_of(pc)->open_batch = false;
+		server_of(pc)->replayable = false;
+		pc->batch++;
+	}
+	return n;
+}
+
+static taken on_sync(struct pg_client *pc, const struct message *m) {
+	taken n;
+	if (!small_and_whole(pc, m, &n))
+		return n;
+	struct pg_server *ps = server_of(pc);
+	if (!ps) { /* nothing is under way anywhere */
+		pc->skip_to_sync = false;
+		pc->batch++;
+		send_ready(pc, 'I');
+		return m->have;
+	}
+	if (ps->copy == 'G' && !ps->copy_input_done) { /* a server that copies in ignores it */
+		ps->swallowed_syncs++;
+		return forward(pc, m);
+	}
+	if (!want_server(pc))
+		return 0;
+	pc->skip_to_sync = false;
+	if (!push(pc, ps, PG_REQ_SYNC))
+		return out_of_memory(pc);
+	record(pc, ps, m->data, m->have);
+	ps->open_batch = false;
+	pc->batch++;
+	pc->base.queries++;
+	return forward(pc, m);
+}
+
+/* ---- copy ---- */
+
+static taken on_copy_data(struct pg_client *pc, const struct message *m) {
+	struct pg_server *ps = server_of(pc);
+	if (!ps || (ps->copy == 0 && ps->queue.count == 0))
+		return discard(pc, m); /* of a copy that has failed: PostgreSQL passes over it, too */
+	if (!may_leave(m))
+		return 0;
+	return forward(pc, m);
+}
+
+static taken on_copy_end(struct pg_client *pc, const struct message *m) {
+	struct pg_server *ps = server_of(pc);
+	if (!ps || (ps->copy == 0 && ps->queue.count == 0))
+		return discard(pc, m);
+	if (!may_leave(m))
+		return 0;
+	if (ps->copy != 'W') {
+		bool open = ps->open_batch;
+		if (!push(pc, ps, PG_REQ_COPY_END))
+			return out_of_memory(pc);
+		ps->open_batch = open;
+		if (ps->copy == 'G')
+			ps->copy_input_done = true;
+	}
+	return forward(pc, m);
+}
+
+/* ---- the walk ---- */
+
+/* Its request was answered with an error before it got a server. */
+static taken skip_refused(struct pg_client *pc, const struct message *m) {
+	pc->refused = false;
+	if (m->type == 'Q' || m->type == 'F') {
+		send_ready(pc, 'I');
+		return discard(pc, m);
+	}
+	if (m->type == 'S') {
+		send_ready(pc, 'I');
+		return discard(pc, m);
+	}
+	pc->skip_to_sync = true;
+	return discard(pc, m);
+}
+
+static taken on_message(struct pg_client *pc, const struct message *m) {
+	if (m->type == 'X') {
+		pc->terminated = true;
+		client_destroy(&pc->base, "the application said goodbye");
+		return 0;
+	}
+	if (pc->refused)
+		return skip_refused(pc, m);
+	if (pc->skip_to_sync && m->type != 'S')
+		return discard(pc, m);
+	switch (m->type) {
+	case 'Q':
+		return on_query(pc, m);
+	case 'P':
+		return on_parse(pc, m);
+	case 'B':
+		return on_bind(pc, m);
+	case 'D':
+		return on_describe(pc, m);
+	case 'E':
+		return on_execute(pc, m);
+	case 'C':
+		return on_close(pc, m);
+	case 'S':
+		return on_sync(pc, m);
+	case 'H': {
+		taken n;
+		if (!small_and_whole(pc, m, &n))
+			return n;
+		return server_of(pc) ? forward(pc, m) : m->have;
+	}
+	case 'F':
+		return on_function_call(pc, m);
+	case 'd':
+		return on_copy_data(pc, m);
+	case 'c':
+	case 'f':
+		return on_copy_end(pc, m);
+	default: {
+		char text[64];
+		snprintf(text, sizeof text, "invalid frontend message type %d", (unsigned char)m->type);
+		return protocol_error(pc, text);
+	}
+	}
+}
+
+size_t pg_frontend_input(struct pg_client *pc, const uint8_t *data, size_t len) {
+	struct client *client = &pc->base;
+	size_t used = 0;
+	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing) {
+		size_t left = len - used;
+		struct pg_server *ps = server_of(pc);
+		if (pc->discard > 0) {
+			size_t n = pc->discard < left ? (size_t)pc->discard : left;
+			pc->discard -= n;
+			used += n;
+			continue;
+		}
+		if (ps && ps->half_sent > 0) {
+			size_t n = ps->half_sent < left ? (size_t)ps->half_sent : left;
+			if (!server_write(&ps->base, data + used, n))
+				return out_of_memory(pc);
+			ps->half_sent -= n;
+			used += n;
+			continue;
+		}
+		if (left < PG_HEADER)
+			break;
+		struct message m = {.type = (char)data[used], .data = data + used};
+		m.total = 1 + (uint64_t)pg_get_u32(m.data + 1);
+		if (m.total < PG_HEADER || m.total > MESSAGE_MAX) {
+			protocol_error(pc, "invalid message length");
+			break;
+		}
+		m.have = m.total < left ? (size_t)m.total : left;
+		size_t n = on_message(pc, &m);
+		if (n == 0)
+			break;
+		used += n;
+	}
+	return used;
+}

@@ -1,0 +1,177 @@
+/* PostgreSQL's halves of a client and a server, private to this folder. */
+#ifndef PGSQL_PGSQL_H
+#define PGSQL_PGSQL_H
+
+#include "pgsql/prepared.h"
+#include "pgsql/queue.h"
+#include "pgsql/settings.h"
+#include "pgsql/wire.h"
+#include "session/account.h"
+#include "session/cancel.h"
+#include "session/client.h"
+#include "session/database.h"
+#include "session/server.h"
+#include "session/session.h"
+
+struct pg_login;        /* client_login.c: while a client is not logged in */
+struct pg_server_login; /* server_login.c: while a server is not */
+struct pg_console;      /* console.c: of an operator's client */
+
+struct pg_client {
+	struct client base;
+	struct pg_login *login;
+	struct pg_console *console;
+	struct settings *settings; /* what it wants on its server: what servers report, and its start-up parameters */
+	struct pg_names names;     /* its prepared statements by name */
+	struct pg_text *portal;    /* of the unnamed portal, where its kind matters; referenced */
+	uint64_t discard;          /* bytes still to come of a message that goes to nobody */
+	uint32_t batch;            /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
+	uint16_t minor;            /* of the protocol: 0 or 2 */
+	bool skip_to_sync;         /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
+	bool refused;              /* its next request was answered with an error: skip that one */
+	bool terminated;           /* has sent Terminate */
+	bool told_fatal;           /* has been sent a FATAL error: nothing may follow it */
+	bool welcome_pending;      /* logged in, but what its server reports is not known yet */
+	bool unnamed_passed;       /* its unnamed statement is on this server, too long to be remembered */
+	bool mid_message;          /* has been sent a part of a message: nothing of ours may follow it */
+	bool replication;
+	char *replication_value;   /* "database" or "true" (physical), owned; NULL: none */
+};
+
+/* What we ask of a server on our own account; at most one at a time. */
+enum pg_task {
+	PG_TASK_NONE,
+	PG_TASK_INIT,     /* init_sql */
+	PG_TASK_UNTOUCH,  /* undo what another client has left, before a new one is linked */
+	PG_TASK_SETTINGS, /* give it the client's settings */
+	PG_TASK_SYNC,     /* recovery: end an open batch */
+	PG_TASK_ROLLBACK, /* recovery: end the transaction */
+	PG_TASK_RESET,    /* reset_sql */
+	PG_TASK_FENCE     /* an empty query, to learn that no other answer is under way */
+};
+
+enum pg_touched { PG_TOUCHED_SETTINGS = 1, PG_TOUCHED_PREPARED = 2, PG_TOUCHED_LISTEN = 4, PG_TOUCHED_CURSORS = 8 };
+
+struct pg_server {
+	struct server base;
+	struct pg_server_login *login;
+	struct settings *settings;       /* in force on it */
+	struct pg_queue queue;           /* outstanding requests */
+	struct pg_statements statements; /* prepared on it by us */
+	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
+	uint64_t passing;                /* bytes still to come of a server's message in passing */
+	uint64_t half_sent;              /* bytes still to come of a client's message that has begun to leave */
+	uint32_t swallowed_syncs;        /* sent while it was copying in, which ignores them */
+	uint32_t uncertain;              /* of those, how many may be answered after all, for the copy failed */
+	uint32_t touched;                /* enum pg_touched: what transactions have left in the session */
+	uint32_t backend_pid;
+	uint16_t cancel_key_len;
+	bool passing_to_client;          /* whether they go to the client or to nobody */
+	bool open_batch;                 /* extended messages were sent since the last Sync or Query */
+	bool copy_input_done;            /* in copy: its CopyDone or CopyFail has been sent */
+	bool fence_seen;                 /* the empty query was answered: its ReadyForQuery is next */
+	bool recovering, task_failed;
+	bool replayable, replayed;       /* the batch under way may be sent again; has been */
+	bool nudged;                     /* recovery: Sync or CopyFail was sent */
+	bool reset_done;                 /* recovery: reset_sql was run */
+	char copy;                       /* 0, or G, H, W: the copy under way */
+	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */
+	char task_sqlstate[6];
+	char task_error[256];
+	struct timeout nudge;            /* recovery: cancel if it has not ended by then */
+	uint8_t cancel_key[PG_CANCEL_KEY_MAX];
+};
+
+/* A connection that carries a cancel request: pg_cancel.c. */
+struct pg_cancel {
+	struct cancel base;
+	bool tls_asked; /* SSLRequest is sent, its answer awaited */
+};
+
+static inline struct pg_client *pg_client(struct client *c) {
+	return (struct pg_client *)c;
+}
+static inline struct pg_server *pg_server(struct server *s) {
+	return (struct pg_server *)s;
+}
+
+/* client_login.c. Consumes as protocol.client_input. Ends by pg_client_authenticated(), or closes the client. */
+bool pg_login_begin(struct pg_client *client);
+size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len);
+void pg_login_secured(struct pg_client *client);
+void pg_login_free(struct pg_client *client); /* frees client->login, wiped, and detaches look-ups under way */
+
+/* welcome.c. Login is done: `startup` settings are a reference taken over; `user` too. Sends AuthenticationOk to
+ * ReadyForQuery, now or when a first server has told what it is. */
+void pg_client_authenticated(struct pg_client *client, struct database *database, struct pool_user *user,
+			     struct settings *startup);
+/* The same for an operator on the console. */
+void pg_console_authenticated(struct pg_client *client, const char *user, bool is_admin);
+
+/* server_login.c. Ends by pg_server_logged_in() or server_failed(). */
+bool pg_server_login_begin(struct pg_server *server);
+size_t pg_server_login_input(struct pg_server *server, const uint8_t *data, size_t len);
+void pg_server_login_secured(struct pg_server *server);
+void pg_server_login_free(struct pg_server *server);
+
+/* pg_cancel.c */
+void pg_cancel_begin(struct cancel *cancel);
+size_t pg_cancel_input(struct cancel *cancel, const uint8_t *data, size_t len);
+void pg_cancel_secured(struct cancel *cancel);
+
+/* client_rules.c: protocol.listener_setup and listener_free: reads HBA and user maps. */
+void *pg_listener_setup(const struct listener_config *listener, struct error *error);
+void pg_listener_free(void *setup);
+
+/* server.c. The first ReadyForQuery has come; settings, pid and cancel key are set. */
+void pg_server_logged_in(struct pg_server *server);
+/* Sends a query of our own; its answers go to nobody; pg_task_done() follows its ReadyForQuery. False: out of memory,
+ * the server is closed. */
+bool pg_run(struct pg_server *server, enum pg_task task, const char *sql);
+void pg_task_done(struct pg_server *server, enum pg_task task);
+bool pg_server_clean(const struct server *server);
+void pg_recover_step(struct pg_server *server);
+/* All our statements were dropped, but those whose Parse is under way. */
+void pg_forget_statements(struct pg_server *server);
+/* Settings that no ParameterStatus tells of are back at their defaults. False: out of memory. */
+bool pg_forget_unreported(struct pg_server *server);
+bool pg_client_linked(struct client *client, struct server *server);
+void pg_server_recover(struct server *server);
+void pg_server_uncancelled(struct server *server);
+void pg_server_reset(struct server *server, const char *sql);
+
+/* frontend.c and backend.c: the two directions once both are logged in. */
+size_t pg_frontend_input(struct pg_client *client, const uint8_t *data, size_t len);
+size_t pg_backend_input(struct pg_server *server, const uint8_t *data, size_t len);
+/* Sends what is virtual at the head of the queue to the client, drops marks. */
+void pg_emit_virtual(struct pg_server *server);
+/* Undoes and drops what is outstanding, from the head up to the first Sync; false: there is none. */
+bool pg_drop_to_sync(struct pg_server *server);
+/* Settles the head: it has succeeded. */
+void pg_settle_head(struct pg_server *server);
+/* Puts a Parse of this text before the client's message; makes room on the server first. */
+enum pg_prepare { PG_PREPARED, PG_PREPARE_HOLD, PG_PREPARE_FAILED };
+enum pg_prepare pg_ensure_prepared(struct pg_client *client, struct pg_server *server, struct pg_text *text);
+
+/* welcome.c. AuthenticationOk, and the login's memory goes; then what the server is and ReadyForQuery. */
+void pg_begin_welcome(struct pg_client *client);
+void pg_send_welcome(struct pg_client *client, struct settings *reported);
+
+/* console.c */
+size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t len);
+void pg_console_free(struct pg_client *client);
+
+static inline struct pg_texts *pg_texts(struct session_worker *sw) {
+	return sw->protocol_state[PROTOCOL_POSTGRESQL];
+}
+static inline uint32_t pg_get_u32(const uint8_t *p) {
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Errors to a client, in its form; does not close. */
+bool pg_send_error(struct client *client, const char *severity, const char *sqlstate, const char *message,
+		   const char *hint);
+
+extern const struct protocol pgsql_protocol;
+
+#endif

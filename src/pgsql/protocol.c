@@ -1,0 +1,240 @@
+/* The PostgreSQL side of session/protocol.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "pgsql/credential.h"
+#include "pgsql/pgsql.h"
+
+/* ---- errors to clients ---- */
+
+bool pg_send_error(struct client *client, const char *severity, const char *sqlstate, const char *message,
+		   const char *hint) {
+	struct buf out = {0};
+	struct buf_cache *cache = client->sw->worker->buffers;
+	struct pg_error_fields fields = {
+		.severity = severity, .sqlstate = sqlstate, .message = message, .hint = hint};
+	bool ok = pg_put_error(cache, &out, 'E', &fields) && client_write(client, buf_bytes(&out), buf_len(&out));
+	buf_release(cache, &out);
+	return ok;
+}
+
+static const char *sqlstate_of(struct client *client, enum refusal why, char room[6]) {
+	switch (why) {
+	case REFUSAL_TIMEOUT:
+	case REFUSAL_QUEUE_FULL:
+	case REFUSAL_TOO_MANY:
+		return "53300"; /* too_many_connections */
+	case REFUSAL_UNAVAILABLE: {
+		char text[8];
+		if (client->user) {
+			account_get_error(account_of(client->user), room, text, sizeof text);
+			if (room[0])
+				return room;
+		}
+		return "08006"; /* connection_failure */
+	}
+	case REFUSAL_SHUTDOWN:
+		return "57P01"; /* admin_shutdown */
+	case REFUSAL_LOGIN_TIMEOUT:
+		return "08006";
+	case REFUSAL_BACKEND_LOST:
+		return "08006";
+	case REFUSAL_CANCELLED:
+		return "57014"; /* query_canceled */
+	case REFUSAL_MODE:
+		return "0A000"; /* feature_not_supported */
+	case REFUSAL_IDLE_TIMEOUT:
+		return "57P05"; /* idle_session_timeout */
+	case REFUSAL_INTERNAL:
+		break;
+	}
+	return "58000"; /* system_error */
+}
+
+static void client_refuse(struct client *client, enum refusal why, const char *text, bool fatal) {
+	struct pg_client *pc = pg_client(client);
+	char room[6] = "";
+	const char *sqlstate = sqlstate_of(client, why, room);
+	/* Before the start-up message has come in the client could take it for an answer to SSLRequest: it may. */
+	if (pc->welcome_pending)
+		fatal = true;
+	if (!pc->told_fatal && !pc->mid_message)
+		pg_send_error(client, fatal ? "FATAL" : "ERROR", sqlstate, text, NULL);
+	if (!fatal) {
+		pc->refused = true;
+		return;
+	}
+	pc->told_fatal = true;
+	if (pc->welcome_pending) {
+		pc->welcome_pending = false;
+		client_close(client, text);
+	}
+}
+
+static void client_notice(struct client *client, const char *text) {
+	struct buf out = {0};
+	struct buf_cache *cache = client->sw->worker->buffers;
+	struct pg_error_fields fields = {.severity = "NOTICE", .sqlstate = "00000", .message = text};
+	if (!pg_client(client)->mid_message && pg_put_error(cache, &out, 'N', &fields))
+		client_write(client, buf_bytes(&out), buf_len(&out));
+	buf_release(cache, &out);
+}
+
+/* ---- clients ---- */
+
+static void client_begin(struct client *client) {
+	struct pg_client *pc = pg_client(client);
+	pc->settings = settings_empty();
+	if (!pc->settings || !pg_login_begin(pc))
+		client_destroy(client, "out of memory");
+}
+
+static size_t client_input(struct client *client, const uint8_t *data, size_t len) {
+	struct pg_client *pc = pg_client(client);
+	if (pc->login)
+		return pg_login_input(pc, data, len);
+	if (pc->console)
+		return pg_console_input(pc, data, len);
+	if (pc->welcome_pending) /* nothing is asked before the welcome */
+		return 0;
+	return pg_frontend_input(pc, data, len);
+}
+
+static void client_secured(struct client *client) {
+	struct pg_client *pc = pg_client(client);
+	if (pc->login)
+		pg_login_secured(pc);
+}
+
+static void client_free(struct client *client) {
+	struct pg_client *pc = pg_client(client);
+	pg_login_free(pc);
+	pg_console_free(pc);
+	pg_names_free(&pc->names);
+	pg_text_unref(pc->portal);
+	pc->portal = NULL;
+	settings_unref(pc->settings);
+	pc->settings = NULL;
+	free(pc->replication_value);
+	pc->replication_value = NULL;
+}
+
+/* ---- servers ---- */
+
+static void server_begin(struct server *server) {
+	struct pg_server *ps = pg_server(server);
+	pg_statements_init(&ps->statements);
+	ps->settings = settings_empty();
+	if (!ps->settings || !pg_server_login_begin(ps))
+		server_failed(server, false, "out of memory");
+}
+
+static void server_secured(struct server *server) {
+	struct pg_server *ps = pg_server(server);
+	if (ps->login)
+		pg_server_login_secured(ps);
+}
+
+static size_t server_input(struct server *server, const uint8_t *data, size_t len) {
+	struct pg_server *ps = pg_server(server);
+	size_t used = 0;
+	if (ps->login) {
+		used = pg_server_login_input(ps, data, len);
+		if (ps->login || used == len || server->close_wanted)
+			return used;
+	}
+	return used + pg_backend_input(ps, data + used, len - used);
+}
+
+static bool server_busy(const struct server *server) {
+	return ((const struct pg_server *)server)->queue.count > 0;
+}
+
+static void server_moving(struct server *server) {
+	struct pg_server *ps = pg_server(server);
+	pg_statements_set_unnamed(&ps->statements, NULL);
+	buf_release(server->sw->worker->buffers, &ps->replay);
+	worker_timeout_clear(server->sw->worker, &ps->nudge);
+}
+
+static void server_goodbye(struct server *server) {
+	static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+	const struct pg_server *ps = pg_server(server);
+	if (ps->half_sent == 0 && !ps->login)
+		server_write(server, terminate, sizeof terminate);
+}
+
+static void server_free(struct server *server) {
+	struct pg_server *ps = pg_server(server);
+	pg_server_login_free(ps);
+	worker_timeout_clear(server->sw->worker, &ps->nudge);
+	pg_queue_free(&ps->queue);
+	if (ps->settings) /* server_begin() has been here */
+		pg_statements_clear(&ps->statements);
+	settings_unref(ps->settings);
+	buf_release(server->sw->worker->buffers, &ps->replay);
+	/* a connection of one client's own is opened anew in the same struct */
+	memset((uint8_t *)ps + sizeof ps->base, 0, sizeof *ps - sizeof ps->base);
+}
+
+/* ---- each worker's ---- */
+
+static void *worker_new(struct session_worker *sw) {
+	(void)sw;
+	return calloc(1, sizeof(struct pg_texts));
+}
+
+static void worker_free(void *state) {
+	free(state);
+}
+
+static void credential_unref(void *credential) {
+	pg_credential_unref(credential);
+}
+
+static void welcome_unref(void *welcome) {
+	settings_unref(welcome);
+}
+
+static void *credential_fixed(const char *user, const char *password) {
+	return pg_credential_new(user, password);
+}
+
+const struct protocol pgsql_protocol = {
+	.name = "postgresql",
+	.id = PROTOCOL_POSTGRESQL,
+	.client_size = sizeof(struct pg_client),
+	.server_size = sizeof(struct pg_server),
+	.cancel_size = sizeof(struct pg_cancel),
+	.unix_name_format = ".s.PGSQL.%d",
+	.listener_setup = pg_listener_setup,
+	.listener_free = pg_listener_free,
+	.client_begin = client_begin,
+	.client_input = client_input,
+	.client_secured = client_secured,
+	.client_linked = pg_client_linked,
+	.client_refuse = client_refuse,
+	.client_notice = client_notice,
+	.client_free = client_free,
+	.server_begin = server_begin,
+	.server_secured = server_secured,
+	.server_input = server_input,
+	.server_clean = pg_server_clean,
+	.server_busy = server_busy,
+	.server_recover = pg_server_recover,
+	.server_reset = pg_server_reset,
+	.server_uncancelled = pg_server_uncancelled,
+	.server_goodbye = server_goodbye,
+	.server_moving = server_moving,
+	.server_free = server_free,
+	.cancel_begin = pg_cancel_begin,
+	.cancel_input = pg_cancel_input,
+	.cancel_secured = pg_cancel_secured,
+	.credential_unref = credential_unref,
+	.welcome_unref = welcome_unref,
+	.credential_fixed = credential_fixed,
+	.worker_new = worker_new,
+	.worker_free = worker_free,
+};

@@ -1,0 +1,110 @@
+/* What a client is told once it has proved who it is. Section "Start-up". */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "pgsql/pgsql.h"
+
+enum { SECRET_3_0 = 4, SECRET_3_2 = 32 };
+
+/* What servers report, overlaid with what the client has asked for. NULL: out of memory. */
+static struct settings *merge(struct settings *reported, const struct settings *startup) {
+	struct settings *merged = settings_ref(reported);
+	for (size_t i = 0; merged && i < startup->count; i++) {
+		const struct setting *s = &startup->at[i], *r = settings_find(reported, s->name);
+		if (r && strcmp(r->value, s->value) == 0)
+			continue;
+		struct settings *more = settings_with(merged, r ? r->name : s->name, s->value, r && r->reported);
+		settings_unref(merged);
+		merged = more;
+	}
+	return merged;
+}
+
+static void put_parameters(struct pg_builder *b, const struct settings *settings) {
+	for (size_t i = 0; i < settings->count; i++) {
+		if (!settings->at[i].reported)
+			continue;
+		pg_open(b, 'S');
+		pg_cstr(b, settings->at[i].name);
+		pg_cstr(b, settings->at[i].value);
+		pg_close(b);
+	}
+}
+
+/* BackendKeyData with an id and a secret of our own, and ReadyForQuery. False: out of memory. */
+static bool finish(struct pg_client *pc, struct pg_builder *b) {
+	struct client *client = &pc->base;
+	uint8_t secret[SECRET_3_2];
+	size_t len = pc->minor >= 2 ? SECRET_3_2 : SECRET_3_0;
+	secret_random(secret, len);
+	client->id = registry_add(client, client->sw->worker->id, secret, len);
+	pg_open(b, 'K');
+	pg_u32(b, client->id);
+	pg_raw(b, secret, len);
+	pg_close(b);
+	secret_wipe(secret, sizeof secret);
+	pg_open(b, 'Z');
+	pg_u8(b, 'I');
+	pg_close(b);
+	return client->id != 0 && b->ok && client_write(client, buf_bytes(&b->buf), buf_len(&b->buf));
+}
+
+void pg_send_welcome(struct pg_client *pc, struct settings *reported) {
+	struct client *client = &pc->base;
+	pc->welcome_pending = false;
+	struct settings *merged = merge(reported, pc->settings);
+	struct pg_builder b = pg_builder(client->sw->worker->buffers);
+	if (merged) {
+		settings_unref(pc->settings);
+		pc->settings = merged;
+		put_parameters(&b, merged);
+	}
+	bool ok = merged && finish(pc, &b);
+	pg_builder_release(&b);
+	if (!ok)
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
+}
+
+void pg_begin_welcome(struct pg_client *pc) {
+	static const uint8_t authentication_ok[] = {'R', 0, 0, 0, 8, 0, 0, 0, 0};
+	pg_login_free(pc);
+	pc->batch = 1;
+	client_write(&pc->base, authentication_ok, sizeof authentication_ok);
+}
+
+void pg_client_authenticated(struct pg_client *pc, struct database *database, struct pool_user *user,
+			     struct settings *startup) {
+	struct client *client = &pc->base;
+	pg_begin_welcome(pc);
+	settings_unref(pc->settings);
+	pc->settings = startup;
+	const struct database_view *view = database_view(database, client->sw->worker->id);
+	uint32_t limit = view->config->max_connections;
+	const struct user_config *named = config_user(client->sw->generation->config, pool_user_name(user));
+	client_logged_in(client, database, user);
+	client->dedicated = pc->replication;
+	if (limit && atomic_load(&database->clients) > limit) {
+		client_end(client, REFUSAL_TOO_MANY, "too many clients of this pool: its max_connections is reached");
+		return;
+	}
+	if (named && named->max_connections &&
+	    atomic_load(&account_of(user)->clients) > named->max_connections) {
+		client_end(client, REFUSAL_TOO_MANY, "too many clients of this user: its max_connections is reached");
+		return;
+	}
+	struct settings *welcome = account_welcome(account_of(user), (void *(*)(void *))settings_ref);
+	if (welcome) {
+		pg_send_welcome(pc, welcome);
+		settings_unref(welcome);
+		return;
+	}
+	/* Nobody knows yet what a server of this pool reports: wait for the first one. */
+	pc->welcome_pending = true;
+	bool dedicated = client->dedicated;
+	client->dedicated = false;
+	if (client_want_server(client) && client->server)
+		worker_defer(client->sw->worker, &client->wakeup);
+	client->dedicated = dedicated;
+}

@@ -1,0 +1,208 @@
+/* What shards see of each other and tell each other; the look at everything. */
+#include "pool/internal.h"
+
+static void note_post(struct pool_shard *from, struct note *note, uint32_t bits) {
+	/* still under way: its bits are cleared before the receiver looks, so that look sees what was published */
+	if (atomic_fetch_or(&note->bits, bits))
+		return;
+	struct pool *pool = from->pool;
+	atomic_fetch_add(&pool->in_mail, 1);
+	pool->ops.send(from, note->message.to, &note->message);
+}
+
+void note_send(struct pool_shard *from, struct pool_shard *to, uint32_t bits) {
+	if (from != to && !from->shut && !atomic_load(&to->closed))
+		note_post(from, &from->notes[to->index], bits);
+}
+
+void user_tell(struct pool_user *user, struct pool_shard *from) {
+	uint64_t mask = atomic_load(&user->waiting_at) & ~((uint64_t)1 << from->index);
+	for (; mask; mask &= mask - 1)
+		note_send(from, &user->pool->shards[__builtin_ctzll(mask)], NOTE_LOOK);
+}
+
+bool user_oldest_elsewhere(const struct slot *slot, struct place *place) {
+	struct pool_user *user = slot->user;
+	uint64_t mask = atomic_load(&user->waiting_at) & ~((uint64_t)1 << slot->shard->index);
+	place->since_ns = TIME_NEVER;
+	for (; mask; mask &= mask - 1) {
+		struct slot *other = &user->slots[__builtin_ctzll(mask)];
+		uint32_t inbound = atomic_load(&other->inbound);
+		if (inbound >= atomic_load(&other->waiting))
+			continue;
+		uint64_t since = atomic_load(&other->heads[inbound < HEADS ? inbound : HEADS - 1]);
+		if (since < place->since_ns)
+			*place = (struct place){.slot = other, .since_ns = since, .inbound = inbound};
+	}
+	return place->since_ns != TIME_NEVER;
+}
+
+bool user_waits_elsewhere(const struct slot *slot, uint64_t now) {
+	struct place place;
+	return user_oldest_elsewhere(slot, &place) && place.since_ns + POOL_UNFAIRNESS_NS < now;
+}
+
+/* --- what a slot wants --- */
+
+uint32_t shard_wants(const struct pool_shard *shard) {
+	uint32_t want = atomic_load(&shard->want), inbound = atomic_load(&shard->inbound);
+	return want > inbound && !atomic_load(&shard->closed) ? want - inbound : 0;
+}
+
+/* Asks other shards to lend what they have idle of this user, up to `short_n`. Returns what it counts on. */
+static uint32_t ask_to_lend(struct slot *slot, uint32_t short_n) {
+	struct pool_shard *shard = slot->shard;
+	struct pool *pool = shard->pool;
+	uint32_t lend = 0;
+	for (int i = 1; i < pool->workers && lend < short_n; i++) {
+		struct pool_shard *other = &pool->shards[(shard->index + i) % pool->workers];
+		if (atomic_load(&other->lendable) == 0)
+			continue;
+		uint32_t n = atomic_load(&slot->user->slots[other->index].lendable);
+		if (!n || atomic_load(&other->closed))
+			continue;
+		note_send(shard, other, NOTE_ASK);
+		lend += n;
+	}
+	return lend < short_n ? lend : short_n;
+}
+
+/* Whose turn it is, as the others see this shard. */
+static void publish_turn(struct slot *slot) {
+	struct pool_shard *shard = slot->shard;
+	uint32_t size = permits_taken(&slot->user->permits);
+	uint64_t since = slot_first_waiter(slot)->since_ns;
+	atomic_store(&shard->want_size, size);
+	atomic_store(&shard->want_since_ns, since);
+}
+
+/* Alone, or better than the best so far; when others are better, shard_open() sets it right before it decides. */
+static bool turn_is_best(const struct slot *slot) {
+	const struct pool_shard *shard = slot->shard;
+	if (shard->wanting_n <= 1)
+		return true;
+	uint32_t best = atomic_load(&shard->want_size), size = permits_taken(&slot->user->permits);
+	return size < best ||
+	       (size == best && slot_first_waiter(slot)->since_ns < atomic_load(&shard->want_since_ns));
+}
+
+void slot_refresh_want(struct slot *slot) {
+	struct pool_shard *shard = slot->shard;
+	uint32_t inbound = atomic_load(&slot->inbound), want = 0;
+	uint32_t short_n = slot->waiting_n > inbound ? slot->waiting_n - inbound : 0;
+	if (short_n && !shard->shut) {
+		uint32_t lend = ask_to_lend(slot, short_n);
+		if (short_n > lend + slot->opening_n)
+			want = short_n - lend - slot->opening_n;
+	}
+	if (want) {
+		uint64_t retry = TIME_NEVER;
+		uint32_t room = user_room(slot->user, shard_now(shard), &retry);
+		if (want > room)
+			want = room;
+		if (retry != TIME_NEVER)
+			shard_wake(shard, &shard->gate_at, retry);
+	}
+	uint32_t before = slot->want;
+	if (before && !want)
+		turn_forget(slot);
+	slot->want = want;
+	shard->wanting_n += (want != 0) - (before != 0);
+	if (want && turn_is_best(slot))
+		publish_turn(slot);
+	if (want != before)
+		atomic_store(&shard->want, atomic_load_explicit(&shard->want, memory_order_relaxed) + want - before);
+	if (want)
+		turn_watch(slot);
+}
+
+void slot_seek(struct slot *slot) {
+	slot_refresh_want(slot);
+	if (!slot->want)
+		return;
+	shard_make_room(slot->shard);
+	shard_open(slot->shard);
+}
+
+/* --- looking --- */
+
+/* The logins of this user failed for good, and nothing of it works: its waiters need not wait. */
+static void fail_hopeless(struct slot *slot) {
+	uint32_t failed = atomic_load(&slot->user->failed_count);
+	if (slot->failed_seen == failed)
+		return;
+	slot->failed_seen = failed;
+	/* only those who wait now: from `fail` a client may well ask again */
+	for (uint32_t n = slot->waiting_n; n > 0 && slot->waiting_n && atomic_load(&slot->user->open) == 0; n--)
+		waiter_fail(slot_first_waiter(slot), POOL_FAIL_UNAVAILABLE);
+}
+
+/* Gives what is idle to waiters of the same user, here or elsewhere. */
+static void give_idle(struct slot *slot, uint64_t now) {
+	struct pool_conn *conn;
+	while ((conn = slot_idle_conn(slot, slot->waiting_n == 0)))
+		if (!conn_give(conn, now) && !conn->held)
+			break;
+}
+
+void shard_look(struct pool_shard *shard) {
+	struct pool *pool = shard->pool;
+	uint64_t now = shard_now(shard);
+	if (atomic_load(&pool->waiting)) {
+		list_for_each(node, &shard->slots) {
+			struct slot *slot = list_entry(node, struct slot, node);
+			if (slot->waiting_n)
+				fail_hopeless(slot);
+			if (slot->idle_n)
+				give_idle(slot, now);
+			if (slot->waiting_n || slot->want)
+				slot_refresh_want(slot);
+		}
+	}
+	shard_make_room(shard);
+	if (atomic_load(&pool->waiting))
+		shard_open(shard);
+}
+
+/* --- receiving --- */
+
+static void arrive(struct pool_shard *shard, struct pool_conn *conn) {
+	struct pool *pool = shard->pool;
+	struct slot *slot = slot_of(conn->user, shard);
+	uint64_t now = shard_now(shard);
+	conn->shard = shard;
+	conn_set_state(conn, POOL_CONN_BUSY, now);
+	pool->ops.attach(conn, shard);
+	atomic_fetch_sub(&slot->inbound, 1);
+	atomic_fetch_sub(&shard->inbound, 1);
+	/* what changed while it was in the mail */
+	if (conn->opened_ns <= shard->retired_ns)
+		conn->retire = true;
+	conn->expires_ns = conn_expiry(conn, atomic_load(&pool->max_lifetime));
+	conn_place(conn);
+	/* it was counted on by a waiter here, whom it may not have reached */
+	if (atomic_load(&pool->waiting))
+		shard->look_due = true;
+}
+
+void pool_shard_receive(struct pool_shard *shard, struct pool_message *message) {
+	struct pool *pool = shard->pool;
+	shard_enter(shard);
+	if (message->moves_conn) {
+		arrive(shard, container_of(message, struct pool_conn, message));
+	} else {
+		struct note *note = container_of(message, struct note, message);
+		struct pool_shard *from = message->from;
+		uint32_t bits = atomic_exchange(&note->bits, 0);
+		shard->gave = 0;
+		shard->look_due = true;
+		shard_settle(shard);
+		bool lent = shard->gave & (uint64_t)1 << from->index;
+		if (bits & NOTE_ASK && !lent && atomic_load(&from->stats.waiting))
+			note_send(shard, from, NOTE_LOOK);
+		if (bits & NOTE_FILL)
+			keep_fill(shard, shard_now(shard));
+	}
+	shard_leave(shard);
+	atomic_fetch_sub(&pool->in_mail, 1);
+}

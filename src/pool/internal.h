@@ -1,0 +1,295 @@
+/* What the files of pool/ share. The protocol between shards is told at the top of pool.c. */
+#ifndef POOL_INTERNAL_H
+#define POOL_INTERNAL_H
+
+#include <pthread.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "base/log.h"
+#include "pool/pool.h"
+
+enum { CACHE_LINE = 64, HEADS = 4 };
+
+/* One user's part in one shard. */
+struct slot {
+	/* immutable */
+	struct pool_user *user;
+	struct pool_shard *shard;
+
+	/* owner only */
+	struct list node; /* in shard->slots while it has a connection or a waiter; then it references the user */
+	struct list opening, busy, waiters;
+	struct list idle; /* the most recently used first */
+	uint32_t opening_n, busy_n, idle_n, held_n, waiting_n;
+	uint32_t want;        /* permits it could use now; part of shard->want */
+	uint32_t failed_seen; /* user->failed_count up to which its waiters were failed */
+
+	/* atomic: written by the owner, read by all */
+	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
+	_Atomic uint32_t lendable;      /* idle and not held */
+	_Atomic uint64_t heads[HEADS];  /* since when its first waiters wait; TIME_NEVER: there is none */
+	_Atomic uint64_t active_ns;     /* when a client last acquired here */
+	/* atomic: written by all */
+	_Atomic uint32_t inbound; /* connections of the user in the mail to this shard */
+};
+
+/* When to try again after failed opens. */
+struct backoff {
+	_Atomic uint32_t failures;     /* in a row; 0: all is well */
+	_Atomic uint64_t retry_at_ns;  /* not before */
+	_Atomic uint64_t failed_at_ns; /* the latest failure that counted */
+};
+
+struct pool_user {
+	/* immutable */
+	struct pool *pool;
+	char *name;
+	UT_hash_handle hh; /* under pool->shared.mutex */
+
+	/* atomic */
+	_Atomic(void *) context;
+	_Atomic uint32_t refs; /* falls to 0 under pool->shared.mutex only */
+	_Atomic bool fixed;
+	_Atomic uint64_t permits;      /* its share of pool->permits, same layout */
+	_Atomic uint32_t open;         /* logged in, not closed */
+	_Atomic uint32_t opening;      /* being opened */
+	_Atomic uint32_t failed_count; /* pool_user_failed() */
+	_Atomic uint64_t waiting_at;   /* a bit for each shard where it has waiters */
+	struct backoff backoff;
+
+	struct slot slots[]; /* by worker */
+};
+
+/* The one note that a shard keeps for another: its bits say what it means. */
+struct note {
+	struct pool_message message;
+	_Atomic uint32_t bits; /* 0: at home */
+};
+
+enum {
+	NOTE_LOOK = 1, /* something changed: look again */
+	NOTE_ASK = 2,  /* and lend me what is idle with you, or tell me that there is nothing */
+	NOTE_FILL = 4  /* and see to min_idle */
+};
+
+struct pool_shard {
+	/* immutable */
+	struct pool *pool;
+	int index;
+	struct note *notes; /* to each shard */
+
+	/* owner only */
+	struct list slots;    /* of users with a connection or a waiter here (emptied ones until the sweep) */
+	struct list idle_lru; /* all idle connections, the least recently used first */
+	struct list waiters;  /* all waiters, the longest first */
+	struct list doomed;   /* closing; ops.close is still to be called */
+	struct timeouts deadlines;
+	uint32_t depth;       /* calls of the pool on the stack */
+	bool look_due, sweep_due, ticking;
+	bool shut;
+	uint32_t wanting_n;   /* slots that want a permit */
+	uint32_t limits_seen; /* pool->limits_version applied */
+	uint64_t gave;        /* shards that were sent a connection since the last note was taken up */
+	uint64_t retired_ns;  /* what was opened before is to be closed */
+	uint64_t turn_next_ns; /* no claim is put up before */
+	uint64_t wish_ns;      /* what ops.wake_at was last told */
+	/* next time for each kind of work; TIME_NEVER: none */
+	uint64_t held_at, gate_at, turn_at, idle_at, fill_at;
+
+	/* atomic: written by the owner, read by all */
+	_Alignas(CACHE_LINE) _Atomic uint32_t lendable; /* idle and not held, of all users: the last to be published */
+	_Atomic uint64_t lru_since_ns; /* since when the least recently used of those is idle; TIME_NEVER: none */
+	_Atomic uint32_t want;         /* permits that its waiters could use now */
+	_Atomic uint32_t want_size;    /* of the wanting user with the fewest connections: how many */
+	_Atomic uint64_t want_since_ns;/* and since when it waits */
+	_Atomic bool closed;           /* shut */
+	/* atomic: written by all */
+	_Atomic uint32_t inbound; /* connections of all users in the mail to this shard */
+
+	_Alignas(CACHE_LINE) struct pool_shard_stats stats;
+};
+
+struct pool {
+	/* immutable */
+	char *name;
+	int workers;
+	struct pool_ops ops;
+	void *context;
+	struct pool_shard *shards; /* one for each worker */
+	struct note *notes;        /* workers * workers */
+
+	/* atomic: read often, written at a reload */
+	_Atomic uint32_t max_size, min_idle, max_waiting, max_size_per_user;
+	_Atomic uint64_t acquire_timeout, idle_timeout, max_lifetime;
+	_Atomic uint32_t limits_version;
+
+	/* atomic: written when connections open and close */
+	_Alignas(CACHE_LINE) _Atomic uint64_t permits; /* low half: taken; high half: of those, closing */
+	_Atomic uint32_t opening;
+	struct backoff backoff;
+	_Atomic uint32_t in_mail; /* messages */
+
+	/* atomic: written when a client has to wait */
+	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
+
+	/* atomic: the claim of a starved user (turns.c) */
+	struct {
+		_Atomic(struct pool_user *) user; /* compared, never followed */
+		_Atomic uint32_t min_size;        /* only of a user with at least so many connections */
+		_Atomic uint64_t next_ns;         /* not before */
+	} claim;
+
+	pthread_mutex_t keep_mutex; /* only tried, never waited for: whoever trims or fills min_idle */
+	struct {
+		pthread_mutex_t mutex;
+		struct pool_user *users;
+	} shared;
+};
+
+/* --- shard.c: entering and leaving, wake-ups --- */
+
+/* Every public function that may change something is between these. */
+static inline void shard_enter(struct pool_shard *shard) {
+	shard->depth++;
+}
+void shard_settle(struct pool_shard *shard);
+static inline void shard_leave(struct pool_shard *shard) {
+	if (shard->depth == 1 && (shard->look_due || shard->sweep_due || !list_empty(&shard->doomed)))
+		shard_settle(shard);
+	shard->depth--;
+}
+/* Sets `*at` (one of the shard's times) no later than `time` and wishes to be woken then. */
+void shard_wake(struct pool_shard *shard, uint64_t *at, uint64_t time);
+static inline uint64_t shard_now(struct pool_shard *shard) {
+	return shard->pool->ops.now(shard);
+}
+
+/* --- user.c --- */
+
+static inline struct slot *slot_of(struct pool_user *user, const struct pool_shard *shard) {
+	return &user->slots[shard->index];
+}
+struct place { /* where somebody waits */
+	struct slot *slot;
+	uint64_t since_ns;
+	uint32_t inbound;
+};
+/* The longest waiter of the slot's user on other shards, for whom no connection is on its way. False: nobody. */
+bool user_oldest_elsewhere(const struct slot *slot, struct place *place);
+/* Whether such a one has waited longer than a newcomer may be preferred to it. */
+bool user_waits_elsewhere(const struct slot *slot, uint64_t now);
+/* Links the slot into its shard: it has something from now on. */
+void slot_link(struct slot *slot);
+/* To be called where it may have become empty; it is unlinked when the outermost call returns. */
+void slot_unlink_later(struct slot *slot);
+/* Unlinks what is empty. May free users. */
+void shard_sweep(struct pool_shard *shard);
+
+/* --- waiter.c --- */
+
+void waiter_remove(struct pool_waiter *waiter);
+/* Hands a connection (busy or idle here) to a waiter of its shard. */
+void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn);
+void waiter_fail(struct pool_waiter *waiter, enum pool_fail why);
+static inline struct pool_waiter *slot_first_waiter(const struct slot *slot) {
+	struct list *node = list_first(&slot->waiters);
+	return node ? list_entry(node, struct pool_waiter, node) : NULL;
+}
+
+/* --- conn.c --- */
+
+/* The one way to change a connection's state: it alone moves it between lists. */
+void conn_set_state(struct pool_conn *conn, enum pool_conn_state state, uint64_t now);
+/* Closes it when the outermost call returns. `claimed`: it is counted as closing already. */
+void conn_doom(struct pool_conn *conn, const char *reason, bool claimed);
+/* A connection that nobody uses (busy here): closes it, hands it to whoever is next, or keeps it idle. */
+void conn_place(struct pool_conn *conn);
+/* Serves its user's longest waiter, here or elsewhere, if there is any (busy or idle here). */
+bool conn_give(struct pool_conn *conn, uint64_t now);
+void conn_set_held(struct pool_conn *conn, bool held);
+/* The most recently used idle one, only such as may go to other workers where `lendable`. */
+struct pool_conn *slot_idle_conn(const struct slot *slot, bool lendable);
+uint64_t conn_expiry(const struct pool_conn *conn, uint64_t max_lifetime);
+
+/* --- permits.c --- */
+
+static inline uint32_t permits_taken(const _Atomic uint64_t *permits) {
+	return (uint32_t)atomic_load(permits);
+}
+/* Of the pool: how many more could be taken now. */
+uint32_t permits_free(const struct pool *pool);
+bool permit_take(struct pool_user *user);
+/* `closing`: it was counted so. */
+void permit_return(struct pool_user *user, bool closing);
+/* A connection of this user is going to be closed. */
+void permit_mark_closing(struct pool_user *user);
+/* Marks one as closing if the pool would still have more than `keep` that are not; exact, whoever else tries. */
+bool permit_claim_excess(struct pool_user *user, uint32_t keep);
+/* Marks one as closing if its user has more than max_size_per_user. */
+bool permit_claim_user_excess(struct pool_user *user);
+/* How many could be opened for this user, the bound of the pool and its backoff apart: by its own limit and backoff.
+ * `*retry_at` becomes earlier where only time is missing. */
+uint32_t user_room(struct pool_user *user, uint64_t now, uint64_t *retry_at);
+
+enum gate { GATE_OPEN, GATE_PROBE, GATE_BUSY, GATE_WAIT };
+/* Whether opens are in order: yes; one only (after failures); not until that one is done; not before `*retry_at`. */
+enum gate backoff_gate(const struct backoff *backoff, const _Atomic uint32_t *opening, uint64_t now, uint64_t *retry_at);
+void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random);
+static inline void backoff_clear(struct backoff *backoff) {
+	if (atomic_load_explicit(&backoff->failures, memory_order_relaxed))
+		atomic_store(&backoff->failures, 0);
+}
+static inline bool backoff_failing(const struct backoff *backoff) {
+	return atomic_load(&backoff->failures) != 0;
+}
+
+/* --- exchange.c --- */
+
+void note_send(struct pool_shard *from, struct pool_shard *to, uint32_t bits);
+/* Permits that a shard could use, as far as others can tell; not counting what is in the mail to it. When that
+ * arrives it looks for itself. */
+uint32_t shard_wants(const struct pool_shard *shard);
+/* Looks at everything once: who can be served, lent to, closed for or opened for. */
+void shard_look(struct pool_shard *shard);
+/* Works out anew what a slot wants, asks others to lend, publishes. */
+void slot_refresh_want(struct slot *slot);
+/* After a new waiter: what can be done for it. */
+void slot_seek(struct slot *slot);
+/* Tells the other shards where this user has waiters to look again. */
+void user_tell(struct pool_user *user, struct pool_shard *from);
+
+/* --- open.c --- */
+
+/* Begins to open one; takes the permit. False: no permit, the gate is shut, or it could not begin. */
+bool slot_open(struct slot *slot);
+/* Opens for waiters here, as far as it is their turn, and tells those elsewhere whose turn it is. */
+void shard_open(struct pool_shard *shard);
+/* Closes idle ones where waiters want permits or the bound shrank, here or by a note to another shard. */
+void shard_make_room(struct pool_shard *shard);
+
+/* --- turns.c --- */
+
+/* Sees to it that a starved user is noticed in time. */
+void turn_watch(struct slot *slot);
+void turn_tick(struct pool_shard *shard, uint64_t now);
+/* The slot wants nothing any more: its user's claim lapses. */
+void turn_forget(struct slot *slot);
+/* A connection is free: whether it is to be closed for a starved user of another name. Takes the claim. */
+bool turn_take(struct pool_conn *conn, uint64_t now);
+
+/* --- keep.c --- */
+
+/* Closes idle connections that are due. */
+void keep_idle(struct pool_shard *shard, uint64_t now);
+/* Opens up to min_idle. */
+void keep_fill(struct pool_shard *shard, uint64_t now);
+/* A connection has become idle, or others count its times anew: wakes in time. */
+void keep_watch(struct pool_shard *shard, const struct pool_conn *conn);
+/* min_idle may be short: see to it `after` ns from now. */
+void keep_fill_soon(struct pool_shard *shard, uint64_t now, uint64_t after);
+/* New limits: all that follows from them for what is here. */
+void keep_apply_limits(struct pool_shard *shard, uint64_t now);
+
+#endif

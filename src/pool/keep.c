@@ -1,0 +1,196 @@
+/*
+ * What is kept and for how long: idle_timeout, max_lifetime, min_idle, and what follows from new limits.
+ *
+ * min_idle counts over all shards. Who trims below or fills up to it holds pool->keep_mutex while it counts and acts,
+ * so that two shards do not both act on the same number; it is only tried, and tried again a moment later.
+ */
+#include "pool/internal.h"
+
+#define TRY_AGAIN_NS NS_PER_MS
+
+static uint64_t idle_due(const struct pool_conn *conn, uint64_t idle_timeout) {
+	return idle_timeout ? conn->idle_since_ns + idle_timeout : TIME_NEVER;
+}
+
+void keep_watch(struct pool_shard *shard, const struct pool_conn *conn) {
+	uint64_t due = idle_due(conn, atomic_load_explicit(&shard->pool->idle_timeout, memory_order_relaxed));
+	if (conn->expires_ns < due)
+		due = conn->expires_ns;
+	shard_wake(shard, &shard->idle_at, due);
+}
+
+void keep_fill_soon(struct pool_shard *shard, uint64_t now, uint64_t after) {
+	if (atomic_load_explicit(&shard->pool->min_idle, memory_order_relaxed) && !shard->shut)
+		shard_wake(shard, &shard->fill_at, now + after);
+}
+
+struct census {
+	uint32_t idle, opening, waiting, want;
+	struct pool_shard *least; /* the shard with the fewest connections; `own` among equals */
+};
+
+static struct census take_census(struct pool_shard *own) {
+	struct pool *pool = own->pool;
+	struct census c = {.least = own};
+	uint32_t fewest = UINT32_MAX;
+	for (int i = 0; i < pool->workers; i++) {
+		struct pool_shard *shard = &pool->shards[(own->index + i) % pool->workers];
+		uint32_t idle = atomic_load_explicit(&shard->stats.idle, memory_order_relaxed);
+		uint32_t opening = atomic_load_explicit(&shard->stats.opening, memory_order_relaxed);
+		uint32_t busy = atomic_load_explicit(&shard->stats.busy, memory_order_relaxed);
+		c.idle += idle;
+		c.opening += opening;
+		c.waiting += atomic_load_explicit(&shard->stats.waiting, memory_order_relaxed);
+		c.want += shard_wants(shard);
+		if (idle + opening + busy < fewest && !atomic_load(&shard->closed)) {
+			fewest = idle + opening + busy;
+			c.least = shard;
+		}
+	}
+	return c;
+}
+
+/* --- closing what is due --- */
+
+void keep_idle(struct pool_shard *shard, uint64_t now) {
+	struct pool *pool = shard->pool;
+	uint64_t idle_timeout = atomic_load(&pool->idle_timeout), next = TIME_NEVER;
+	uint32_t min_idle = atomic_load(&pool->min_idle), idle = 0;
+	bool locked = false, busy = false;
+	shard->idle_at = TIME_NEVER;
+	list_for_each_safe(node, &shard->idle_lru) {
+		struct pool_conn *conn = list_entry(node, struct pool_conn, idle_lru);
+		uint64_t due = idle_due(conn, idle_timeout);
+		if (due <= now && !locked && !busy) {
+			busy = pthread_mutex_trylock(&pool->keep_mutex) != 0;
+			locked = !busy;
+			if (locked)
+				idle = take_census(shard).idle;
+		}
+		if (conn->expires_ns <= now) {
+			conn_doom(conn, "max_lifetime", false);
+			idle--;
+		} else if (due <= now && locked && idle > min_idle) {
+			conn_doom(conn, "idle_timeout", false);
+			idle--;
+		} else {
+			if (conn->expires_ns < next)
+				next = conn->expires_ns;
+			if (due > now && due < next)
+				next = due;
+		}
+	}
+	if (locked)
+		pthread_mutex_unlock(&pool->keep_mutex);
+	if (busy && now + TRY_AGAIN_NS < next)
+		next = now + TRY_AGAIN_NS;
+	shard_wake(shard, &shard->idle_at, next);
+}
+
+/* --- min_idle --- */
+
+/* The user to open for: the pool's own, or else the one active last, if of late. Referenced; NULL: nobody. */
+static struct pool_user *user_to_fill(struct pool *pool, uint64_t now) {
+	uint64_t idle_timeout = atomic_load(&pool->idle_timeout), latest = 0, retry = TIME_NEVER;
+	struct pool_user *found = NULL;
+	pthread_mutex_lock(&pool->shared.mutex);
+	for (struct pool_user *user = pool->shared.users; user; user = user->hh.next) {
+		if (atomic_load(&user->fixed)) {
+			found = user_room(user, now, &retry) ? user : NULL;
+			break;
+		}
+		uint64_t active = 0;
+		for (int i = 0; i < pool->workers; i++) {
+			uint64_t at = atomic_load_explicit(&user->slots[i].active_ns, memory_order_relaxed);
+			active = at > active ? at : active;
+		}
+		if (active > latest && (!idle_timeout || now < active + idle_timeout) &&
+		    user_room(user, now, &retry)) {
+			latest = active;
+			found = user;
+		}
+	}
+	if (found)
+		pool_user_ref(found);
+	pthread_mutex_unlock(&pool->shared.mutex);
+	return found;
+}
+
+/* Whether to open one here now for min_idle; else sees to it that somebody does when it is time. */
+static bool fill_wanted(struct pool_shard *shard, uint64_t now) {
+	struct pool *pool = shard->pool;
+	uint32_t min_idle = atomic_load(&pool->min_idle), max_size = atomic_load(&pool->max_size);
+	struct census c = take_census(shard);
+	uint32_t ready = c.idle + (c.opening > c.waiting ? c.opening - c.waiting : 0);
+	if (ready >= (min_idle < max_size ? min_idle : max_size))
+		return false;
+	uint32_t free_n = permits_free(pool);
+	if (!free_n)
+		return false; /* whoever gives one back sees to it */
+	if (free_n <= c.want) {
+		shard_wake(shard, &shard->fill_at, now + POOL_FILL_INTERVAL_NS); /* waiters first */
+		return false;
+	}
+	uint64_t retry = TIME_NEVER;
+	switch (backoff_gate(&pool->backoff, &pool->opening, now, &retry)) {
+	case GATE_WAIT:
+		shard_wake(shard, &shard->fill_at, retry);
+		return false;
+	case GATE_BUSY:
+		return false; /* whoever ends that try sees to it */
+	case GATE_OPEN:
+	case GATE_PROBE:
+		break;
+	}
+	if (c.least != shard) {
+		note_send(shard, c.least, NOTE_FILL);
+		return false;
+	}
+	return true;
+}
+
+void keep_fill(struct pool_shard *shard, uint64_t now) {
+	struct pool *pool = shard->pool;
+	if (atomic_load(&pool->min_idle) == 0 || shard->shut)
+		return;
+	if (pthread_mutex_trylock(&pool->keep_mutex) != 0) {
+		shard_wake(shard, &shard->fill_at, now + TRY_AGAIN_NS);
+		return;
+	}
+	bool ok = true;
+	while (ok && fill_wanted(shard, now)) {
+		struct pool_user *user = user_to_fill(pool, now);
+		if (!user)
+			break;
+		ok = slot_open(slot_of(user, shard));
+		pool_user_unref(user);
+	}
+	pthread_mutex_unlock(&pool->keep_mutex);
+	if (!ok) {
+		shard_wake(shard, &shard->fill_at, now + POOL_FILL_INTERVAL_NS);
+		shard->look_due = true; /* a permit was taken and given back */
+	}
+}
+
+/* --- new limits --- */
+
+void keep_apply_limits(struct pool_shard *shard, uint64_t now) {
+	struct pool *pool = shard->pool;
+	uint64_t lifetime = atomic_load(&pool->max_lifetime);
+	list_for_each(node, &shard->slots) {
+		struct slot *slot = list_entry(node, struct slot, node);
+		list_for_each_safe(n, &slot->idle) {
+			struct pool_conn *conn = list_entry(n, struct pool_conn, node);
+			conn->expires_ns = conn_expiry(conn, lifetime);
+			if (permit_claim_user_excess(slot->user))
+				conn_doom(conn, "max_size_per_user", true);
+		}
+		list_for_each(n, &slot->busy) {
+			struct pool_conn *conn = list_entry(n, struct pool_conn, node);
+			conn->expires_ns = conn_expiry(conn, lifetime);
+		}
+	}
+	shard_wake(shard, &shard->idle_at, now);
+	keep_fill_soon(shard, now, 0);
+	shard->look_due = true;
+}

@@ -1,0 +1,36 @@
+/* What the session keeps for each user of a pool (the context of a pool_user). Any thread; a mutex of its own. */
+#ifndef SESSION_ACCOUNT_H
+#define SESSION_ACCOUNT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "session/protocol.h"
+
+struct account {
+	const struct protocol *protocol;
+	_Atomic uint32_t clients; /* logged in */
+	struct { /* under the mutex */
+		pthread_mutex_t mutex;
+		void *credential;     /* how servers log in for this user; NULL: not known yet */
+		void *welcome;        /* what a server says of itself at login; NULL: none has logged in yet */
+		char last_error[256]; /* of the last failed login */
+		char last_sqlstate[6];
+	} shared;
+};
+
+struct account *account_new(const struct protocol *protocol);
+void account_free(struct account *account);
+struct account *account_of(struct pool_user *user);
+/* Takes over the reference to the credential; the old one is let go. */
+void account_set_credential(struct account *account, void *credential);
+/* Runs `use` under the mutex, so that it can take a reference. */
+void *account_credential(struct account *account, void *(*ref)(void *));
+void account_set_welcome(struct account *account, void *welcome);
+void *account_welcome(struct account *account, void *(*ref)(void *));
+void account_set_error(struct account *account, const char *sqlstate, const char *text);
+void account_get_error(struct account *account, char sqlstate[6], char *text, size_t room);
+
+#endif

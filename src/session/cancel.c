@@ -1,0 +1,251 @@
+#include "session/cancel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "session/client.h"
+#include "session/database.h"
+#include "session/server.h"
+#include "session/session.h"
+
+/* What is owed to an application's cancel connection; travels from its worker to the client's and back. */
+struct cancel_ticket {
+	struct mail mail;
+	struct list owner;  /* canceller->tickets; touched by the canceller's worker only; alone: it has gone */
+	struct list waiter; /* cancel->waiters; touched by the other worker only */
+	struct client *canceller;
+	struct worker *origin;
+	uint32_t id;
+	uint8_t secret_len;
+	uint8_t secret[CANCEL_SECRET_MAX];
+};
+
+static struct cancel *cancel_of(struct stream *stream) {
+	return container_of(stream, struct cancel, stream);
+}
+
+/* ---- tickets ---- */
+
+static void deliver_answer(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct cancel_ticket *ticket = (struct cancel_ticket *)mail;
+	if (list_linked(&ticket->owner)) {
+		list_remove(&ticket->owner);
+		client_destroy(ticket->canceller, "its cancel request is done");
+	}
+	secret_wipe(ticket, sizeof *ticket);
+	free(ticket);
+}
+
+static void ticket_answer(struct cancel_ticket *ticket) {
+	ticket->mail.deliver = deliver_answer;
+	mailbox_post(&ticket->origin->mailbox, &ticket->mail);
+}
+
+/* ---- the connection that carries a request ---- */
+
+static void cancel_free(struct deferred *deferred) {
+	free(container_of(deferred, struct cancel, deferred));
+}
+
+/* The request is sent no more, or is over: the server may go on. */
+static void cancel_let_go(struct cancel *cancel) {
+	struct server *server = cancel->server;
+	if (!server)
+		return;
+	cancel->server = NULL;
+	list_remove(&cancel->node);
+	if (cancel->sent)
+		server->cancels_sent--;
+	if (!list_empty(&server->cancels))
+		return;
+	if (server->state == SERVER_FENCED)
+		server_recovered(server);
+	else if (server->state == SERVER_RECOVERING)
+		server->protocol->server_uncancelled(server);
+}
+
+void cancel_finished(struct cancel *cancel) {
+	if (cancel->finished)
+		return;
+	cancel->finished = true;
+	struct worker *worker = cancel->sw->worker;
+	worker_timeout_clear(worker, &cancel->timeout);
+	stream_close(&cancel->stream);
+	buf_release(worker->buffers, &cancel->in);
+	list_for_each_safe (node, &cancel->waiters) {
+		list_remove(node);
+		ticket_answer(container_of(node, struct cancel_ticket, waiter));
+	}
+	cancel->sw->cancels--;
+	atomic_fetch_sub(&cancel->database->cancels, 1);
+	cancel_let_go(cancel);
+	worker_defer(worker, &cancel->deferred);
+}
+
+bool cancel_sent(struct cancel *cancel) {
+	if (!cancel->server || cancel->finished) {
+		cancel_finished(cancel);
+		return false;
+	}
+	cancel->sent = true;
+	cancel->server->cancels_sent++;
+	return true;
+}
+
+bool cancel_fence(struct server *server) {
+	list_for_each_safe (node, &server->cancels) {
+		struct cancel *cancel = container_of(node, struct cancel, node);
+		if (!cancel->sent)
+			cancel_finished(cancel);
+	}
+	return server->cancels_sent > 0;
+}
+
+static void cancel_receive(struct cancel *cancel) {
+	struct worker *worker = cancel->sw->worker;
+	ssize_t n = stream_recv(&cancel->stream, worker->scratch, 1024);
+	if (n == STREAM_AGAIN)
+		return;
+	if (n <= 0 || buf_len(&cancel->in) > 4096 ||
+	    !buf_append(worker->buffers, &cancel->in, worker->scratch, (size_t)n)) {
+		cancel_finished(cancel);
+		return;
+	}
+	size_t used = cancel->protocol->cancel_input(cancel, buf_bytes(&cancel->in), buf_len(&cancel->in));
+	if (!cancel->finished)
+		buf_consume(worker->buffers, &cancel->in, used);
+}
+
+static void cancel_on_ready(struct stream *stream, int events) {
+	struct cancel *cancel = cancel_of(stream);
+	if (cancel->finished)
+		return;
+	if (events & STREAM_FAILED) {
+		log_warning("cancel_failed", LOG_FIELDS(LOG_TEXT("pool", cancel->database->name)),
+			    "a cancel request could not be delivered: %s", stream_error(stream));
+		cancel_finished(cancel);
+		return;
+	}
+	if (events & STREAM_CONNECTED) {
+		if (!cancel->connected) {
+			cancel->connected = true;
+			cancel->protocol->cancel_begin(cancel);
+		} else {
+			cancel->protocol->cancel_secured(cancel);
+		}
+	}
+	if ((events & STREAM_READABLE) && !cancel->finished)
+		cancel_receive(cancel);
+}
+
+static void cancel_timed_out(struct timeout *timeout, uint64_t now_ns) {
+	(void)now_ns;
+	struct cancel *cancel = container_of(timeout, struct cancel, timeout);
+	struct server *server = cancel->server;
+	log_warning("cancel_timed_out", LOG_FIELDS(LOG_TEXT("pool", cancel->database->name)),
+		    "a cancel request was not taken within connect_timeout");
+	/* It may still take effect some day: nobody else may have that server. */
+	if (cancel->sent && server)
+		server_close(server, "a cancel request for it is lost");
+	cancel_finished(cancel);
+}
+
+static struct cancel *cancel_start(struct server *server) {
+	struct session_worker *sw = server->sw;
+	struct database *database = server->database;
+	const struct pool_config *config = database_view(database, sw->worker->id)->config;
+	if (atomic_load(&database->cancels) >= config->max_size) {
+		log_warning("cancel_bound", LOG_FIELDS(LOG_TEXT("pool", database->name)),
+			    "a cancel request was dropped: %u are under way already, which is max_size",
+			    config->max_size);
+		return NULL;
+	}
+	struct cancel *cancel = calloc(1, server->protocol->cancel_size);
+	if (!cancel)
+		return NULL;
+	cancel->protocol = server->protocol;
+	cancel->sw = sw;
+	cancel->database = database;
+	cancel->stream.fd = -1;
+	cancel->timeout.expired = cancel_timed_out;
+	cancel->deferred.run = cancel_free;
+	list_init(&cancel->deferred.node);
+	list_init(&cancel->waiters);
+	list_init(&cancel->node);
+	cancel->server = server;
+	cancel->host_index = server->host;
+	memcpy(cancel->host_text, server->host_text, sizeof cancel->host_text);
+	list_push_back(&server->cancels, &cancel->node);
+	sw->cancels++;
+	atomic_fetch_add(&database->cancels, 1);
+	worker_timeout(sw->worker, &cancel->timeout, config->connect_timeout ? config->connect_timeout : 5 * NS_PER_S);
+	if (!stream_connect(&cancel->stream, sw->worker, (struct sockaddr *)&server->address, server->address_len,
+			    cancel_on_ready)) {
+		cancel_finished(cancel);
+		return NULL;
+	}
+	return cancel;
+}
+
+/* One that is not sent yet will do for several askers. */
+static struct cancel *cancel_join_or_start(struct server *server) {
+	list_for_each (node, &server->cancels) {
+		struct cancel *cancel = container_of(node, struct cancel, node);
+		if (!cancel->sent)
+			return cancel;
+	}
+	return cancel_start(server);
+}
+
+bool cancel_server(struct server *server) {
+	return cancel_join_or_start(server) != NULL;
+}
+
+static void deliver_request(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct cancel_ticket *ticket = (struct cancel_ticket *)mail;
+	struct session_worker *sw = session_current();
+	struct client *client = NULL;
+	if (registry_find(ticket->id, ticket->secret, ticket->secret_len) == sw->worker->id)
+		client = registry_client(ticket->id, sw->worker->id);
+	if (client && client_stop_waiting(client))
+		client = NULL;
+	struct server *server = client ? client->server : NULL;
+	struct cancel *cancel = NULL;
+	if (server && client->hold != HOLD_PREPARE && server->protocol->server_busy(server))
+		cancel = cancel_join_or_start(server);
+	if (cancel)
+		list_push_back(&cancel->waiters, &ticket->waiter);
+	else
+		ticket_answer(ticket);
+}
+
+void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len) {
+	int worker = secret_len <= CANCEL_SECRET_MAX ? registry_find(id, secret, secret_len) : -1;
+	struct cancel_ticket *ticket = worker >= 0 ? calloc(1, sizeof *ticket) : NULL;
+	if (!ticket) {
+		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", canceller->peer->text)),
+			 "a cancel request named no client of ours");
+		client_destroy(canceller, "its cancel request names no client of ours");
+		return;
+	}
+	ticket->canceller = canceller;
+	ticket->origin = canceller->sw->worker;
+	ticket->id = id;
+	ticket->secret_len = (uint8_t)secret_len;
+	memcpy(ticket->secret, secret, secret_len);
+	list_init(&ticket->waiter);
+	list_init(&ticket->owner);
+	list_push_back(&canceller->tickets, &ticket->owner);
+	canceller->hold = HOLD_LOGIN;
+	ticket->mail.deliver = deliver_request;
+	mailbox_post(&session_worker(worker)->worker->mailbox, &ticket->mail);
+}
+
+uint32_t cancel_count(const struct session_worker *sw) {
+	return sw->cancels;
+}

@@ -1,0 +1,66 @@
+/*
+ * Cancel requests, fenced. A request that reached us is looked up in the registry in O(1), mailed to the worker of the
+ * client it names, and there bound to the server that this client holds now:
+ *   waiting  not sent yet: if the server is released meanwhile, the request is dropped (fence A);
+ *   sent     the backend may have it: the server goes to nobody until the backend has closed the cancel connection
+ *            (fence B), for only then has the signal been raised.
+ * The application's own cancel connection is closed when this is over, as PostgreSQL does it.
+ */
+#ifndef SESSION_CANCEL_H
+#define SESSION_CANCEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "net/stream.h"
+#include "net/worker.h"
+#include "session/protocol.h"
+
+struct client;
+struct server;
+struct session_worker;
+struct database;
+
+struct cancel {
+	const struct protocol *protocol;
+	struct session_worker *sw;
+	struct stream stream;
+	struct buf in;
+	struct list node;      /* server->cancels */
+	struct list waiters;   /* answers owed to cancel connections: struct cancel_ticket */
+	struct server *server; /* NULL: let go (fence A) */
+	struct database *database;
+	size_t host_index;     /* of the pool's hosts: TLS verifies its name */
+	char host_text[128];
+	bool connected, sent;
+	struct timeout timeout;
+	struct deferred deferred;
+	bool finished;
+};
+
+/* The process-wide registry of public client ids and their secrets. Any thread; O(1). */
+enum { CANCEL_SECRET_MAX = 32 };
+/* A random id (31 bits, not 0) that is free, registered with this secret. 0: out of memory. */
+uint32_t registry_add(struct client *client, int worker, const uint8_t *secret, size_t secret_len);
+void registry_remove(uint32_t id);
+/* The worker of the client with this id and secret (compared in constant time), or -1. */
+int registry_find(uint32_t id, const uint8_t *secret, size_t secret_len);
+/* The client with this id if it lives with `worker`; only that worker's thread. NULL: gone. */
+struct client *registry_client(uint32_t id, int worker);
+
+/* An application's cancel request: `canceller` (the connection that brought it) is closed when it is done. */
+void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len);
+/* Cancels what `server` does (recovery, timeouts). Harmless when one is under way. False: bound reached. */
+bool cancel_server(struct server *server);
+/* The protocol is about to send the request's bytes: they cannot be called back. False: it must not, the server has
+ * been given to somebody else meanwhile; the cancel is finished. */
+bool cancel_sent(struct cancel *cancel);
+/* The backend has closed the cancel connection, or it failed. */
+void cancel_finished(struct cancel *cancel);
+/* The server is released or closed: requests not sent yet let it go. Returns whether some have been sent. */
+bool cancel_fence(struct server *server);
+/* How many carry a request now, for the console. */
+uint32_t cancel_count(const struct session_worker *sw);
+
+#endif

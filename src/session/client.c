@@ -1,0 +1,465 @@
+#include "session/client.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "session/acquire.h"
+#include "session/cancel.h"
+#include "session/database.h"
+#include "session/server.h"
+#include "session/session.h"
+
+/* How long a client that has been told why it is closed may take to read it and hang up. */
+#define LINGER_NS (2 * NS_PER_S)
+
+static void client_input(struct client *client);
+
+static struct client *client_of(struct stream *stream) {
+	return container_of(stream, struct client, stream);
+}
+
+const char *client_state_name(enum client_state state) {
+	static const char *const names[] = {"login", "idle", "waiting", "active", "console", "closed"};
+	return names[state];
+}
+
+void client_set_state(struct client *client, enum client_state state) {
+	list_remove(&client->node);
+	if (client->state == CLIENT_LOGIN && state != CLIENT_LOGIN)
+		atomic_fetch_sub(&session_totals()->login_clients, 1);
+	client->state = state;
+	if (state != CLIENT_CLOSED)
+		list_push_back(&client->sw->clients[state], &client->node);
+}
+
+/* ---- reading, and the gates against a slow other side ---- */
+
+void client_gate(struct client *client) {
+	if (client->state == CLIENT_CLOSED)
+		return;
+	bool stop = stream_pending(&client->stream) > OUTPUT_HIGH_WATER;
+	if (client->server && stream_pending(&client->server->stream) > OUTPUT_HIGH_WATER)
+		stop = true;
+	if (client->hold != HOLD_NONE && buf_len(&client->in) >= CLIENT_INPUT_MAX)
+		stop = true;
+	if (client->closing)
+		stop = false;
+	if (stop)
+		stream_pause(&client->stream);
+	else
+		stream_resume(&client->stream);
+}
+
+/* Hands what is kept to the protocol until it takes no more. */
+static void client_input(struct client *client) {
+	if (client->in_input) {
+		client->resume_wanted = true;
+		return;
+	}
+	struct buf_cache *cache = client->sw->worker->buffers;
+	client->in_input = true;
+	do {
+		client->resume_wanted = false;
+		while (client->state != CLIENT_CLOSED && !client->closing && client->hold == HOLD_NONE &&
+		       buf_len(&client->in) > 0) {
+			size_t used = client->protocol->client_input(client, buf_bytes(&client->in), buf_len(&client->in));
+			if (client->state == CLIENT_CLOSED)
+				break;
+			if (used == 0)
+				break;
+			buf_consume(cache, &client->in, used);
+		}
+	} while (client->resume_wanted && client->state != CLIENT_CLOSED && !client->closing);
+	client->in_input = false;
+	if (client->state == CLIENT_CLOSED)
+		return;
+	client_gate(client);
+}
+
+/* Reads once: into the worker's scratch buffer when nothing is kept, so that what moves on at once is never copied. */
+static void client_receive(struct client *client) {
+	struct worker *worker = client->sw->worker;
+	uint8_t *into = worker->scratch;
+	size_t room = WORKER_SCRATCH_SIZE;
+	bool kept = buf_len(&client->in) > 0 || client->hold != HOLD_NONE || client->in_input;
+	if (client->closing) {
+		kept = false;
+	} else if (kept) {
+		room = 8 * 1024;
+		if (!buf_reserve(worker->buffers, &client->in, room)) {
+			client_destroy(client, "out of memory");
+			return;
+		}
+		into = client->in.data + client->in.end;
+		room = client->in.cap - client->in.end;
+	}
+	ssize_t n = stream_recv(&client->stream, into, room);
+	if (n == STREAM_AGAIN)
+		return;
+	if (n <= 0) {
+		client_destroy(client, n == STREAM_EOF ? "the application closed the connection"
+						       : stream_error(&client->stream));
+		return;
+	}
+	stat_add(&client->sw->bytes_from_clients, (uint64_t)n);
+	if (client->closing)
+		return;
+	if (kept) {
+		client->in.end += (uint32_t)n;
+		client_input(client);
+		return;
+	}
+	client->in_input = true;
+	size_t used = 0;
+	while (used < (size_t)n && client->state != CLIENT_CLOSED && !client->closing && client->hold == HOLD_NONE) {
+		client->resume_wanted = false;
+		size_t took = client->protocol->client_input(client, into + used, (size_t)n - used);
+		used += took;
+		if (took == 0 && !client->resume_wanted)
+			break;
+	}
+	client->in_input = false;
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	if (used < (size_t)n && !buf_append(worker->buffers, &client->in, into + used, (size_t)n - used)) {
+		client_destroy(client, "out of memory");
+		return;
+	}
+	client_gate(client);
+}
+
+static void client_on_ready(struct stream *stream, int events) {
+	struct client *client = client_of(stream);
+	if (client->state == CLIENT_CLOSED)
+		return;
+	if (events & STREAM_FAILED) {
+		client_destroy(client, stream_error(stream));
+		return;
+	}
+	if (events & STREAM_CONNECTED)
+		client->protocol->client_secured(client);
+	if ((events & STREAM_DRAINED) && client->state != CLIENT_CLOSED) {
+		if (client->server)
+			server_gate(client->server);
+		client_gate(client);
+	}
+	if ((events & STREAM_READABLE) && client->state != CLIENT_CLOSED)
+		client_receive(client);
+}
+
+void client_resume(struct client *client) {
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	client->hold = HOLD_NONE;
+	client_input(client);
+}
+
+/* ---- life ---- */
+
+static void client_free_deferred(struct deferred *deferred) {
+	struct client *client = container_of(deferred, struct client, deferred);
+	free(client->peer);
+	free(client);
+}
+
+static void client_wakeup(struct deferred *deferred) {
+	struct client *client = container_of(deferred, struct client, wakeup);
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	if (client->hold == HOLD_SERVER || client->hold == HOLD_NONE)
+		client_resume(client);
+	/* it may not have wanted the server for a request, but to learn what it is */
+	if (client->state == CLIENT_ACTIVE && client->server)
+		server_maybe_release(client->server);
+}
+
+static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
+	(void)now_ns;
+	struct client *client = container_of(timeout, struct client, timeout);
+	if (client->closing)
+		client_destroy(client, "it did not hang up");
+	else if (client->state == CLIENT_LOGIN)
+		client_end(client, REFUSAL_LOGIN_TIMEOUT,
+			   "login took too long; client_login_timeout limits it");
+}
+
+void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd) {
+	const struct protocol *protocol = listener->protocol;
+	struct session_totals *totals = session_totals();
+	const struct config *config = sw->generation->config;
+	struct client *client = calloc(1, protocol->client_size);
+	if (client)
+		client->peer = calloc(1, sizeof *client->peer);
+	if (!client || !client->peer) {
+		free(client);
+		close(fd);
+		atomic_fetch_sub(&sw->worker->clients, 1);
+		return;
+	}
+	client->protocol = protocol;
+	client->sw = sw;
+	client->listener = listener;
+	generation_ref(listener->generation);
+	client->timeout.expired = client_timed_out;
+	client->deferred.run = client_free_deferred;
+	client->wakeup.run = client_wakeup;
+	client->connected_ns = client->request_ns = sw->worker->now_ns;
+	list_init(&client->deferred.node);
+	list_init(&client->wakeup.node);
+	list_init(&client->tickets);
+	list_init(&client->node);
+	list_init(&client->waiter.node);
+	stream_peer(fd, client->peer);
+	uint32_t clients = atomic_fetch_add(&totals->clients, 1) + 1;
+	uint32_t logins = atomic_fetch_add(&totals->login_clients, 1) + 1;
+	client->state = CLIENT_LOGIN;
+	client_set_state(client, CLIENT_LOGIN);
+	stream_open(&client->stream, sw->worker, fd, client_on_ready);
+	worker_timeout(sw->worker, &client->timeout, config->client_login_timeout);
+	protocol->client_begin(client);
+	if (config->max_clients && clients > config->max_clients)
+		client_end(client, REFUSAL_TOO_MANY, "too many clients: max_clients is reached; raise it in [forebay]");
+	else if (config->max_login_clients && logins > config->max_login_clients)
+		client_end(client, REFUSAL_TOO_MANY,
+			   "too many clients are logging in: max_login_clients is reached; try again");
+}
+
+static void client_leave_login(struct client *client) {
+	worker_timeout_clear(client->sw->worker, &client->timeout);
+	if (client->listener) {
+		struct generation *generation = client->listener->generation;
+		client->listener = NULL;
+		generation_unref(generation);
+	}
+}
+
+void client_logged_in(struct client *client, struct database *database, struct pool_user *user) {
+	client->database = database;
+	client->user = user;
+	atomic_fetch_add(&database->clients, 1);
+	atomic_fetch_add(&account_of(user)->clients, 1);
+	const struct database_view *view = database_view(database, client->sw->worker->id);
+	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
+	client_leave_login(client);
+	client_set_state(client, CLIENT_IDLE);
+	if (client->sw->generation->config->log_connections)
+		log_info("client_connected",
+			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", database->name),
+				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
+			 "client logged in");
+}
+
+void client_is_console(struct client *client) {
+	client_leave_login(client);
+	client_set_state(client, CLIENT_CONSOLE);
+}
+
+void client_check_drained(struct session_worker *sw) {
+	if (!sw->draining)
+		return;
+	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
+		if (!list_empty(&sw->clients[s]))
+			return;
+	session_worker_drained(sw);
+}
+
+void client_maybe_goodbye(struct client *client) {
+	if (!client->goodbye_wanted || client->closing || client->state == CLIENT_CLOSED)
+		return;
+	bool boundary = client->state != CLIENT_ACTIVE && client->state != CLIENT_WAITING;
+	if (client->state == CLIENT_ACTIVE)
+		boundary = client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
+			   buf_len(&client->in) == 0;
+	if (boundary)
+		client_end(client, REFUSAL_SHUTDOWN, "the pooler is shutting down; connect again");
+}
+
+/* Lets go of the server, whatever state it is in. */
+static void client_abandon(struct client *client) {
+	struct server *server = client->server;
+	if (!server)
+		return;
+	client_unlink(client);
+	server_abandon(server);
+}
+
+/* A connection that is being opened for this client alone is of no use to anybody else. */
+static void client_forget_dedicated(struct client *client) {
+	struct server *server = client->waiting_dedicated;
+	if (!server)
+		return;
+	client->waiting_dedicated = NULL;
+	server->client_for_dedicated = NULL;
+	server_close(server, "its client has gone");
+}
+
+void client_destroy(struct client *client, const char *reason) {
+	if (client->state == CLIENT_CLOSED)
+		return;
+	struct session_worker *sw = client->sw;
+	bool was_in = client->database != NULL;
+	if (was_in && sw->generation->config->log_connections)
+		log_info("client_disconnected",
+			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+				    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id),
+				    LOG_NUMBER("transactions", client->transactions), LOG_TEXT("reason", reason)),
+			 "client left");
+	else if (!was_in && client->state == CLIENT_LOGIN)
+		log_debug("client_login_ended",
+			  LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+			  "client left before it was logged in");
+	if (client->waiter.waiting)
+		pool_waiter_cancel(&client->waiter);
+	client_forget_dedicated(client);
+	client_leave_login(client);
+	client_set_state(client, CLIENT_CLOSED);
+	client_abandon(client);
+	list_for_each_safe (node, &client->tickets)
+		list_remove(node);
+	registry_remove(client->id);
+	client->protocol->client_free(client);
+	stream_close(&client->stream);
+	buf_release_wiped(sw->worker->buffers, &client->in);
+	if (client->database)
+		atomic_fetch_sub(&client->database->clients, 1);
+	if (client->user) {
+		atomic_fetch_sub(&account_of(client->user)->clients, 1);
+		pool_user_unref(client->user);
+	}
+	client->user = NULL;
+	atomic_fetch_sub(&session_totals()->clients, 1);
+	atomic_fetch_sub(&sw->worker->clients, 1);
+	list_remove(&client->wakeup.node);
+	worker_defer(sw->worker, &client->deferred);
+	client_check_drained(sw);
+}
+
+void client_close(struct client *client, const char *reason) {
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	/* Its server is free from now on; the application is given a moment to read what it was told. */
+	if (client->waiter.waiting)
+		pool_waiter_cancel(&client->waiter);
+	client_forget_dedicated(client);
+	client->closing = true;
+	client_abandon(client);
+	if (client->state == CLIENT_WAITING || client->state == CLIENT_ACTIVE)
+		client_set_state(client, CLIENT_IDLE);
+	buf_release_wiped(client->sw->worker->buffers, &client->in);
+	if (!stream_flush(&client->stream)) {
+		client_destroy(client, reason);
+		return;
+	}
+	if (stream_pending(&client->stream) == 0)
+		shutdown(client->stream.fd, SHUT_WR);
+	worker_timeout(client->sw->worker, &client->timeout, LINGER_NS);
+	stream_resume(&client->stream);
+	log_debug("client_closing", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+		  "client is told goodbye");
+}
+
+void client_end(struct client *client, enum refusal why, const char *text) {
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	client->protocol->client_refuse(client, why, text, true);
+	log_info("client_refused", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_NUMBER("id", client->id)),
+		 "client was closed: %s", text);
+	client_close(client, text);
+}
+
+/* ---- servers ---- */
+
+/* A server that has been idle for a while is looked at before it is handed out: a readable socket means that it is
+ * dead, or that it holds bytes which are nobody's. */
+static bool is_alive(struct client *client, struct server *server) {
+	const struct pool_config *config = database_view(client->database, client->sw->worker->id)->config;
+	uint64_t idle = client->sw->worker->now_ns - server->conn.idle_since_ns;
+	return idle < config->alive_bypass_window || stream_quiet(&server->stream);
+}
+
+bool client_want_server(struct client *client) {
+	struct session_worker *sw = client->sw;
+	struct database_view *view = database_view(client->database, sw->worker->id);
+	uint64_t limit = view->config->acquire_timeout;
+	uint64_t deadline = limit ? sw->worker->now_ns + limit : TIME_NEVER;
+	int why = 0;
+	if (atomic_load(&client->database->removed)) {
+		client_end(client, REFUSAL_SHUTDOWN, "the pool was removed from the configuration");
+		return false;
+	}
+	client->request_ns = sw->worker->now_ns;
+	client_set_state(client, CLIENT_WAITING);
+	struct pool_conn *conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
+	while (conn && !is_alive(client, container_of(conn, struct server, conn))) {
+		server_close(container_of(conn, struct server, conn), "it was closed, or has spoken, while it was idle");
+		conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
+	}
+	if (conn) {
+		client_link(client, container_of(conn, struct server, conn));
+		return client->state == CLIENT_ACTIVE && client->hold == HOLD_NONE;
+	}
+	client->hold = HOLD_SERVER;
+	if (!client->waiter.waiting) {
+		/* Not even in the queue. The answer comes when this callback is done: its input is still on the stack. */
+		char text[512];
+		client->waiter.shard = view->shard;
+		client->waiter.user = client->user;
+		acquire_explain(&client->waiter, (enum pool_fail)why, text, sizeof text);
+		client_not_served(client, why == POOL_FAIL_QUEUE_FULL ? REFUSAL_QUEUE_FULL : REFUSAL_UNAVAILABLE, text);
+	}
+	return false;
+}
+
+void client_link(struct client *client, struct server *server) {
+	struct worker *worker = client->sw->worker;
+	if (client->dedicated && !server->dedicated) {
+		client->hold = HOLD_SERVER;
+		server_dedicate(server, client);
+		return;
+	}
+	client->server = server;
+	server->client = client;
+	server->state = SERVER_ACTIVE;
+	client->linked_ns = server->request_ns = worker->now_ns;
+	client_set_state(client, CLIENT_ACTIVE);
+	client->hold = HOLD_PREPARE;
+	bool ready = client->protocol->client_linked(client, server);
+	server->last_client = client->id;
+	if (ready && client->hold == HOLD_PREPARE)
+		client->hold = HOLD_NONE;
+}
+
+void client_unlink(struct client *client) {
+	struct server *server = client->server;
+	if (!server)
+		return;
+	server->client = NULL;
+	client->server = NULL;
+	if (client->state == CLIENT_ACTIVE)
+		client_set_state(client, CLIENT_IDLE);
+}
+
+void client_not_served(struct client *client, enum refusal why, const char *text) {
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	log_info("client_not_served",
+		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+			    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id)),
+		 "%s", text);
+	client_set_state(client, CLIENT_IDLE);
+	client->protocol->client_refuse(client, why, text, false);
+	if (client->state != CLIENT_CLOSED && !client->closing)
+		worker_defer(client->sw->worker, &client->wakeup);
+}
+
+bool client_stop_waiting(struct client *client) {
+	if (!client->waiter.waiting)
+		return false;
+	pool_waiter_cancel(&client->waiter);
+	client_not_served(client, REFUSAL_CANCELLED, "canceling statement due to user request");
+	return true;
+}

@@ -1,0 +1,110 @@
+/* A client: one connection of an application. It lives with one worker for life. */
+#ifndef SESSION_CLIENT_H
+#define SESSION_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "net/stream.h"
+#include "net/worker.h"
+#include "pool/pool.h"
+#include "session/protocol.h"
+
+struct database;
+struct session_worker;
+struct listener_runtime;
+
+enum client_state {
+	CLIENT_LOGIN,   /* not logged in yet; counts against max_login_clients */
+	CLIENT_IDLE,    /* logged in, no server, no request under way */
+	CLIENT_WAITING, /* in the pool's queue */
+	CLIENT_ACTIVE,  /* linked to a server */
+	CLIENT_CONSOLE, /* an operator on the console; never has a server */
+	CLIENT_CLOSED
+};
+
+/* Why input is not consumed at the moment. */
+enum client_hold {
+	HOLD_NONE,
+	HOLD_SERVER,  /* waits for a server */
+	HOLD_PREPARE, /* the server is being prepared for it */
+	HOLD_OUTCOME, /* what comes next depends on an answer that is under way */
+	HOLD_LOGIN    /* a look-up or a password hash is under way on another thread */
+};
+
+enum {
+	CLIENT_INPUT_MAX = 64 * 1024,  /* bytes kept of a client that must wait; then it is not read */
+	OUTPUT_HIGH_WATER = 64 * 1024, /* unsent bytes to one side at which the other is not read */
+	MESSAGE_HOLD_MAX = 16 * 1024   /* a message up to this size is forwarded whole; larger ones stream */
+};
+
+struct client {
+	const struct protocol *protocol;
+	struct session_worker *sw;
+	struct stream stream;
+	struct buf in; /* received, not consumed */
+	struct list node; /* the list of its state, in the session_worker */
+	enum client_state state;
+	enum client_hold hold;
+	bool closing;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
+	bool goodbye_wanted;  /* to be told 57P01 at its next transaction boundary */
+	bool in_input;        /* client_input() is on the stack */
+	bool resume_wanted;   /* client_resume() was called meanwhile */
+	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
+	bool dedicated;       /* wants a server connection that is its own (replication) */
+	struct listener_runtime *listener; /* referenced while in login */
+	struct database *database;         /* NULL until login */
+	struct pool_user *user;            /* referenced; NULL until login */
+	struct server *server;             /* linked; NULL: none */
+	struct server *waiting_dedicated;  /* being opened for it alone */
+	struct pool_waiter waiter;
+	struct timeout timeout;
+	struct deferred deferred; /* frees it */
+	struct deferred wakeup;   /* goes on with its input */
+	struct list tickets;      /* cancel requests it brought: struct cancel_ticket */
+	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
+	struct stream_peer *peer; /* owned; kept small: freed never before the client */
+	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;
+	uint64_t transactions, queries;
+};
+
+/* Accepted on `worker`; takes over fd. */
+void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd);
+/* Login done. `user` reference is taken over. Leaves CLIENT_LOGIN. */
+void client_logged_in(struct client *client, struct database *database, struct pool_user *user);
+/* Login done as an operator. */
+void client_is_console(struct client *client);
+/* Sends bytes to the application. */
+static inline bool client_write(struct client *client, const void *data, size_t len) {
+	return stream_write(&client->stream, data, len);
+}
+/* Asks the pool for a server. True: linked and ready now (or refused already: look at state). False: client->hold is
+ * set; input goes on when the server is there. */
+bool client_want_server(struct client *client);
+/* Input may go on (what it was held for is there). */
+void client_resume(struct client *client);
+/* Close after what is queued has been sent. The server, if any, is recovered or released. */
+void client_close(struct client *client, const char *reason);
+/* The same with an error to the application first. */
+void client_end(struct client *client, enum refusal why, const char *text);
+/* Closes at once, without a word. */
+void client_destroy(struct client *client, const char *reason);
+/* While draining: says goodbye if the client is at a boundary now. */
+void client_maybe_goodbye(struct client *client);
+void client_check_drained(struct session_worker *sw);
+/* Links a server that the pool gave. */
+void client_link(struct client *client, struct server *server);
+/* The server left it (released or lost). */
+void client_unlink(struct client *client);
+/* The pool has nothing for it. */
+void client_not_served(struct client *client, enum refusal why, const char *text);
+/* Reading goes on or stops, by how much is kept and how much the other side has not taken yet. */
+void client_gate(struct client *client);
+/* Moves it to the list of its new state. */
+void client_set_state(struct client *client, enum client_state state);
+const char *client_state_name(enum client_state state);
+/* Cancel while it waits in the queue: leaves the queue; the protocol answers. False: it was not waiting. */
+bool client_stop_waiting(struct client *client);
+
+#endif

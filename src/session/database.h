@@ -1,0 +1,58 @@
+/* A database that clients ask for: the session's side of a pool. */
+#ifndef SESSION_DATABASE_H
+#define SESSION_DATABASE_H
+
+#include <stdbool.h>
+
+#include "net/worker.h"
+#include "pool/pool.h"
+#include "session/account.h"
+#include "session/generation.h"
+
+struct session_worker;
+
+/* What one worker knows of a database; owner worker only. Replaced when a new generation comes. */
+struct database_view {
+	const struct pool_config *config; /* of `generation` */
+	struct tls_context *tls;          /* NULL: disabled */
+	struct generation *generation;
+	struct timeout tick; /* pool_shard_tick() */
+	struct pool_shard *shard;
+	size_t next_host;
+};
+
+struct database {
+	/* immutable */
+	const struct protocol *protocol;
+	char *name;
+	struct pool *pool;
+	bool automatic; /* made from [pool:*] */
+	int workers;
+
+	struct database_view views[POOL_MAX_WORKERS]; /* each its worker's only */
+
+	/* atomic */
+	_Atomic bool removed, paused, disabled;
+	_Atomic uint32_t clients, cancels;
+
+	struct pool_user *fixed; /* of a pool with a user of its own; worker 0 only */
+};
+
+/* The table of all databases; a mutex inside, taken at login, by the console and at reload. */
+/* The database of that name; for [pool:*] made now. NULL: `error` says why (none, disabled, too many). Worker thread. */
+struct database *database_find(struct session_worker *sw, enum protocol_id protocol, const char *name,
+			       struct error *error);
+/* Makes the databases that the generation configures and are not there yet, marks those that have gone. Main thread. */
+bool databases_apply(struct generation *generation, int workers, struct error *error);
+/* A worker takes over the generation: views of all databases. The worker's thread. */
+void databases_adopt(struct session_worker *sw, struct generation *generation);
+void databases_each(void (*each)(struct database *database, void *context), void *context);
+void databases_free(void);
+static inline struct database_view *database_view(struct database *database, int worker) {
+	return &database->views[worker];
+}
+struct database *database_of_shard(const struct pool_shard *shard);
+/* The account of a user in this database; made when new. References the pool_user. */
+struct pool_user *database_user(struct database *database, const char *name);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * A generation: one configuration with what was made from it (TLS contexts, HBA rules). Made whole by the main or a
+ * control thread, then immutable and referenced. Each worker holds a reference to the one it works by.
+ */
+#ifndef SESSION_GENERATION_H
+#define SESSION_GENERATION_H
+
+#include "config/config.h"
+#include "net/tls.h"
+#include "session/protocol.h"
+
+struct listener_runtime {
+	const struct listener_config *config;
+	const struct protocol *protocol;
+	struct tls_context *tls; /* NULL: TLS is not offered */
+	void *setup;             /* the protocol's (HBA) */
+	struct generation *generation;
+};
+
+struct generation {
+	struct config *config;
+	struct listener_runtime *listeners; /* config->listener_count */
+	struct tls_context **pool_tls;      /* config->pool_count; NULL: disabled */
+	_Atomic int references;
+};
+
+/* Takes over a reference to the config. NULL: `error` says which file. Reads the disk. */
+struct generation *generation_new(struct config *config, struct error *error);
+struct generation *generation_ref(struct generation *generation);
+void generation_unref(struct generation *generation);
+struct listener_runtime *generation_listener(struct generation *generation, const char *name);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * The one seam between the neutral core and a wire protocol. The core knows connections, ownership, pools, time
+ * and back-pressure; a protocol knows messages. A protocol's client and server structs begin with struct client and
+ * struct server, so that one allocation holds both halves.
+ *
+ * All functions run on the worker thread that owns the connection, except where it says so.
+ *
+ * Input: the core hands over all bytes it holds; the protocol consumes whole messages (or pieces of large ones) and
+ * returns how many bytes it took. It stops early when a message is incomplete, or when the client must wait
+ * (client->hold says for what); what is left is kept and handed over again with what comes next, or at
+ * client_resume().
+ */
+#ifndef SESSION_PROTOCOL_H
+#define SESSION_PROTOCOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "config/config.h"
+#include "pool/pool.h"
+
+struct client;
+struct server;
+struct cancel;
+struct account;
+struct generation;
+struct console_details;
+struct session_worker;
+
+/* Why a client gets an error from us; each protocol maps it to its own code. */
+enum refusal {
+	REFUSAL_TIMEOUT,       /* no connection became free within acquire_timeout */
+	REFUSAL_QUEUE_FULL,    /* max_waiting */
+	REFUSAL_UNAVAILABLE,   /* the backend cannot be reached or refuses the login */
+	REFUSAL_SHUTDOWN,      /* the process stops, or an operator ended this client */
+	REFUSAL_TOO_MANY,      /* max_clients, max_connections */
+	REFUSAL_LOGIN_TIMEOUT, /* client_login_timeout */
+	REFUSAL_BACKEND_LOST,  /* its server connection broke while it held it */
+	REFUSAL_CANCELLED,     /* the application cancelled it while it waited */
+	REFUSAL_MODE,          /* not allowed in this pool mode */
+	REFUSAL_IDLE_TIMEOUT,
+	REFUSAL_INTERNAL       /* an invariant did not hold; logged */
+};
+
+struct protocol {
+	const char *name;
+	enum protocol_id id;
+	size_t client_size, server_size, cancel_size;
+	const char *unix_name_format; /* socket file in a directory, with %d for the port; NULL: the path itself */
+
+	/* Per listener: what login needs from files (HBA). Control or main thread. NULL with `error` set: refused. */
+	void *(*listener_setup)(const struct listener_config *listener, struct error *error);
+	void (*listener_free)(void *setup);
+
+	/* Clients. */
+	void (*client_begin)(struct client *client); /* accepted; nothing read yet */
+	size_t (*client_input)(struct client *client, const uint8_t *data, size_t len);
+	void (*client_secured)(struct client *client); /* the TLS handshake that it asked for is done */
+	/* A server was linked. True: ready. False: it is being prepared for this client (settings); the protocol calls
+	 * client_resume() when done. */
+	bool (*client_linked)(struct client *client, struct server *server);
+	/* Say it in the protocol's form. `fatal`: the client is closed after it; else it must stay usable: the request
+	 * that asked for the server is answered with this error and skipped. */
+	void (*client_refuse)(struct client *client, enum refusal why, const char *text, bool fatal);
+	void (*client_notice)(struct client *client, const char *text);
+	void (*client_free)(struct client *client); /* frees what the protocol hung on it */
+	/* What only the protocol knows of it, for the console (session/console.h). May be NULL. */
+	void (*client_describe)(const struct client *client, struct console_details *details);
+
+	/* Servers. */
+	void (*server_begin)(struct server *server); /* connected (plain): log in; server_ready() or server_failed() ends it */
+	void (*server_secured)(struct server *server);
+	size_t (*server_input)(struct server *server, const uint8_t *data, size_t len);
+	/* Clean for another client: last ready message idle, nothing outstanding, no copy, no half-sent message. */
+	bool (*server_clean)(const struct server *server);
+	/* A request is under way whose end a cancel could hasten. */
+	bool (*server_busy)(const struct server *server);
+	/* No client any more: bring it to a clean state (drain, roll back, reset); server_recovered() or server_close(). */
+	void (*server_recover)(struct server *server);
+	/* A session ended cleanly (session mode): run the reset; server_recovered() or server_close(). */
+	void (*server_reset)(struct server *server, const char *sql);
+	/* While it is recovered: no cancel request is under way for it any more. */
+	void (*server_uncancelled)(struct server *server);
+	void (*server_goodbye)(struct server *server); /* write the protocol's farewell, before a close */
+	/* It leaves for another worker: let go of what belongs to this one. */
+	void (*server_moving)(struct server *server);
+	void (*server_free)(struct server *server);
+	void (*server_describe)(const struct server *server, struct console_details *details); /* as client_describe() */
+
+	/* What the protocol keeps for each worker; worker_free when the worker has ended. */
+	void *(*worker_new)(struct session_worker *sw);
+	void (*worker_free)(void *state);
+
+	/* A connection that only carries a cancel of `server`'s request: cancel_finished() ends it. */
+	void (*cancel_begin)(struct cancel *cancel);
+	size_t (*cancel_input)(struct cancel *cancel, const uint8_t *data, size_t len);
+	void (*cancel_secured)(struct cancel *cancel);
+
+	/* Opaque parts of an account. Any thread. */
+	void (*credential_unref)(void *credential);
+	void (*welcome_unref)(void *welcome);
+	/* The credential of a pool's fixed user, from configuration. NULL: out of memory. Main or control thread. */
+	void *(*credential_fixed)(const char *user, const char *password);
+};
+
+const struct protocol *protocol_by_id(enum protocol_id id);
+/* main() registers each; before any thread starts. */
+void protocol_register(const struct protocol *protocol);
+
+#endif

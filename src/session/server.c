@@ -1,0 +1,430 @@
+#include "session/server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "session/cancel.h"
+#include "session/client.h"
+#include "session/database.h"
+#include "session/session.h"
+
+static struct server *server_of(struct stream *stream) {
+	return container_of(stream, struct server, stream);
+}
+
+static struct database_view *view_of(struct server *server) {
+	return database_view(server->database, server->sw->worker->id);
+}
+
+const char *server_state_name(enum server_state state) {
+	static const char *const names[] = {"resolving", "connecting", "login",	 "setup", "idle",
+					    "active",	 "recovering", "fenced", "closed"};
+	return names[state];
+}
+
+#define SERVER_FIELDS(s)                                                                                               \
+	LOG_FIELDS(LOG_TEXT("pool", (s)->database->name), LOG_TEXT("user", pool_user_name((s)->conn.user)),            \
+		   LOG_TEXT("server", (s)->host_text), LOG_NUMBER("id", (s)->id))
+
+/* ---- reading ---- */
+
+void server_gate(struct server *server) {
+	if (server->state == SERVER_CLOSED)
+		return;
+	if (server->client && stream_pending(&server->client->stream) > OUTPUT_HIGH_WATER)
+		stream_pause(&server->stream);
+	else
+		stream_resume(&server->stream);
+}
+
+static void server_close_now(struct server *server, const char *reason);
+
+/* Whatever the protocol did to its connections meanwhile takes effect when its input is off the stack. */
+static bool server_input_over(struct server *server) {
+	server->in_input = false;
+	if (server->close_wanted)
+		server_close_now(server, server->close_reason);
+	return server->state != SERVER_CLOSED;
+}
+
+static void server_receive(struct server *server) {
+	struct worker *worker = server->sw->worker;
+	uint8_t *into = worker->scratch;
+	size_t room = WORKER_SCRATCH_SIZE;
+	bool kept = buf_len(&server->in) > 0;
+	if (kept) {
+		if (!buf_reserve(worker->buffers, &server->in, 8 * 1024)) {
+			server_close(server, "out of memory");
+			return;
+		}
+		into = server->in.data + server->in.end;
+		room = server->in.cap - server->in.end;
+	}
+	ssize_t n = stream_recv(&server->stream, into, room);
+	if (n == STREAM_AGAIN)
+		return;
+	if (n <= 0) {
+		const char *reason = n == STREAM_EOF ? "the backend closed the connection" : stream_error(&server->stream);
+		if (server->state < SERVER_SETUP)
+			server_failed(server, false, reason);
+		else
+			server_close(server, reason);
+		return;
+	}
+	server->in_input = true;
+	if (kept) {
+		server->in.end += (uint32_t)n;
+		size_t used = server->protocol->server_input(server, buf_bytes(&server->in), buf_len(&server->in));
+		if (!server_input_over(server))
+			return;
+		buf_consume(worker->buffers, &server->in, used);
+	} else {
+		size_t used = server->protocol->server_input(server, into, (size_t)n);
+		if (!server_input_over(server))
+			return;
+		if (used < (size_t)n && !buf_append(worker->buffers, &server->in, into + used, (size_t)n - used)) {
+			server_close(server, "out of memory");
+			return;
+		}
+	}
+	server_gate(server);
+	server_maybe_release(server);
+}
+
+static void server_on_ready(struct stream *stream, int events) {
+	struct server *server = server_of(stream);
+	if (server->state == SERVER_CLOSED)
+		return;
+	if (events & STREAM_FAILED) {
+		if (server->state < SERVER_SETUP)
+			server_failed(server, false, stream_error(stream));
+		else
+			server_close(server, stream_error(stream));
+		return;
+	}
+	if (events & STREAM_CONNECTED) {
+		if (server->state == SERVER_CONNECTING) {
+			server->state = SERVER_LOGIN;
+			server->protocol->server_begin(server);
+		} else {
+			server->protocol->server_secured(server);
+		}
+	}
+	if ((events & STREAM_DRAINED) && server->state != SERVER_CLOSED) {
+		if (server->client)
+			client_gate(server->client);
+		server_maybe_release(server);
+	}
+	if ((events & STREAM_READABLE) && server->state != SERVER_CLOSED)
+		server_receive(server);
+}
+
+/* ---- opening ---- */
+
+static void server_free_deferred(struct deferred *deferred) {
+	struct server *server = container_of(deferred, struct server, deferred);
+	free(server);
+}
+
+static void server_resolved(struct resolver_query *query, const struct resolved *answer) {
+	struct server *server = query->context;
+	bool cancelled = query->cancelled;
+	free(query);
+	if (cancelled)
+		return;
+	server->resolving = NULL;
+	char text[600];
+	if (!answer || answer->count == 0) {
+		snprintf(text, sizeof text, "cannot resolve %s: %.400s", server->host_text,
+			 answer ? answer->error.text : "no answer");
+		server_failed(server, false, text);
+		return;
+	}
+	int at = (int)(server->id % (uint32_t)answer->count);
+	server->address = answer->at[at].address;
+	server->address_len = answer->at[at].len;
+	server->state = SERVER_CONNECTING;
+	if (!stream_connect(&server->stream, server->sw->worker, (struct sockaddr *)&server->address,
+			    server->address_len, server_on_ready)) {
+		snprintf(text, sizeof text, "cannot connect to %s: %s", server->host_text,
+			 stream_error(&server->stream));
+		server_failed(server, false, text);
+	}
+}
+
+static void server_start(struct deferred *deferred) {
+	struct server *server = container_of(deferred, struct server, later);
+	struct database_view *view = view_of(server);
+	const struct pool_config *config = view->config;
+	server->host = view->next_host % config->host_count;
+	const struct config_address *host = &config->hosts[server->host];
+	snprintf(server->host_text, sizeof server->host_text, host->host[0] == '/' ? "%s:%d" : "%s:%d", host->host,
+		 host->port);
+	worker_timeout(server->sw->worker, &server->timeout, config->connect_timeout);
+	struct resolver_query *query = calloc(1, sizeof *query);
+	if (!query) {
+		server_failed(server, false, "out of memory");
+		return;
+	}
+	query->context = server;
+	query->done = server_resolved;
+	server->resolving = query;
+	resolver_ask(query, server->sw->worker, host->host, host->port, server->protocol->unix_name_format);
+}
+
+static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
+	(void)now_ns;
+	struct server *server = container_of(timeout, struct server, timeout);
+	char text[256];
+	if (server->state < SERVER_IDLE) {
+		snprintf(text, sizeof text, "%s did not let us in within connect_timeout (it was %s)", server->host_text,
+			 server_state_name(server->state));
+		server_failed(server, false, text);
+	} else {
+		server_close(server, server->state == SERVER_FENCED ? "a cancel request took longer than recovery_timeout"
+								    : "it was not clean within recovery_timeout");
+	}
+}
+
+bool server_open(struct pool_shard *shard, struct pool_user *user) {
+	struct database *database = database_of_shard(shard);
+	struct session_worker *sw = session_worker(pool_shard_index(shard));
+	struct server *server = calloc(1, database->protocol->server_size);
+	if (!server)
+		return false;
+	server->protocol = database->protocol;
+	server->sw = sw;
+	server->database = database;
+	server->stream.fd = -1;
+	server->id = atomic_fetch_add(&session_totals()->next_id, 1) + 1;
+	server->timeout.expired = server_timed_out;
+	server->deferred.run = server_free_deferred;
+	server->later.run = server_start;
+	list_init(&server->deferred.node);
+	list_init(&server->later.node);
+	list_init(&server->cancels);
+	list_init(&server->all);
+	list_push_back(&sw->servers, &server->all);
+	server->connected_ns = server->request_ns = sw->worker->now_ns;
+	pool_conn_init(&server->conn, shard, user);
+	worker_defer(sw->worker, &server->later);
+	return true;
+}
+
+void server_ready(struct server *server) {
+	worker_timeout_clear(server->sw->worker, &server->timeout);
+	server->login_ok = true;
+	server->connected_ns = server->sw->worker->now_ns;
+	log_debug("server_opened", SERVER_FIELDS(server), "logged in to the backend");
+	if (server->client_for_dedicated) {
+		struct client *client = server->client_for_dedicated;
+		server->client_for_dedicated = NULL;
+		client->waiting_dedicated = NULL;
+		client_link(client, server);
+		worker_defer(client->sw->worker, &client->wakeup);
+		return;
+	}
+	server->state = SERVER_IDLE;
+	pool_conn_opened(&server->conn);
+}
+
+void server_failed(struct server *server, bool permanent, const char *text) {
+	if (server->state == SERVER_CLOSED || server->close_wanted)
+		return;
+	struct pool_shard *shard = server->conn.shard;
+	struct pool_user *user = pool_user_ref(server->conn.user);
+	char why[400];
+	snprintf(why, sizeof why, "%s", text);
+	log_warning("server_connect_failed", SERVER_FIELDS(server), "cannot open a connection to the backend: %s", why);
+	char sqlstate[6], before[8];
+	account_get_error(account_of(user), sqlstate, before, sizeof before);
+	account_set_error(account_of(user), permanent ? sqlstate : "", why);
+	view_of(server)->next_host++;
+	struct client *client = server->client_for_dedicated;
+	server->client_for_dedicated = NULL;
+	if (client)
+		client->waiting_dedicated = NULL;
+	server_close(server, why);
+	if (client)
+		client_not_served(client, REFUSAL_UNAVAILABLE, why);
+	if (permanent)
+		pool_user_failed(shard, user);
+	pool_user_unref(user);
+}
+
+/* ---- a connection of one client's own ---- */
+
+void server_dedicate(struct server *server, struct client *client) {
+	struct worker *worker = server->sw->worker;
+	server->protocol->server_goodbye(server);
+	stream_close(&server->stream);
+	server->protocol->server_free(server);
+	buf_release(worker->buffers, &server->in);
+	server->dedicated = true;
+	server->login_ok = false;
+	server->state = SERVER_RESOLVING;
+	server->client_for_dedicated = client;
+	server->client = NULL;
+	client->server = NULL;
+	client->waiting_dedicated = server;
+	worker_defer(worker, &server->later);
+}
+
+/* ---- closing ---- */
+
+void server_close(struct server *server, const char *reason) {
+	if (server->state == SERVER_CLOSED || server->close_wanted)
+		return;
+	if (server->in_input) { /* the protocol is walking its bytes: when it is done */
+		server->close_wanted = true;
+		snprintf(server->close_text, sizeof server->close_text, "%s", reason);
+		server->close_reason = server->close_text;
+		return;
+	}
+	server_close_now(server, reason);
+}
+
+static void server_close_now(struct server *server, const char *reason) {
+	struct worker *worker = server->sw->worker;
+	bool failed = !server->login_ok;
+	struct client *client = server->client;
+	if (server->login_ok)
+		log_debug("server_closed", SERVER_FIELDS(server), "connection to the backend closed: %s", reason);
+	if (server->login_ok && !server->client)
+		server->protocol->server_goodbye(server);
+	server->state = SERVER_CLOSED;
+	list_remove(&server->all);
+	list_remove(&server->later.node);
+	worker_timeout_clear(worker, &server->timeout);
+	cancel_fence(server);
+	list_for_each_safe (node, &server->cancels) {
+		struct cancel *cancel = container_of(node, struct cancel, node);
+		list_remove(&cancel->node);
+		cancel->server = NULL;
+	}
+	if (server->resolving) {
+		server->resolving->cancelled = true;
+		server->resolving = NULL;
+	}
+	struct client *promised = server->client_for_dedicated;
+	server->client_for_dedicated = NULL;
+	if (promised)
+		promised->waiting_dedicated = NULL;
+	stream_close(&server->stream);
+	if (client) {
+		/* The protocol's half still knows what was outstanding: it tells the client what became of it. */
+		client_unlink(client);
+		char text[600];
+		snprintf(text, sizeof text, "the connection to the backend was lost: %s", reason);
+		if (!client->closing && client->state != CLIENT_CLOSED)
+			client_end(client, REFUSAL_BACKEND_LOST, text);
+	}
+	server->protocol->server_free(server);
+	buf_release(worker->buffers, &server->in);
+	pool_conn_closed(&server->conn, failed);
+	worker_defer(worker, &server->deferred);
+}
+
+void server_violation(struct server *server, const char *invariant, const char *detail) {
+	stat_add(&server->sw->violations, 1);
+	log_error("invariant_violation",
+		  LOG_FIELDS(LOG_TEXT("invariant", invariant), LOG_TEXT("pool", server->database->name),
+			     LOG_TEXT("server", server->host_text), LOG_NUMBER("id", server->id),
+			     LOG_NUMBER("client", server->client ? server->client->id : 0)),
+		  "closing the server connection and its client: %s", detail);
+	server_close(server, detail);
+}
+
+/* ---- giving it back ---- */
+
+static void server_give_back(struct server *server) {
+	worker_timeout_clear(server->sw->worker, &server->timeout);
+	if (cancel_fence(server)) {
+		server->state = SERVER_FENCED;
+		worker_timeout(server->sw->worker, &server->timeout, view_of(server)->config->recovery_timeout);
+		return;
+	}
+	server->state = SERVER_IDLE;
+	pool_release(&server->conn);
+}
+
+void server_recovered(struct server *server) {
+	if (server->state != SERVER_RECOVERING && server->state != SERVER_FENCED)
+		return;
+	server->recovery_done = true;
+	if (server->in_input || buf_len(&server->in) > 0 || stream_pending(&server->stream) > 0)
+		return; /* not quite: server_maybe_release() comes here again */
+	server_give_back(server);
+}
+
+void server_maybe_release(struct server *server) {
+	if (server->state == SERVER_CLOSED || buf_len(&server->in) > 0 || stream_pending(&server->stream) > 0)
+		return;
+	if (server->state == SERVER_RECOVERING && server->recovery_done) {
+		server_recovered(server);
+		return;
+	}
+	struct client *client = server->client;
+	if (server->state != SERVER_ACTIVE || !client || client->hold == HOLD_PREPARE)
+		return;
+	if (!server->protocol->server_clean(server))
+		return;
+	if (client->goodbye_wanted) {
+		client_maybe_goodbye(client);
+		return;
+	}
+	if (client->keeps_server || client->dedicated)
+		return;
+	client_unlink(client);
+	server_give_back(server);
+	if (client->hold == HOLD_OUTCOME || (client->hold == HOLD_NONE && buf_len(&client->in) > 0)) {
+		client->hold = HOLD_NONE;
+		worker_defer(client->sw->worker, &client->wakeup);
+	}
+	client_gate(client);
+}
+
+void server_abandon(struct server *server) {
+	struct database_view *view = view_of(server);
+	if (server->state == SERVER_CLOSED || server->close_wanted)
+		return;
+	server->client = NULL;
+	stream_resume(&server->stream);
+	if (server->dedicated) {
+		server_close(server, "its client has gone");
+		return;
+	}
+	uint64_t limit = view->config->recovery_timeout;
+	bool clean = server->protocol->server_clean(server) && buf_len(&server->in) == 0 && !server->in_input;
+	server->state = SERVER_RECOVERING;
+	server->recovery_done = false;
+	worker_timeout(server->sw->worker, &server->timeout, limit ? limit : 1);
+	if (clean && view->config->mode == POOL_MODE_SESSION && view->config->reset_sql)
+		server->protocol->server_reset(server, view->config->reset_sql);
+	else if (clean && stream_pending(&server->stream) == 0)
+		server_give_back(server);
+	else
+		server->protocol->server_recover(server);
+}
+
+/* ---- moving to another worker ---- */
+
+bool server_detach(struct server *server) {
+	if (server->state != SERVER_IDLE || server->in_input || stream_pending(&server->stream) > 0 ||
+	    buf_len(&server->in) > 0 || !list_empty(&server->cancels))
+		return false;
+	server->protocol->server_moving(server);
+	worker_timeout_clear(server->sw->worker, &server->timeout);
+	list_remove(&server->all);
+	stream_detach(&server->stream);
+	return true;
+}
+
+void server_attach(struct server *server, struct session_worker *sw) {
+	server->sw = sw;
+	list_push_back(&sw->servers, &server->all);
+	stream_attach(&server->stream, sw->worker);
+}

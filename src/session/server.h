@@ -1,0 +1,93 @@
+/* A server: one connection to a backend. Part of a pool; lives with one worker, may move when idle. */
+#ifndef SESSION_SERVER_H
+#define SESSION_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "net/resolver.h"
+#include "net/stream.h"
+#include "net/worker.h"
+#include "pool/pool.h"
+#include "session/protocol.h"
+
+struct database;
+struct session_worker;
+
+enum server_state {
+	SERVER_RESOLVING,
+	SERVER_CONNECTING,
+	SERVER_LOGIN,
+	SERVER_SETUP,      /* init_sql */
+	SERVER_IDLE,
+	SERVER_ACTIVE,     /* linked to a client */
+	SERVER_RECOVERING, /* its client has gone; draining, rolling back, or being reset */
+	SERVER_FENCED,     /* clean, but a cancel request for it is under way: nobody may have it */
+	SERVER_CLOSED
+};
+
+struct server {
+	struct pool_conn conn;
+	const struct protocol *protocol;
+	struct session_worker *sw;
+	struct database *database;
+	struct stream stream;
+	struct buf in;
+	enum server_state state;
+	struct client *client;  /* linked; NULL: none */
+	bool dedicated;         /* opened for one client (replication): closed with it */
+	bool login_ok;
+	struct list all;        /* the worker's list of servers */
+	struct list cancels;    /* struct cancel under way for it */
+	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
+	struct timeout timeout; /* connect_timeout, recovery_timeout */
+	struct deferred deferred;
+	struct resolver_query *resolving;
+	struct sockaddr_storage address; /* where it is connected: a cancel goes there too */
+	socklen_t address_len;
+	size_t host;           /* index into the pool's hosts */
+	char host_text[128];   /* "10.0.0.5:5432" for logs, TLS and the console */
+	uint32_t last_client;  /* id of the client that had it last; 0: none */
+	uint32_t id;
+	uint64_t connected_ns, request_ns;
+	uint64_t transactions, queries;
+	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
+	struct deferred later;  /* begins to connect */
+	bool in_input;          /* server_input() is on the stack */
+	bool close_wanted;      /* server_close() was called meanwhile */
+	const char *close_reason;
+	char close_text[256];
+	bool recovery_done;     /* the protocol says it is clean; bytes may still be on their way */
+};
+
+/* pool_ops.open: begins to connect. */
+bool server_open(struct pool_shard *shard, struct pool_user *user);
+/* The protocol's login is done and the connection is clean. */
+void server_ready(struct server *server);
+/* Could not connect or log in. `permanent`: trying again cannot help (bad password, no such database). The text is
+ * what clients are told; the server is closed. */
+void server_failed(struct server *server, bool permanent, const char *text);
+static inline bool server_write(struct server *server, const void *data, size_t len) {
+	return stream_write(&server->stream, data, len);
+}
+/* Gives up its client: clean, it goes back to the pool (or is reset first); else it is recovered. Own worker. */
+void server_abandon(struct server *server);
+/* Connects anew, for one client alone, in place of a pooled connection whose permit it keeps. */
+void server_dedicate(struct server *server, struct client *client);
+/* pool_ops.detach and attach. */
+bool server_detach(struct server *server);
+void server_attach(struct server *server, struct session_worker *sw);
+/* Reading goes on or stops, by how much the client has not taken yet. */
+void server_gate(struct server *server);
+/* Its client is at a boundary: releases it when the protocol says it is clean and the mode allows. */
+void server_maybe_release(struct server *server);
+const char *server_state_name(enum server_state state);
+/* After recovery or reset: clean again; goes back to the pool (behind its fence). */
+void server_recovered(struct server *server);
+/* Closes it; its client, if any, is told (REFUSAL_BACKEND_LOST) unless `client_told`. */
+void server_close(struct server *server, const char *reason);
+/* A broken invariant: logs, counts, closes both connections involved. Never ends the process. */
+void server_violation(struct server *server, const char *invariant, const char *detail);
+
+#endif

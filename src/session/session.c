@@ -1,0 +1,275 @@
+#include "session/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "session/client.h"
+#include "session/database.h"
+#include "session/server.h"
+
+/* The session floor of the process: made by session_start(), read by every worker. */
+static struct {
+	struct worker *workers;
+	struct session_worker *at;
+	int count;
+	struct session_totals totals;
+	struct {
+		struct mailbox *mailbox;
+		void (*done)(void *);
+		void *context;
+		_Atomic int left; /* workers that still have clients */
+	} drain;
+} session;
+
+struct session_totals *session_totals(void) {
+	return &session.totals;
+}
+
+struct session_worker *session_worker(int index) {
+	return &session.at[index];
+}
+
+struct session_worker *session_current(void) {
+	struct worker *worker = worker_current();
+	return worker ? worker->context : NULL;
+}
+
+int session_workers(void) {
+	return session.count;
+}
+
+/* Posts one letter to each worker; `deliver` frees it. */
+struct notice {
+	struct mail mail;
+	struct generation *generation;
+	char *listener;
+	int fd;
+};
+
+static bool post_each(void (*deliver)(struct mail *, void *), struct generation *generation) {
+	for (int i = 0; i < session.count; i++) {
+		struct notice *notice = calloc(1, sizeof *notice);
+		if (!notice)
+			return false;
+		notice->mail.deliver = deliver;
+		notice->generation = generation ? generation_ref(generation) : NULL;
+		mailbox_post(&session.workers[i].mailbox, &notice->mail);
+	}
+	return true;
+}
+
+static void adopt(struct session_worker *sw, struct generation *generation) {
+	struct generation *before = sw->generation;
+	sw->generation = generation; /* the reference is taken over */
+	databases_adopt(sw, generation);
+	generation_unref(before);
+}
+
+struct shard_tick {
+	int worker;
+};
+
+static void tick_each(struct database *database, void *context) {
+	const struct shard_tick *tick = context;
+	struct pool_shard *shard = pool_shard(database->pool, tick->worker);
+	if (atomic_load(&database->removed))
+		pool_shard_shut(shard);
+	else
+		pool_shard_tick(shard);
+}
+
+static void deliver_generation(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct notice *notice = (struct notice *)mail;
+	struct session_worker *sw = session_current();
+	adopt(sw, notice->generation);
+	struct shard_tick tick = {.worker = sw->worker->id};
+	databases_each(tick_each, &tick);
+	free(notice);
+}
+
+static void worker_free_state(struct session_worker *sw) {
+	for (int p = 0; p < 2; p++) {
+		const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
+		if (protocol && sw->protocol_state[p])
+			protocol->worker_free(sw->protocol_state[p]);
+	}
+	generation_unref(sw->generation);
+}
+
+bool session_start(struct worker *workers, int count, struct generation *generation, struct error *error) {
+	session.at = calloc((size_t)count, sizeof *session.at);
+	if (!session.at)
+		return error_set(error, 0, "out of memory");
+	session.workers = workers;
+	session.count = count;
+	if (!databases_apply(generation, count, error))
+		return false;
+	for (int i = 0; i < count; i++) {
+		struct session_worker *sw = &session.at[i];
+		sw->worker = &workers[i];
+		workers[i].context = sw;
+		list_init(&sw->servers);
+		for (size_t s = 0; s < sizeof sw->clients / sizeof sw->clients[0]; s++)
+			list_init(&sw->clients[s]);
+		secret_random(&sw->random_state, sizeof sw->random_state);
+		sw->random_state |= 1;
+		for (int p = 0; p < 2; p++) {
+			const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
+			if (protocol && !(sw->protocol_state[p] = protocol->worker_new(sw)))
+				return error_set(error, 0, "out of memory");
+		}
+	}
+	return post_each(deliver_generation, generation) || error_set(error, 0, "out of memory");
+}
+
+void session_stop(void) {
+	for (int i = 0; i < session.count; i++)
+		worker_free_state(&session.at[i]);
+	databases_free();
+	free(session.at);
+	session.at = NULL;
+	session.count = 0;
+}
+
+void session_reload(struct generation *generation) {
+	if (!post_each(deliver_generation, generation))
+		log_error("reload_failed", NULL, "out of memory while handing a new configuration to the workers");
+}
+
+static void deliver_client(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct notice *notice = (struct notice *)mail;
+	struct session_worker *sw = session_current();
+	struct listener_runtime *listener =
+		sw->generation ? generation_listener(sw->generation, notice->listener) : NULL;
+	if (listener && !sw->draining) {
+		client_accept(sw, listener, notice->fd);
+	} else {
+		close(notice->fd);
+		atomic_fetch_sub(&sw->worker->clients, 1);
+	}
+	free(notice->listener);
+	free(notice);
+}
+
+void session_accept(const char *listener_name, int fd) {
+	int best = 0;
+	for (int i = 1; i < session.count; i++)
+		if (atomic_load(&session.workers[i].clients) < atomic_load(&session.workers[best].clients))
+			best = i;
+	struct notice *notice = calloc(1, sizeof *notice);
+	if (notice)
+		notice->listener = strdup(listener_name);
+	if (!notice || !notice->listener) {
+		free(notice);
+		close(fd);
+		return;
+	}
+	notice->mail.deliver = deliver_client;
+	notice->fd = fd;
+	atomic_fetch_add(&session.workers[best].clients, 1);
+	mailbox_post(&session.workers[best].mailbox, &notice->mail);
+}
+
+/* ---- drain: each client is told at its boundary ---- */
+
+static void drained_on_main(struct mail *mail, void *receiver) {
+	(void)receiver;
+	free(mail);
+	session.drain.done(session.drain.context);
+}
+
+void session_worker_drained(struct session_worker *sw) {
+	if (!sw->draining)
+		return;
+	sw->draining = false; /* said once */
+	if (atomic_fetch_sub(&session.drain.left, 1) != 1)
+		return;
+	struct mail *mail = calloc(1, sizeof *mail);
+	if (!mail) /* main's shutdown_timeout ends the process all the same */
+		return;
+	mail->deliver = drained_on_main;
+	mailbox_post(session.drain.mailbox, mail);
+}
+
+static void goodbye_each(struct list *clients) {
+	list_for_each_safe (node, clients) {
+		struct client *client = container_of(node, struct client, node);
+		client->goodbye_wanted = true;
+		client_maybe_goodbye(client);
+	}
+}
+
+static void deliver_drain(struct mail *mail, void *receiver) {
+	(void)receiver;
+	free(mail);
+	struct session_worker *sw = session_current();
+	sw->draining = true;
+	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
+		goodbye_each(&sw->clients[s]);
+	client_check_drained(sw);
+}
+
+void session_drain(struct mailbox *main_mailbox, void (*drained)(void *context), void *context) {
+	session.drain.mailbox = main_mailbox;
+	session.drain.done = drained;
+	session.drain.context = context;
+	atomic_store(&session.drain.left, session.count);
+	if (!post_each(deliver_drain, NULL))
+		log_error("drain_failed", NULL, "out of memory while telling the workers to drain");
+}
+
+static void close_database(struct database *database, void *context) {
+	const struct shard_tick *tick = context;
+	pool_shard_shut(pool_shard(database->pool, tick->worker));
+}
+
+/* What is left when the process stops: clients are cut, servers told goodbye. */
+static void deliver_close(struct mail *mail, void *receiver) {
+	(void)receiver;
+	free(mail);
+	struct session_worker *sw = session_current();
+	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
+		list_for_each_safe (node, &sw->clients[s])
+			client_destroy(container_of(node, struct client, node), "the process stops");
+	struct shard_tick tick = {.worker = sw->worker->id};
+	databases_each(close_database, &tick);
+	list_for_each_safe (node, &sw->servers)
+		server_close(container_of(node, struct server, all), "the process stops");
+}
+
+void session_close_all(void) {
+	post_each(deliver_close, NULL);
+}
+
+/* ---- visits ---- */
+
+static void deliver_visit_done(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct session_visit *visit = (struct session_visit *)mail;
+	visit->done(visit);
+}
+
+static void deliver_visit(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct session_visit *visit = (struct session_visit *)mail;
+	struct session_worker *sw = session_current();
+	visit->visit(sw, visit);
+	visit->next++;
+	if (visit->next < session.count) {
+		mailbox_post(&session.workers[visit->next].mailbox, &visit->mail);
+		return;
+	}
+	visit->mail.deliver = deliver_visit_done;
+	mailbox_post(&visit->origin->mailbox, &visit->mail);
+}
+
+void session_visit_all(struct session_visit *visit, struct worker *origin) {
+	visit->next = 0;
+	visit->origin = origin;
+	visit->mail.deliver = deliver_visit;
+	mailbox_post(&session.workers[0].mailbox, &visit->mail);
+}

@@ -1,0 +1,62 @@
+/* What the session floor keeps for each worker, and how the main thread talks to it. */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/list.h"
+#include "base/stat.h"
+#include "net/worker.h"
+#include "session/generation.h"
+
+struct session_worker {
+	struct worker *worker;
+
+	/* owner only */
+	struct generation *generation;
+	struct list clients[6]; /* by enum client_state */
+	struct list servers;    /* all, by struct server.all */
+	uint64_t random_state;
+	bool draining;
+	void *protocol_state[2]; /* by enum protocol_id: what a protocol keeps for each worker (statement texts) */
+	uint32_t cancels;
+
+	/* atomic; one writer */
+	stat_counter violations, bytes_from_clients, bytes_to_clients;
+};
+
+/* Process-wide counts, bounds on logins. */
+struct session_totals {
+	_Atomic uint32_t clients, login_clients, next_id;
+};
+struct session_totals *session_totals(void);
+/* This worker has no client left while it drains. */
+void session_worker_drained(struct session_worker *sw);
+struct session_worker *session_current(void); /* of the calling worker thread */
+struct session_worker *session_worker(int index);
+int session_workers(void);
+
+/* Main thread: before the workers start; after they have ended. */
+bool session_start(struct worker *workers, int count, struct generation *generation, struct error *error);
+void session_stop(void);
+/* Main thread: hands an accepted descriptor to the worker with the fewest clients. */
+void session_accept(const char *listener_name, int fd);
+/* Main thread, before session_stop() and with the workers running: cuts what clients are left, closes all servers. */
+void session_close_all(void);
+/* Main thread: a new generation to all workers (a reference is taken for each). */
+void session_reload(struct generation *generation);
+/* Main thread: finish transactions, say goodbye, close; `drained` is called on the main loop's thread by mail when no
+ * client is left. */
+void session_drain(struct mailbox *main_mailbox, void (*drained)(void *context), void *context);
+/* Runs `visit` on each worker's thread in turn or at once, then `done` on the caller's worker (console snapshots). */
+struct session_visit {
+	struct mail mail;
+	void (*visit)(struct session_worker *sw, struct session_visit *visit);
+	void (*done)(struct session_visit *visit);
+	int next;   /* private */
+	struct worker *origin;
+};
+void session_visit_all(struct session_visit *visit, struct worker *origin);
+
+#endif

@@ -1,0 +1,462 @@
+#include "pool_sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/internal.h"
+
+static struct sim *sim_of(struct pool_shard *shard) {
+	return pool_context(pool_of(shard));
+}
+
+static struct sim_conn *conn_of(struct pool_conn *conn) {
+	return container_of(conn, struct sim_conn, conn);
+}
+
+static void wrong(struct sim *sim, const char *what) {
+	if (!sim->wrong)
+		sim->wrong = what;
+}
+
+uint64_t sim_random(struct sim *sim) {
+	uint64_t x = sim->random_state;
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	sim->random_state = x;
+	return (x * 0x2545f4914f6cdd1dull) >> 16;
+}
+
+/* --- the pool's surroundings --- */
+
+static uint64_t op_now(struct pool_shard *shard) {
+	struct sim *sim = sim_of(shard);
+	return sim->now_ns - sim->skew_ns[pool_shard_index(shard)];
+}
+
+static bool op_open(struct pool_shard *shard, struct pool_user *user) {
+	struct sim *sim = sim_of(shard);
+	sim->tries++;
+	if (sim->cannot_begin)
+		return false;
+	struct sim_conn *conn = calloc(1, sizeof *conn);
+	conn->number = (int)++sim->opens;
+	conn->ready_ns = sim->login_ns ? sim->now_ns + sim->login_ns : TIME_NEVER;
+	list_push_back(&sim->conns, &conn->all);
+	pool_conn_init(&conn->conn, shard, user);
+	return true;
+}
+
+static void gone(struct sim_conn *conn, bool failed_to_open) {
+	list_remove(&conn->all);
+	if (conn->client)
+		conn->client->conn = NULL;
+	pool_conn_closed(&conn->conn, failed_to_open);
+	free(conn);
+}
+
+static void op_close(struct pool_conn *c, const char *reason) {
+	struct sim *sim = sim_of(c->shard);
+	struct sim_conn *conn = conn_of(c);
+	if (conn->client)
+		wrong(sim, "a connection was closed under its client");
+	if (c->state != POOL_CONN_CLOSING || list_linked(&c->node))
+		wrong(sim, "a connection to be closed is on a list");
+	sim->closes++;
+	sim->last_reason = reason;
+	conn->closing = true;
+	if (!sim->close_later)
+		gone(conn, false);
+}
+
+void sim_close_done(struct sim_conn *conn) {
+	gone(conn, false);
+}
+
+static void op_serve(struct pool_waiter *waiter, struct pool_conn *c) {
+	struct sim_client *client = container_of(waiter, struct sim_client, waiter);
+	struct sim *sim = client->sim;
+	struct sim_conn *conn = conn_of(c);
+	if (client->outcome != SIM_WAITING || conn->client)
+		wrong(sim, "served a client that does not wait, or with a connection in use");
+	if (c->shard != waiter->shard || c->user != waiter->user || c->state != POOL_CONN_BUSY)
+		wrong(sim, "served with a connection of another user, worker or state");
+	client->outcome = SIM_SERVED;
+	client->order = ++sim->served;
+	client->served_ns = sim->now_ns;
+	if (sim->release_in_serve) {
+		client->conn = NULL;
+		pool_release(c);
+		return;
+	}
+	client->conn = conn;
+	conn->client = client;
+	list_for_each(node, &sim->clients) {
+		const struct sim_client *other = list_entry(node, struct sim_client, all);
+		if (other->outcome != SIM_WAITING || other->user != client->user || sim->letters)
+			continue;
+		uint64_t since = other->waiter.since_ns;
+		if (since < waiter->since_ns && waiter->since_ns - since > sim->unfairness_ns)
+			sim->unfairness_ns = waiter->since_ns - since;
+	}
+}
+
+static void op_fail(struct pool_waiter *waiter, enum pool_fail why) {
+	struct sim_client *client = container_of(waiter, struct sim_client, waiter);
+	if (client->outcome != SIM_WAITING)
+		wrong(client->sim, "failed a client that does not wait");
+	client->outcome = SIM_FAILED;
+	client->why = (int)why;
+}
+
+static void op_send(struct pool_shard *from, struct pool_shard *to, struct pool_message *message) {
+	struct sim *sim = sim_of(from);
+	struct sim_letters *box = &sim->mail[pool_shard_index(from) * sim->workers + pool_shard_index(to)];
+	if (box->count == SIM_MAIL || message->to != to || from == to) {
+		wrong(sim, "too much mail, or to the wrong address");
+		return;
+	}
+	box->letters[(box->first + box->count++) % SIM_MAIL] = message;
+	sim->letters++;
+	if (message->moves_conn)
+		conn_of(container_of(message, struct pool_conn, message))->moving = true;
+}
+
+static bool op_detach(struct pool_conn *c) {
+	struct sim *sim = sim_of(c->shard);
+	struct sim_client *meanwhile = sim->release_in_detach;
+	sim->release_in_detach = NULL;
+	if (meanwhile)
+		sim_release(meanwhile);
+	if (sim->refuse_detach || (sim->refuse_one_in && sim_random(sim) % sim->refuse_one_in == 0)) {
+		sim->refusals++;
+		return false;
+	}
+	return true;
+}
+
+static void op_attach(struct pool_conn *c, struct pool_shard *to) {
+	(void)to;
+	conn_of(c)->moving = false;
+}
+
+static void op_wake_at(struct pool_shard *shard, uint64_t deadline_ns) {
+	sim_of(shard)->wake_ns[pool_shard_index(shard)] = deadline_ns;
+}
+
+static uint64_t op_random(struct pool_shard *shard) {
+	return sim_random(sim_of(shard));
+}
+
+static void op_user_freed(struct pool_user *user, void *context) {
+	(void)user;
+	((struct sim *)context)->users_freed++;
+}
+
+static const struct pool_ops ops = {.now = op_now,
+				    .open = op_open,
+				    .close = op_close,
+				    .serve = op_serve,
+				    .fail = op_fail,
+				    .send = op_send,
+				    .detach = op_detach,
+				    .attach = op_attach,
+				    .wake_at = op_wake_at,
+				    .random = op_random,
+				    .user_freed = op_user_freed};
+
+struct sim *sim_new(int workers, const struct pool_limits *limits) {
+	struct sim *sim = calloc(1, sizeof *sim);
+	sim->workers = workers;
+	sim->now_ns = 1000 * NS_PER_S;
+	sim->random_state = 0x9e3779b97f4a7c15ull;
+	sim->mail = calloc((size_t)workers * (size_t)workers, sizeof *sim->mail);
+	list_init(&sim->conns);
+	list_init(&sim->clients);
+	sim->pool = pool_new("sim", workers, limits, &ops, sim);
+	for (int i = 0; i < workers; i++)
+		pool_shard_tick(pool_shard(sim->pool, i));
+	return sim;
+}
+
+struct pool_user *sim_user(struct sim *sim, const char *name) {
+	struct pool_user *user = pool_user_get(sim->pool, name, NULL);
+	pool_user_set_context(user, sim);
+	return user;
+}
+
+bool sim_free(struct sim *sim) {
+	sim->refuse_detach = sim->close_later = false;
+	sim->refuse_one_in = 0;
+	for (int i = 0; i < sim->workers; i++)
+		pool_shard_shut(pool_shard(sim->pool, i));
+	sim_deliver_all(sim);
+	list_for_each_safe(node, &sim->clients) {
+		struct sim_client *client = list_entry(node, struct sim_client, all);
+		if (client->conn)
+			sim_release(client);
+		else
+			sim_forget(client);
+	}
+	struct list *node;
+	while ((node = list_first(&sim->conns)))
+		gone(list_entry(node, struct sim_conn, all), false);
+	bool empty = pool_is_empty(sim->pool) && !sim->wrong;
+	pool_free(sim->pool);
+	free(sim->mail);
+	free(sim);
+	return empty;
+}
+
+/* --- clients --- */
+
+struct sim_client *sim_acquire(struct sim *sim, int worker, struct pool_user *user, uint64_t deadline_ns) {
+	struct sim_client *client = calloc(1, sizeof *client);
+	client->sim = sim;
+	client->user = pool_user_ref(user);
+	client->worker = worker;
+	list_push_back(&sim->clients, &client->all);
+	struct pool_shard *shard = pool_shard(sim->pool, worker);
+	uint64_t deadline = deadline_ns ? op_now(shard) + deadline_ns : TIME_NEVER;
+	int why = 12345;
+	client->outcome = SIM_NONE;
+	struct pool_conn *c = pool_acquire(shard, user, &client->waiter, deadline, &why);
+	if (client->outcome != SIM_NONE)
+		wrong(sim, "served or failed before pool_acquire() returned");
+	if (c) {
+		client->conn = conn_of(c);
+		if (client->conn->client || c->state != POOL_CONN_BUSY || c->shard != shard)
+			wrong(sim, "acquired a connection that is in use or elsewhere");
+		client->conn->client = client;
+		client->outcome = SIM_SERVED;
+		client->order = ++sim->served;
+		client->served_ns = sim->now_ns;
+	} else {
+		client->outcome = why == -1 ? SIM_WAITING : SIM_FAILED;
+		client->why = why;
+	}
+	return client;
+}
+
+void sim_forget(struct sim_client *client) {
+	pool_waiter_cancel(&client->waiter);
+	list_remove(&client->all);
+	pool_user_unref(client->user);
+	free(client);
+}
+
+void sim_release(struct sim_client *client) {
+	struct sim_conn *conn = client->conn;
+	client->conn = NULL;
+	conn->client = NULL;
+	pool_release(&conn->conn);
+	sim_forget(client);
+}
+
+/* --- connections --- */
+
+struct sim_conn *sim_opening(struct sim *sim) {
+	list_for_each(node, &sim->conns) {
+		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		if (conn->conn.state == POOL_CONN_OPENING)
+			return conn;
+	}
+	return NULL;
+}
+
+void sim_login(struct sim_conn *conn, bool ok) {
+	if (ok)
+		pool_conn_opened(&conn->conn);
+	else
+		gone(conn, true);
+}
+
+void sim_login_all(struct sim *sim) {
+	struct sim_conn *conn;
+	while ((conn = sim_opening(sim)))
+		sim_login(conn, true);
+}
+
+void sim_die(struct sim_conn *conn) {
+	gone(conn, conn->conn.state == POOL_CONN_OPENING);
+}
+
+unsigned sim_count(struct sim *sim, enum pool_conn_state state) {
+	unsigned n = 0;
+	list_for_each(node, &sim->conns)
+		n += list_entry(node, struct sim_conn, all)->conn.state == state;
+	return n;
+}
+
+unsigned sim_waiting(struct sim *sim) {
+	unsigned n = 0;
+	list_for_each(node, &sim->clients)
+		n += list_entry(node, struct sim_client, all)->outcome == SIM_WAITING;
+	return n;
+}
+
+/* --- mail and time --- */
+
+bool sim_deliver(struct sim *sim, int from, int to) {
+	struct sim_letters *box = &sim->mail[from * sim->workers + to];
+	if (!box->count)
+		return false;
+	struct pool_message *message = box->letters[box->first];
+	box->first = (box->first + 1) % SIM_MAIL;
+	box->count--;
+	sim->letters--;
+	pool_shard_receive(pool_shard(sim->pool, to), message);
+	return true;
+}
+
+void sim_deliver_all(struct sim *sim) {
+	for (unsigned rounds = 0; sim->letters; rounds++) {
+		if (rounds == 10000) {
+			wrong(sim, "mail without end");
+			return;
+		}
+		for (int from = 0; from < sim->workers; from++)
+			for (int to = 0; to < sim->workers; to++)
+				sim_deliver(sim, from, to);
+	}
+}
+
+void sim_tick_due(struct sim *sim) {
+	for (int i = 0; i < sim->workers; i++) {
+		struct pool_shard *shard = pool_shard(sim->pool, i);
+		for (unsigned rounds = 0; sim->wake_ns[i] <= op_now(shard); rounds++) {
+			sim->ticks++;
+			pool_shard_tick(shard);
+			if (rounds == 1000) {
+				wrong(sim, "ticks without end");
+				return;
+			}
+		}
+	}
+}
+
+static uint64_t next_event(struct sim *sim) {
+	uint64_t next = TIME_NEVER;
+	for (int i = 0; i < sim->workers; i++)
+		if (sim->wake_ns[i] != TIME_NEVER && sim->wake_ns[i] + sim->skew_ns[i] < next)
+			next = sim->wake_ns[i] + sim->skew_ns[i];
+	list_for_each(node, &sim->conns) {
+		const struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		if (conn->conn.state == POOL_CONN_OPENING && conn->ready_ns < next)
+			next = conn->ready_ns;
+	}
+	return next;
+}
+
+static bool login_due(struct sim *sim) {
+	list_for_each(node, &sim->conns) {
+		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		if (conn->conn.state == POOL_CONN_OPENING && conn->ready_ns <= sim->now_ns) {
+			sim_login(conn, !sim->logins_fail);
+			return true;
+		}
+	}
+	return false;
+}
+
+void sim_pass(struct sim *sim, uint64_t ns) {
+	uint64_t end = sim->now_ns + ns;
+	for (;;) {
+		sim_deliver_all(sim);
+		sim_tick_due(sim);
+		while (login_due(sim))
+			;
+		sim_deliver_all(sim);
+		uint64_t next = next_event(sim);
+		if (sim->wrong || next > end)
+			break;
+		if (next > sim->now_ns)
+			sim->now_ns = next;
+	}
+	sim->now_ns = end;
+}
+
+void sim_set_limits(struct sim *sim, const struct pool_limits *limits) {
+	pool_set_limits(sim->pool, limits);
+	for (int i = 0; i < sim->workers; i++)
+		pool_shard_tick(pool_shard(sim->pool, i));
+}
+
+/* --- what must hold --- */
+
+const char *sim_check(struct sim *sim) {
+	if (sim->wrong)
+		return sim->wrong;
+	uint32_t listed = 0, others = 0, all = 0;
+	for (int i = 0; i < sim->workers; i++) {
+		struct pool_shard *shard = pool_shard(sim->pool, i);
+		const char *audit = pool_shard_audit(shard);
+		if (audit)
+			return audit;
+		const struct pool_shard_stats *stats = pool_shard_stats(shard);
+		listed += stats->opening + stats->busy + stats->idle;
+	}
+	list_for_each(node, &sim->conns) {
+		const struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		enum pool_conn_state state = conn->conn.state;
+		all++;
+		others += conn->moving || conn->closing;
+		if (conn->moving != (state == POOL_CONN_MOVING) || conn->closing != (state == POOL_CONN_CLOSING))
+			return "a connection's state is not what happens to it";
+		if (conn->client && state != POOL_CONN_BUSY)
+			return "a client holds a connection that is not busy";
+	}
+	if (all != listed + others)
+		return "a connection is on no list, or on two";
+	if (all != pool_size(sim->pool))
+		return "permits and connections differ";
+	return NULL;
+}
+
+static bool gate_shut(struct sim *sim, const struct backoff *backoff, const _Atomic uint32_t *opening) {
+	uint64_t retry = TIME_NEVER;
+	enum gate gate = backoff_gate(backoff, opening, sim->now_ns - NS_PER_MS, &retry); /* clocks differ */
+	return gate == GATE_WAIT || gate == GATE_BUSY;
+}
+
+/* Permits that waiters of this client's user and worker could use. */
+static uint32_t uncovered(const struct sim_client *client) {
+	const struct slot *slot = &client->user->slots[client->worker];
+	return slot->waiting_n > slot->opening_n ? slot->waiting_n - slot->opening_n : 0;
+}
+
+static bool may_open(struct sim *sim, const struct sim_client *client) {
+	uint64_t retry = TIME_NEVER;
+	return !gate_shut(sim, &sim->pool->backoff, &sim->pool->opening) &&
+	       user_room(client->user, sim->now_ns - NS_PER_MS, &retry) && uncovered(client);
+}
+
+static const char *check_waiter(struct sim *sim, const struct sim_client *client) {
+	uint64_t permits = atomic_load(&sim->pool->permits);
+	bool coming = permits >> 32; /* a permit is on its way back */
+	if (may_open(sim, client) && permits_free(sim->pool))
+		return "a client waits though a permit is free";
+	list_for_each(node, &sim->conns) {
+		const struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		const struct pool_conn *c = &conn->conn;
+		if (c->state != POOL_CONN_IDLE)
+			continue;
+		bool here = pool_shard_index(c->shard) == client->worker;
+		if (c->user == client->user && (here || !c->held))
+			return "a client waits though a connection of its user is idle";
+		if (c->user != client->user && !c->held && !coming && may_open(sim, client) &&
+		    !backoff_failing(&sim->pool->backoff))
+			return "a client waits though an idle connection could make room";
+	}
+	return NULL;
+}
+
+const char *sim_check_quiet(struct sim *sim) {
+	list_for_each(node, &sim->clients) {
+		const struct sim_client *client = list_entry(node, struct sim_client, all);
+		const char *what = client->outcome == SIM_WAITING ? check_waiter(sim, client) : NULL;
+		if (what)
+			return what;
+	}
+	return NULL;
+}
