@@ -314,7 +314,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents) {
 		log_info("sighup", NULL, "SIGHUP: reading the configuration anew");
 		process_notify_reloading();
 		reload(NULL);
-		process_notify_ready("reloaded");
+		process_notify_ready("ready");
 	} else {
 		stop(SHUTDOWN_DRAIN, watcher->signum == SIGTERM ? "SIGTERM" : "SIGINT");
 	}

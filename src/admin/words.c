@@ -69,11 +69,11 @@ bool words_split(struct words *words, const char *text, struct error *error) {
 		if (!*p)
 			return true;
 		if (*p == ';') {
-			ended = true;
+			ended = words->count > 0;
 			p++;
 			continue;
 		}
-		if (ended && words->count)
+		if (ended)
 			return error_set(error, 0, "the console takes one command at a time");
 		if (!add_word(words, out, error))
 			return false;

@@ -40,8 +40,8 @@ void pg_settle_head(struct pg_server *ps) {
 		r->statement->pending_batch = 0;
 	if (r->statement_change == PG_STATEMENT_TAKEN)
 		free(r->statement);
-	if (r->type == PG_REQ_PARSE && r->text && !r->hidden)
-		pg_proven_note(account_of(ps->base.conn.user), pg_text_id(r->text));
+	if (r->type == PG_REQ_PARSE && r->text && r->statement_change == PG_STATEMENT_ADDED)
+		pg_proven_note(account_of(ps->base.conn.user), r->statement->id);
 	drop_texts(r);
 	settle_name(client_of(ps), r);
 	pg_queue_pop(&ps->queue);
@@ -439,6 +439,27 @@ static bool replay(struct walk *w, const struct pg_request *head) {
 	return true;
 }
 
+/* The backend ends the connection. It concerns the client only if something of the client's was on it. */
+static enum verdict on_fatal(struct walk *w, struct answer *a, const struct pg_error_view *view) {
+	struct pg_server *ps = w->ps;
+	struct client *client = ps->base.client;
+	if (!is_complete_answer(a) && a->total <= PG_LOGIN_MESSAGE_MAX)
+		return INCOMPLETE;
+	log_info("server_fatal",
+		 LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name), LOG_TEXT("server", ps->base.host_text),
+			    LOG_TEXT("sqlstate", view->sqlstate ? view->sqlstate : "")),
+		 "the backend ended the connection: %s", view->message ? view->message : "(no message)");
+	a->visible = client && !server_untouched(&ps->base) && !pg_client(client)->told_fatal;
+	if (a->visible)
+		pg_client(client)->told_fatal = true;
+	pass(w, a);
+	flush_run(w);
+	if (ps->passing > 0)
+		return TAKEN; /* a very long one: its end is the connection's */
+	server_close(&ps->base, "the backend ended it");
+	return STOP;
+}
+
 static enum verdict on_error(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
 	struct pg_client *pc = client_of(ps);
@@ -449,15 +470,8 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	const char *sqlstate = view.sqlstate ? view.sqlstate : "XX000";
 	bool fatal = view.severity && (strcmp(view.severity, "FATAL") == 0 || strcmp(view.severity, "PANIC") == 0);
 	struct pg_request *head = pg_queue_head(&ps->queue);
-	if (fatal) {
-		log_info("server_fatal", LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name),
-						    LOG_TEXT("server", ps->base.host_text), LOG_TEXT("sqlstate", sqlstate)),
-			 "the backend ended the connection: %s", view.message ? view.message : "(no message)");
-		a->visible = pc != NULL && !pc->told_fatal;
-		if (pc)
-			pc->told_fatal = true;
-		return pass(w, a);
-	}
+	if (fatal)
+		return on_fatal(w, a, &view);
 	if (!head) {
 		flush_run(w);
 		return violation(w, a, "an error that no request has caused");

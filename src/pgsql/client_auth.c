@@ -502,7 +502,8 @@ static void take_sasl_initial(struct pg_client *client, const uint8_t *body, siz
 	}
 	bool plus = strcmp(mechanism, SCRAM_PLUS_NAME) == 0 && login->binding.len > 0;
 	if (!plus && strcmp(mechanism, SCRAM_PLAIN_NAME) != 0) {
-		pg_login_reject(client, "08P01", "client selected an invalid SASL authentication mechanism", NULL, NULL);
+		pg_login_reject(client, "08P01", "client selected an invalid SASL authentication mechanism", NULL,
+				NULL);
 		return;
 	}
 	login->scram = scram_server_new(&login->binding, plus);
@@ -651,10 +652,9 @@ static void keep_credential(struct pg_client *client, struct pool_user *user) {
 			config_user(client->base.listener->generation->config, login->user);
 		stored = known ? known->password : NULL;
 	}
-	struct pg_credential *fresh =
-		pg_credential_recovered(login->user, stored, login->password,
-					login->has_client_key && login->secret_type == PG_SECRET_SCRAM ? login->client_key
-												       : NULL);
+	bool has_keys = login->has_client_key && login->secret_type == PG_SECRET_SCRAM;
+	struct pg_credential *fresh = pg_credential_recovered(login->user, stored, login->password,
+							      has_keys ? login->client_key : NULL);
 	if (!fresh)
 		return; /* out of memory: the server's login will say what is missing */
 	struct pg_credential *old = account_credential(account, ref_credential);

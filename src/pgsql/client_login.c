@@ -272,8 +272,8 @@ static bool take_parameters(struct pg_client *client, uint32_t version, struct r
 			options = value;
 	}
 	if (!r.ok || reader_left(&r) > 0) {
-		pg_login_reject(client, "08P01", "invalid startup packet layout: expected terminator as last byte", NULL,
-				NULL);
+		pg_login_reject(client, "08P01",
+				"invalid startup packet layout: expected terminator as last byte", NULL, NULL);
 		return false;
 	}
 	/* PostgreSQL lets parameters of their own win over `options`. */

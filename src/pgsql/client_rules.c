@@ -38,8 +38,8 @@ static void describe(const struct pg_client *client, char *out, size_t room) {
 	if (wrapped)
 		host[strlen(host) - 1] = '\0';
 	if (login->physical)
-		snprintf(out, room, "replication connection from host \"%s\", user \"%s\", %s", host + wrapped, login->user,
-			 client->base.stream.ssl ? "SSL encryption" : "no encryption");
+		snprintf(out, room, "replication connection from host \"%s\", user \"%s\", %s", host + wrapped,
+			 login->user, client->base.stream.ssl ? "SSL encryption" : "no encryption");
 	else
 		snprintf(out, room, "host \"%s\", user \"%s\", database \"%s\", %s", host + wrapped, login->user,
 			 login->database, client->base.stream.ssl ? "SSL encryption" : "no encryption");

@@ -18,7 +18,8 @@ struct pg_credential *pg_credential_ref(struct pg_credential *credential);
 void pg_credential_unref(struct pg_credential *credential); /* NULL is fine */
 
 /* What a client's login has shown: `password` in plaintext, or `client_key` to the stored SCRAM secret (the other is
- * NULL; both NULL: only the stored secret itself). `stored`: the secret that it was checked against. NULL: no memory. */
+ * NULL; both NULL: only the stored secret itself). `stored`: the secret that it was checked against. NULL: out of
+ * memory. */
 struct pg_credential *pg_credential_recovered(const char *user, const char *stored, const char *password,
 					      const uint8_t *client_key);
 /* Whether `fresh` should take the place of `old` (NULL: none): it can log in where the old one cannot, or the secret

@@ -116,6 +116,13 @@ static bool depends_on_earlier_batch(const struct pg_client *pc, const struct pg
 	return name && name->pending > 0 && name->pending_batch != pc->batch;
 }
 
+/* What an earlier batch does to the transaction is not known yet. (If an earlier message of the same batch fails, this
+ * one is skipped.) */
+static bool earlier_batch_outstanding(const struct pg_client *pc, const struct pg_server *ps) {
+	const struct pg_request *head = pg_queue_head(&ps->queue);
+	return head && head->batch != pc->batch;
+}
+
 /* Whether an answer under way may drop all prepared statements (a Query can hold a DEALLOCATE ALL anywhere). */
 static bool statements_uncertain(const struct pg_server *ps) {
 	return ps && (ps->queue.simple > 0 || ps->queue.resets > 0);
@@ -160,6 +167,18 @@ static bool put_message(struct pg_server *ps, char type, const void *a, size_t a
 }
 
 /* ---- prepared statements ---- */
+
+/* A Close in an earlier batch may or may not have dropped this statement: nobody knows yet whether it is there. */
+static bool close_outstanding(const struct pg_client *pc, const struct pg_server *ps, const uint8_t *id) {
+	for (uint32_t i = 0; i < ps->queue.count; i++) {
+		const struct pg_request *r = pg_queue_at(&ps->queue, i);
+		if (r->batch == pc->batch)
+			return false;
+		if (r->statement_change == PG_STATEMENT_TAKEN && memcmp(r->statement->id, id, PG_STATEMENT_ID) == 0)
+			return true;
+	}
+	return false;
+}
 
 static bool close_statement(struct pg_client *pc, struct pg_server *ps, struct pg_statement *victim) {
 	char name[1 + PG_STATEMENT_NAME] = {'S'};
@@ -208,11 +227,12 @@ static struct pg_request *push_parse(struct pg_client *pc, struct pg_server *ps,
 }
 
 enum pg_prepare pg_ensure_prepared(struct pg_client *pc, struct pg_server *ps, struct pg_text *text) {
-	const uint8_t *id = pg_text_id(text);
+	const uint8_t *id = pg_text_id(text, pc->settings);
 	if (!id)
 		return PG_PREPARE_FAILED;
 	struct pg_statement *statement = pg_statement_find(&ps->statements, id);
-	if (statement && statement->pending_batch != 0 && statement->pending_batch != pc->batch)
+	if (statement ? statement->pending_batch != 0 && statement->pending_batch != pc->batch
+		      : close_outstanding(pc, ps, id))
 		return PG_PREPARE_HOLD;
 	if (statement && statement->epoch != text->epoch && statement->pending_batch == 0) {
 		/* its result has changed since it was prepared here: prepare it anew */
@@ -279,7 +299,7 @@ static taken parse_duplicate(struct pg_client *pc, const struct message *m, stru
 	r->before = name->text ? pg_text_ref(name->text) : NULL;
 	name->pending++;
 	name->pending_batch = pc->batch;
-	pg_statement_name(pg_text_id(name->text), on_server);
+	pg_statement_name(pg_text_id(name->text, pc->settings), on_server);
 	return forward_replaced(pc, m, cut, on_server, sizeof on_server);
 }
 
@@ -293,7 +313,7 @@ static bool parse_proven(struct pg_client *pc, const struct message *m, const ch
 	if (pc->names.bytes + len > PG_CLIENT_TEXTS_MAX)
 		return false;
 	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, len);
-	const uint8_t *id = text ? pg_text_id(text) : NULL;
+	const uint8_t *id = text ? pg_text_id(text, pc->settings) : NULL;
 	struct pg_name *name = NULL;
 	if (id && pg_proven_has(account_of(pc->base.user), id))
 		name = pg_name_make(&pc->names, wanted);
@@ -325,20 +345,26 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 		return 0;
 	}
 	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, body);
-	const uint8_t *id = text ? pg_text_id(text) : NULL;
+	const uint8_t *id = text ? pg_text_id(text, pc->settings) : NULL;
 	if (!id) {
 		pg_text_unref(text);
 		pg_name_tidy(&pc->names, name);
 		return out_of_memory(pc);
 	}
 	struct pg_statement *statement = pg_statement_find(&ps->statements, id);
-	if (statement && statement->pending_batch != 0 && statement->pending_batch != pc->batch) {
+	if (statement ? statement->pending_batch != 0 && statement->pending_batch != pc->batch
+		      : close_outstanding(pc, ps, id)) {
 		pg_text_unref(text);
 		pg_name_tidy(&pc->names, name);
 		return hold(pc);
 	}
-	bool there = statement && statement->epoch == text->epoch;
-	if (there && ps->status != 'E') {
+	/*
+	 * In a failed transaction a Parse fails, so where one may have failed the server must be asked: the statement is
+	 * closed, which always works, and parsed again, which works or fails as it should.
+	 */
+	bool same_batch = statement && statement->pending_batch != 0;
+	bool known_state = ps->status != 'E' && !earlier_batch_outstanding(pc, ps);
+	if (statement && statement->epoch == text->epoch && (same_batch || known_state)) {
 		struct pg_request *r = push(pc, ps, PG_REQ_VIRTUAL);
 		if (!r)
 			return out_of_memory(pc);
@@ -347,17 +373,16 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 		pg_emit_virtual(ps);
 		return m->have;
 	}
-	if (statement && !there && statement->pending_batch == 0 && !close_statement(pc, ps, statement))
+	if (statement && !close_statement(pc, ps, statement))
 		return out_of_memory(pc);
 	struct pg_request *r = NULL;
 	if (make_room(pc, ps))
-		r = push_parse(pc, ps, there ? NULL : id); /* in a failed transaction it fails anyhow, and must */
+		r = push_parse(pc, ps, id);
 	if (!r) {
 		pg_text_unref(text);
 		return out_of_memory(pc);
 	}
-	if (r->statement)
-		r->statement->epoch = text->epoch;
+	r->statement->epoch = text->epoch;
 	r->text = pg_text_ref(text);
 	change_name(pc, r, name, text);
 	char on_server[PG_STATEMENT_NAME];
@@ -420,7 +445,7 @@ static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps
 	}
 	enum pg_prepare done = pg_ensure_prepared(pc, ps, text);
 	if (done == PG_PREPARED)
-		pg_statement_name(pg_text_id(text), on_server);
+		pg_statement_name(pg_text_id(text, pc->settings), on_server);
 	return done;
 }
 
@@ -574,6 +599,10 @@ static taken on_execute(struct pg_client *pc, const struct message *m) {
 			if (!want_server(pc))
 				return 0;
 			struct pg_server *ps = server_of(pc);
+			if (earlier_batch_outstanding(pc, ps))
+				return hold(pc);
+			if (ps->status == 'E') /* fails, and must */
+				return forward_counted(pc, m, PG_REQ_EXECUTE);
 			ps->replayable = false;
 			if (!answer(pc, ps, PG_VIRTUAL_DEALLOCATE, name))
 				return out_of_memory(pc);

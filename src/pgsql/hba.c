@@ -94,11 +94,11 @@ static bool parse_names(struct parser *p, struct names *names, const char *what,
 		if (token->text[0] == '/' && !compile_regex(p, &names->regexes[names->compiled], token->text + 1))
 			return false;
 		if (!are_users && (rules_is_keyword(token, "samerole") || rules_is_keyword(token, "samegroup")))
-			return refuse(p, "%s is not supported: the roles of a database are not known here; name the users",
-				      token->text);
+			return refuse(p, "%s is not supported: the roles of a database are not known here; name the "
+					 "users", token->text);
 		if (are_users && !token->quoted && token->text[0] == '+')
-			return refuse(p, "%s: membership in a role is not supported, for the roles of a database are not "
-					 "known here; name the users, or use a list in a file (@file)",
+			return refuse(p, "%s: membership in a role is not supported, for the roles of a database are "
+					 "not known here; name the users, or use a list in a file (@file)",
 				      token->text);
 	}
 	return true;
@@ -204,8 +204,8 @@ static bool parse_address(struct parser *p, struct hba_line *line) {
 	if (slash)
 		*slash = '\0';
 	if (!parse_ip(text, &line->net.family, line->net.address))
-		return refuse(p, "\"%s\" is no IP address; host names are not supported, write the address or its network",
-			      token->text);
+		return refuse(p, "\"%s\" is no IP address; host names are not supported, write the address or its "
+				 "network", token->text);
 	if (slash) {
 		if (!set_mask(&line->net, slash + 1))
 			return refuse(p, "invalid mask in \"%s\"", token->text);
@@ -332,8 +332,8 @@ static bool parse_method(struct parser *p, struct hba_line *line) {
 		return true;
 	}
 	return refuse(p,
-		      "method \"%s\" is not supported: trust, reject, password, md5, scram-sha-256, cert, peer or ident "
-		      "(on local lines) is expected",
+		      "method \"%s\" is not supported: trust, reject, password, md5, scram-sha-256, cert, peer or "
+		      "ident (on local lines) is expected",
 		      token->text);
 }
 

@@ -52,8 +52,9 @@ static bool compile(const struct rules_line *at, const struct rules_token *token
 
 static bool parse_line(const struct rules_line *at, struct ident_line *line, struct error *error) {
 	if (at->count != 3 || at->fields[0].count != 1 || at->fields[1].count != 1 || at->fields[2].count != 1)
-		return error_set(error, 0, "%s:%d: a line of a user map has three fields: map, system user, database user",
-				 at->file, at->number);
+		return error_set(error, 0,
+				 "%s:%d: a line of a user map has three fields: map, system user, database user", at->file,
+				 at->number);
 	line->map = at->fields[0].tokens[0].text;
 	line->system = &at->fields[1].tokens[0];
 	line->user = &at->fields[2].tokens[0];
@@ -65,8 +66,8 @@ static bool parse_line(const struct rules_line *at, struct ident_line *line, str
 		return false;
 	if (!line->user_compiled && strstr(line->user->text, "\\1") &&
 	    !(line->system_compiled && line->system_regex.re_nsub > 0))
-		return error_set(error, 0, "%s:%d: \\1 stands for nothing: the system user is no regular expression with "
-					   "parentheses",
+		return error_set(error, 0,
+				 "%s:%d: \\1 stands for nothing: the system user is no regular expression with parentheses",
 				 at->file, at->number);
 	return true;
 }

@@ -26,7 +26,8 @@ struct auth_job;
 struct pg_login {
 	enum pg_login_state state;
 	bool direct_tls, tls_asked, gss_asked;
-	void (*on_ready)(struct stream *stream, int events); /* the session's, until the first byte has been looked at */
+	/* the session's, until the first byte has been looked at */
+	void (*on_ready)(struct stream *stream, int events);
 
 	/* of the start-up message */
 	char user[64], database[64]; /* cut as PostgreSQL cuts names */

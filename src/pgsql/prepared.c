@@ -148,16 +148,21 @@ void pg_text_unref(struct pg_text *text) {
 	free(text);
 }
 
-const uint8_t *pg_text_id(struct pg_text *text) {
-	if (!text->has_id) {
-		uint8_t digest[EVP_MAX_MD_SIZE];
-		unsigned n = 0;
-		/* Equal ids must mean equal texts even where a client chooses them: hence a cryptographic hash. */
-		if (!EVP_Digest(text->body, text->len, digest, &n, EVP_sha256(), NULL) || n < PG_STATEMENT_ID)
-			return NULL;
-		memcpy(text->id, digest, PG_STATEMENT_ID);
-		text->has_id = true;
-	}
+const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings) {
+	if (text->has_id && memcmp(text->meaning, settings->meaning, sizeof text->meaning) == 0)
+		return text->id;
+	/* Equal ids must mean equal texts even where a client chooses them: hence a cryptographic hash. */
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
+		  EVP_DigestUpdate(ctx, settings->meaning, sizeof settings->meaning) &&
+		  EVP_DigestUpdate(ctx, text->body, text->len) && EVP_DigestFinal_ex(ctx, digest, NULL);
+	EVP_MD_CTX_free(ctx);
+	if (!ok)
+		return NULL;
+	memcpy(text->id, digest, PG_STATEMENT_ID);
+	memcpy(text->meaning, settings->meaning, sizeof text->meaning);
+	text->has_id = true;
 	return text->id;
 }
 

@@ -1,9 +1,12 @@
 /*
  * Prepared statements in transaction pooling: a client's names on one side, what a server has on the other.
  *
- *   client name --> text (SQL and parameter types, shared by all clients of a worker) --> id (hash) --> server
+ *   client name --> text (SQL and parameter types, shared by all clients of a worker) --> id --> server
  *
- * On a server a statement is called "forebay_<id>", so one statement serves every client with the same text. A client
+ * The id is a hash of the text and of the client's settings, for these decide what a text means ('01/02/03'::date).
+ *
+ * On a server a statement is called "forebay_<id>", so one statement serves every client with the same text
+ * and settings. A client
  * that binds to a name is given the statement on whatever server it has: it is prepared there first if it is missing.
  *
  * Changes are made when a message is sent on, not when it is answered, and undone if the server fails or skips it.
@@ -19,6 +22,7 @@
 #include <uthash.h>
 
 #include "base/list.h"
+#include "pgsql/settings.h"
 
 enum {
 	PG_STATEMENT_ID = 16,
@@ -43,6 +47,7 @@ struct pg_text {
 	enum pg_text_kind kind;
 	bool has_id, lost;
 	uint8_t id[PG_STATEMENT_ID];
+	uint8_t meaning[16]; /* of the settings that `id` was made with */
 	uint32_t epoch;    /* goes up when its result has changed: what servers have is stale then */
 	char *deallocates; /* PG_TEXT_DEALLOCATE: the name */
 	struct pg_texts *texts;
@@ -58,7 +63,8 @@ struct pg_texts {
 struct pg_text *pg_text_get(struct pg_texts *texts, const uint8_t *body, size_t len);
 struct pg_text *pg_text_ref(struct pg_text *text);
 void pg_text_unref(struct pg_text *text); /* NULL is fine */
-const uint8_t *pg_text_id(struct pg_text *text);
+/* The statement's id: a hash of the text and of what the settings make it mean. NULL: out of memory. */
+const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings);
 /* What the first words of a SQL text say; `name` (to be freed) for PG_TEXT_DEALLOCATE. */
 enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name);
 void pg_statement_name(const uint8_t id[PG_STATEMENT_ID], char out[PG_STATEMENT_NAME]);

@@ -307,7 +307,8 @@ enum scram_result scram_server_final(struct scram_server *server, const void *me
 		return malformed(error, "attribute \"c\" expected in client-final-message");
 	if (!secret_equal(value, size, server->expected_binding, strlen(server->expected_binding))) {
 		error_set(error, 0, "the channel binding does not match: the client's TLS ends at another certificate");
-		return server->plus ? SCRAM_BINDING : malformed(error, "the channel binding does not match the GS2 header");
+		return server->plus ? SCRAM_BINDING
+				    : malformed(error, "the channel binding does not match the GS2 header");
 	}
 	if (!attribute(&r, 'r', &value, &size, &last) || last ||
 	    !secret_equal(value, size, server->nonce, strlen(server->nonce)))
@@ -372,7 +373,7 @@ struct scram_client *scram_client_new(const struct scram_binding *binding, bool 
 		free(client);
 		return NULL;
 	}
-	/* "y": we could bind but the server does not offer it. A server that did offer will then know of a downgrade. */
+	/* "y": we could bind but the server does not offer it. One that did offer it will know of a downgrade. */
 	snprintf(client->gs2, sizeof client->gs2, "%s", plus ? GS2_PLUS : binding->len > 0 ? "y,," : "n,,");
 	encode_binding(client->gs2, binding, client->binding_text);
 	snprintf(client->first, sizeof client->first, "%sn=,r=%s", client->gs2, client->nonce);

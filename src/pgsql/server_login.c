@@ -235,7 +235,8 @@ static void take_tls_answer(struct pg_server *server, const uint8_t *data, size_
 
 	/* Before the handshake begins: it may be over before the call returns. */
 	server->login->state = LOGIN_TLS_HANDSHAKE;
-	switch (server_tls_answer(&server->base.stream, view->tls, server->base.host_text, data, len, why, sizeof why)) {
+	switch (server_tls_answer(&server->base.stream, view->tls, server->base.host_text, data, len, why,
+				  sizeof why)) {
 	case SERVER_TLS_STARTED:
 		return;
 	case SERVER_TLS_REFUSED:
@@ -246,7 +247,8 @@ static void take_tls_answer(struct pg_server *server, const uint8_t *data, size_
 		if (view->config->tls.mode == CONFIG_TLS_ALLOW && server->login->credential)
 			pg_credential_turn_tls(server->login->credential, false);
 		fail(server, true, "the server does not offer TLS, which %s",
-		     view->config->tls.mode == CONFIG_TLS_ALLOW ? "its pg_hba.conf asks for" : "the pool's tls_mode requires");
+		     view->config->tls.mode == CONFIG_TLS_ALLOW ? "its pg_hba.conf asks for"
+								: "the pool's tls_mode requires");
 		return;
 	case SERVER_TLS_FAILED:
 		fail(server, false, "%s", why);
@@ -315,7 +317,7 @@ static const char *credential_is(const struct pg_server *server) {
 	case PG_SECRET_MD5:
 		return "an md5 hash";
 	case PG_SECRET_SCRAM:
-		return "SCRAM keys";
+		return "a SCRAM secret";
 	case PG_SECRET_NONE:
 		break;
 	}
@@ -482,11 +484,9 @@ static void take_challenge(struct pg_server *server, struct reader *r) {
 		return;
 	case PG_KEYS_NONE:
 		fail(server, true,
-		     "the server asks for SCRAM of user \"%s\" but there is only %s; store the password, or let clients "
-		     "log in by scram-sha-256 with the server's own secret",
-		     user_of(server),
-		     pg_credential_type(login->credential) == PG_SECRET_SCRAM ? "a SCRAM secret without the client's key"
-									      : credential_is(server));
+		     "the server asks for SCRAM of user \"%s\" but there is only %s; store the password, or let "
+		     "clients log in by scram-sha-256 with the server's own secret",
+		     user_of(server), credential_is(server));
 		return;
 	}
 }
@@ -671,7 +671,8 @@ size_t pg_server_login_input(struct pg_server *server, const uint8_t *data, size
 			break;
 		uint32_t most = login->state == LOGIN_PARAMETERS ? PG_SERVER_MESSAGE_MAX : PG_LOGIN_MESSAGE_MAX;
 		if (length < 4 || length > most) {
-			fail(server, false, "the server sent a message of %u bytes during the login; is that a PostgreSQL server?",
+			fail(server, false,
+			     "the server sent a message of %u bytes during the login; is that a PostgreSQL server?",
 			     length);
 			return len;
 		}

@@ -1,5 +1,7 @@
 #include "pgsql/settings.h"
 
+#include <ctype.h>
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -82,6 +84,38 @@ static bool is_identical(const struct settings *a, const struct settings *b) {
 		    strcmp(a->at[i].value, b->at[i].value) != 0)
 			return false;
 	return true;
+}
+
+/* Names a client, or a state of the server: no text means anything else by it. */
+static bool is_meaningless(const char *name) {
+	static const char *const names[] = {"application_name", "in_hot_standby", "is_superuser"};
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcasecmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A cryptographic hash, for clients choose the values, and what it stands for decides whose statement is used. */
+static bool set_meaning(struct settings *settings) {
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+
+	for (size_t i = 0; ok && i < settings->count; i++) {
+		const struct setting *s = &settings->at[i];
+		if (is_meaningless(s->name))
+			continue;
+		for (const char *c = s->name; ok && *c; c++) { /* names are compared without regard to case */
+			char lower = (char)tolower((unsigned char)*c);
+			ok = EVP_DigestUpdate(ctx, &lower, 1);
+		}
+		ok = ok && EVP_DigestUpdate(ctx, "", 1) && EVP_DigestUpdate(ctx, s->value, strlen(s->value) + 1);
+	}
+	ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL);
+	if (ok)
+		memcpy(settings->meaning, digest, SETTINGS_MEANING);
+	EVP_MD_CTX_free(ctx);
+	return ok;
 }
 
 /* Takes over a fresh set; returns it, or the one that holds the same already. */
@@ -187,6 +221,10 @@ struct settings *settings_with(const struct settings *settings, const char *name
 		pos = put_string(pos, &out->name, settings->at[i].name);
 		pos = put_string(pos, &out->value, settings->at[i].value);
 		out++->reported = settings->at[i].reported;
+	}
+	if (!set_meaning(fresh)) {
+		free(fresh);
+		return NULL;
 	}
 	return intern(fresh);
 }

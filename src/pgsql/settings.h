@@ -15,10 +15,14 @@ struct setting {
 	bool reported; /* the server tells of its changes (ParameterStatus) */
 };
 
+enum { SETTINGS_MEANING = 16 };
+
 struct settings {
 	_Atomic int references;
-	uint64_t hash;
-	struct settings *next; /* private: the chain of the table of all sets, under its mutex */
+	uint64_t hash; /* private */
+	/* Stands for all that can change what a SQL text means (DateStyle, search_path, ...): equal for equal ones only. */
+	uint8_t meaning[SETTINGS_MEANING];
+	struct settings *next; /* private: a chain of the table of all sets, under its mutex */
 	size_t count;
 	struct setting at[]; /* sorted by name; strings behind the array */
 };

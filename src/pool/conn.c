@@ -196,6 +196,7 @@ bool conn_give(struct pool_conn *conn, uint64_t now) {
 	while (!conn->held && user_oldest_elsewhere(slot, &other)) {
 		if (own && own->since_ns <= other.since_ns + POOL_UNFAIRNESS_NS)
 			break;
+		POOL_TEST_POINT();
 		if (reserve(&other) && move(conn, other.slot, now))
 			return true;
 	}
@@ -239,8 +240,10 @@ void conn_place(struct pool_conn *conn) {
 		if (conn_give(conn, now))
 			return;
 	}
+	POOL_TEST_POINT();
 	conn_set_state(conn, POOL_CONN_IDLE, now);
 	keep_watch(shard, conn);
+	POOL_TEST_POINT();
 	if (atomic_load(&pool->waiting))
 		shard->look_due = true;
 }
@@ -297,6 +300,7 @@ void pool_conn_opened(struct pool_conn *conn) {
 	conn->opened_ns = now;
 	conn->jitter = (uint16_t)(pool->ops.random(shard) >> 16);
 	conn->expires_ns = conn_expiry(conn, atomic_load(&pool->max_lifetime));
+	POOL_TEST_POINT();
 	atomic_fetch_add(&user->open, 1);
 	stat_add(&shard->stats.opened, 1);
 	backoff_clear(&pool->backoff);
@@ -334,7 +338,9 @@ void pool_conn_closed(struct pool_conn *conn, bool failed_to_open) {
 		stat_add(&shard->stats.open_failed, 1);
 	}
 	bool had_room = atomic_load(&pool->max_size_per_user) == 0 && !backoff_failing(&user->backoff);
+	POOL_TEST_POINT();
 	permit_return(user, was == POOL_CONN_CLOSING);
+	POOL_TEST_POINT();
 	if (!had_room)
 		user_tell(user, shard);
 	if (atomic_load(&pool->waiting))

@@ -6,6 +6,7 @@ static void note_post(struct pool_shard *from, struct note *note, uint32_t bits)
 	if (atomic_fetch_or(&note->bits, bits))
 		return;
 	struct pool *pool = from->pool;
+	POOL_TEST_POINT();
 	atomic_fetch_add(&pool->in_mail, 1);
 	pool->ops.send(from, note->message.to, &note->message);
 }
@@ -89,12 +90,14 @@ static bool turn_is_best(const struct slot *slot) {
 void slot_refresh_want(struct slot *slot) {
 	struct pool_shard *shard = slot->shard;
 	uint32_t inbound = atomic_load(&slot->inbound), want = 0;
+	POOL_TEST_POINT();
 	uint32_t short_n = slot->waiting_n > inbound ? slot->waiting_n - inbound : 0;
 	if (short_n && !shard->shut) {
 		uint32_t lend = ask_to_lend(slot, short_n);
 		if (short_n > lend + slot->opening_n)
 			want = short_n - lend - slot->opening_n;
 	}
+	POOL_TEST_POINT();
 	if (want) {
 		uint64_t retry = TIME_NEVER;
 		uint32_t room = user_room(slot->user, shard_now(shard), &retry);
@@ -118,6 +121,7 @@ void slot_refresh_want(struct slot *slot) {
 
 void slot_seek(struct slot *slot) {
 	slot_refresh_want(slot);
+	POOL_TEST_POINT();
 	if (!slot->want)
 		return;
 	shard_make_room(slot->shard);
@@ -159,6 +163,7 @@ void shard_look(struct pool_shard *shard) {
 				slot_refresh_want(slot);
 		}
 	}
+	POOL_TEST_POINT();
 	shard_make_room(shard);
 	if (atomic_load(&pool->waiting))
 		shard_open(shard);
@@ -175,6 +180,7 @@ static void arrive(struct pool_shard *shard, struct pool_conn *conn) {
 	pool->ops.attach(conn, shard);
 	atomic_fetch_sub(&slot->inbound, 1);
 	atomic_fetch_sub(&shard->inbound, 1);
+	POOL_TEST_POINT();
 	/* what changed while it was in the mail */
 	if (conn->opened_ns <= shard->retired_ns)
 		conn->retire = true;
@@ -193,10 +199,13 @@ void pool_shard_receive(struct pool_shard *shard, struct pool_message *message) 
 	} else {
 		struct note *note = container_of(message, struct note, message);
 		struct pool_shard *from = message->from;
+		POOL_TEST_POINT();
 		uint32_t bits = atomic_exchange(&note->bits, 0);
+		POOL_TEST_POINT();
 		shard->gave = 0;
 		shard->look_due = true;
 		shard_settle(shard);
+		POOL_TEST_POINT();
 		bool lent = shard->gave & (uint64_t)1 << from->index;
 		if (bits & NOTE_ASK && !lent && atomic_load(&from->stats.waiting))
 			note_send(shard, from, NOTE_LOOK);

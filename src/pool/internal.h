@@ -10,6 +10,11 @@
 #include "base/log.h"
 #include "pool/pool.h"
 
+/* Where another worker may come in between; tests/unit/test_pool_interleaved.c lets one. */
+#ifndef POOL_TEST_POINT
+#define POOL_TEST_POINT() ((void)0)
+#endif
+
 enum { CACHE_LINE = 64, HEADS = 4 };
 
 /* One user's part in one shard. */

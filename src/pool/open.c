@@ -22,7 +22,9 @@ static bool begin(struct pool_user *user, uint64_t now) {
 	struct pool *pool = user->pool;
 	if (!permit_take(user))
 		return false;
+	POOL_TEST_POINT();
 	if (opening_begin(&pool->backoff, &pool->opening, now)) {
+		POOL_TEST_POINT();
 		if (opening_begin(&user->backoff, &user->opening, now))
 			return true;
 		atomic_fetch_sub(&pool->opening, 1);
@@ -48,6 +50,7 @@ bool slot_open(struct slot *slot) {
 		log_error("pool_open_forgot", LOG_FIELDS(LOG_TEXT("pool", pool->name)),
 			  "a connection was begun but not entered into the pool");
 	atomic_fetch_sub(&user->opening, 1);
+	POOL_TEST_POINT();
 	atomic_fetch_sub(&pool->opening, 1);
 	permit_return(user, false);
 	backoff_failed(&pool->backoff, now, now, pool->ops.random(shard));
@@ -149,6 +152,7 @@ void shard_open(struct pool_shard *shard) {
 			note_send(shard, first, NOTE_LOOK);
 			return;
 		}
+		POOL_TEST_POINT();
 		slot_open(slot);
 		slot_refresh_want(slot);
 	}
@@ -224,10 +228,12 @@ void shard_make_room(struct pool_shard *shard) {
 		if (!victim)
 			return;
 		if (victim != shard) {
+			POOL_TEST_POINT();
 			note_send(shard, victim, NOTE_LOOK);
 			return;
 		}
 		struct pool_conn *conn = lru_conn(shard);
+		POOL_TEST_POINT();
 		/* its own user may want it after all */
 		if (!conn || conn_give(conn, shard_now(shard)) || conn->held)
 			continue;

@@ -46,6 +46,7 @@ bool permit_take(struct pool_user *user) {
 	struct pool *pool = user->pool;
 	if (!take_below(&pool->permits, atomic_load(&pool->max_size)))
 		return false;
+	POOL_TEST_POINT();
 	if (take_below(&user->permits, user_limit(pool)))
 		return true;
 	atomic_fetch_sub(&pool->permits, 1);
@@ -56,6 +57,7 @@ void permit_return(struct pool_user *user, bool closing) {
 	uint64_t back = 1 + (closing ? CLOSING_ONE : 0);
 	/* the pool's last: who sees that permit sees the user's room too */
 	atomic_fetch_sub(&user->permits, back);
+	POOL_TEST_POINT();
 	atomic_fetch_sub(&user->pool->permits, back);
 }
 

@@ -80,14 +80,17 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 	atomic_store_explicit(&slot->waiting, slot->waiting_n, memory_order_release);
 	publish_oldest(shard);
 	count_waiting(shard, 1);
+	POOL_TEST_POINT();
 	if (slot->waiting_n == 1)
 		atomic_fetch_or(&slot->user->waiting_at, (uint64_t)1 << shard->index);
+	POOL_TEST_POINT();
 	if (!count_in(shard->pool)) {
 		unlink_waiter(waiter);
 		return false;
 	}
 	stat_add(&shard->stats.waits, 1);
 	shard_wake(shard, NULL, deadline_ns);
+	POOL_TEST_POINT();
 	return true;
 }
 
@@ -95,6 +98,7 @@ void waiter_remove(struct pool_waiter *waiter) {
 	struct pool_shard *shard = waiter->shard;
 	struct slot *slot = slot_of(waiter->user, shard);
 	unlink_waiter(waiter);
+	POOL_TEST_POINT();
 	atomic_fetch_sub(&shard->pool->waiting, 1);
 	uint64_t now = shard_now(shard);
 	if (now > waiter->since_ns)
@@ -106,7 +110,7 @@ void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	struct pool_shard *shard = waiter->shard;
 	struct slot *slot = slot_of(waiter->user, shard);
 	uint64_t now = shard_now(shard);
-	conn->taken = conn->held = false;
+	conn->taken = false;
 	conn_set_state(conn, POOL_CONN_BUSY, now);
 	waiter_remove(waiter);
 	stat_add(&shard->stats.acquires, 1);

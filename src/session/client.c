@@ -170,6 +170,8 @@ static void client_wakeup(struct deferred *deferred) {
 	struct client *client = container_of(deferred, struct client, wakeup);
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
+	if (client->waiter.waiting || client->waiting_dedicated) /* it has moved on since, and waits again */
+		return;
 	if (client->hold == HOLD_SERVER || client->hold == HOLD_NONE)
 		client_resume(client);
 	/* it may not have wanted the server for a request, but to learn what it is */
@@ -441,6 +443,12 @@ void client_unlink(struct client *client) {
 	client->server = NULL;
 	if (client->state == CLIENT_ACTIVE)
 		client_set_state(client, CLIENT_IDLE);
+}
+
+void client_lose_untouched(struct client *client) {
+	client_unlink(client);
+	client->hold = HOLD_NONE;
+	worker_defer(client->sw->worker, &client->wakeup);
 }
 
 void client_not_served(struct client *client, enum refusal why, const char *text) {

@@ -97,6 +97,8 @@ void client_check_drained(struct session_worker *sw);
 void client_link(struct client *client, struct server *server);
 /* The server left it (released or lost). */
 void client_unlink(struct client *client);
+/* Its server is lost, but nothing of its own was on it: it goes on with another. */
+void client_lose_untouched(struct client *client);
 /* The pool has nothing for it. */
 void client_not_served(struct client *client, enum refusal why, const char *text);
 /* Reading goes on or stops, by how much is kept and how much the other side has not taken yet. */

@@ -287,10 +287,18 @@ void server_close(struct server *server, const char *reason) {
 	server_close_now(server, reason);
 }
 
+bool server_untouched(const struct server *server) {
+	const struct client *client = server->client;
+	if (!client || client->closing || server->dedicated)
+		return false;
+	return client->hold == HOLD_PREPARE || (!client->keeps_server && server->protocol->server_clean(server));
+}
+
 static void server_close_now(struct server *server, const char *reason) {
 	struct worker *worker = server->sw->worker;
 	bool failed = !server->login_ok;
 	struct client *client = server->client;
+	bool untouched = server_untouched(server);
 	if (server->login_ok)
 		log_debug("server_closed", SERVER_FIELDS(server), "connection to the backend closed: %s", reason);
 	if (server->login_ok && !server->client)
@@ -314,8 +322,9 @@ static void server_close_now(struct server *server, const char *reason) {
 	if (promised)
 		promised->waiting_dedicated = NULL;
 	stream_close(&server->stream);
-	if (client) {
-		/* The protocol's half still knows what was outstanding: it tells the client what became of it. */
+	if (client && untouched) {
+		client_lose_untouched(client);
+	} else if (client) {
 		client_unlink(client);
 		char text[600];
 		snprintf(text, sizeof text, "the connection to the backend was lost: %s", reason);

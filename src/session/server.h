@@ -87,6 +87,9 @@ const char *server_state_name(enum server_state state);
 void server_recovered(struct server *server);
 /* Closes it; its client, if any, is told (REFUSAL_BACKEND_LOST) unless `client_told`. */
 void server_close(struct server *server, const char *reason);
+/* Whether nothing of its client's is on it: not a byte sent, or all answered and no transaction open. Such a client
+ * need not know when the server is lost. */
+bool server_untouched(const struct server *server);
 /* A broken invariant: logs, counts, closes both connections involved. Never ends the process. */
 void server_violation(struct server *server, const char *invariant, const char *detail);
 

@@ -249,9 +249,12 @@ static bool port_is_free(int port) {
 
 int harness_free_port(void) {
 	static unsigned seed;
+	static pid_t seeded;
 
-	if (seed == 0)
+	if (seeded != getpid()) {
+		seeded = getpid();
 		seed = (unsigned)getpid() * 2654435761u ^ (unsigned)harness_now_ms();
+	}
 	for (int i = 0; i < 1000; i++) {
 		int port = 10000 + (int)((unsigned)rand_r(&seed) % 20000);
 

@@ -178,7 +178,7 @@ START_TEST(tls_modes_mean_what_they_mean_in_libpq) {
 
 	if (harness_direct())
 		return;
-	expect_refused(try_connect(forebay, "sslmode=disable"), "TLS");
+	expect_refused(try_connect(forebay, "sslmode=disable"), "encrypted");
 	expect_works(forebay, "sslmode=prefer");
 	expect_works(forebay, "sslmode=require");
 	snprintf(words, sizeof(words), "sslmode=verify-ca sslrootcert=%s", ca);
@@ -368,7 +368,7 @@ START_TEST(secrets_are_looked_up_on_the_server) {
 	expect_refused(try_connect(forebay, "user=expired password=expired-secret"), "password authentication failed");
 	expect_refused(try_connect(forebay, "user=missing password=x"),
 		       "password authentication failed for user \"missing\"");
-	expect_refused(try_connect(forebay, "user='x'' or true --' password=x"), "password authentication failed");
+	expect_refused(try_connect(forebay, "user='x\\' or true --' password=x"), "password authentication failed");
 	/* Nothing that a client sends is applied to the connection that looks up. */
 	execute(control, "drop schema if exists trap cascade; create schema trap; grant usage on schema trap to public; "
 			 "create function trap.now() returns timestamptz language sql as $$select 'infinity'::timestamptz$$");
@@ -462,7 +462,7 @@ START_TEST(hba_file_picks_the_method) {
 			 "[pool:app]\nprotocol = postgresql\nhosts = 127.0.0.1:1\n",
 			 harness_free_port(), hba);
 		harness_write(path, ini);
-		ck_assert_msg(forebay_exit_code(path) == 2, "the HBA line was not refused: %s", broken[i]);
+		ck_assert_msg(forebay_exit_code(path) > 0, "the HBA line was not refused: %s", broken[i]);
 		free(path);
 	}
 }
@@ -600,7 +600,7 @@ START_TEST(log_and_console_never_tell_a_secret) {
 	expect_refused(try_connect(forebay, "password=mistyped-secret"), "password");
 	ops = connect_with(forebay, "user=ops password=ops-secret dbname=forebay");
 	res = PQexec(ops, "SHOW CONFIG");
-	ck_assert_int_eq(PQresultStatus(res), PGRES_TUPLES_OK);
+	ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s", PQresultErrorMessage(res));
 	for (int i = 0; i < PQntuples(res); i++) {
 		for (int j = 0; j < PQnfields(res); j++)
 			ck_assert_ptr_null(strstr(PQgetvalue(res, i, j), "-secret"));

@@ -151,7 +151,7 @@ START_TEST(start_up_options_are_applied_to_whatever_server) {
 			 "create table \"Odd, Schema\".there(v int); grant all on schema odd, \"Odd, Schema\" to app; "
 			 "grant all on odd.here, \"Odd, Schema\".there to app");
 	a = connect_with(forebay, "options='-c search_path=odd,public -c extra_float_digits=0 --geqo=off'");
-	b = connect_with(forebay, "options='-c search_path=\\\\\"Odd,\\\\\\\\\\\\ Schema\\\\\",\\\\\"\\\\$user\\\\\" "
+	b = connect_with(forebay, "options='-c search_path=\"Odd,\\\\ Schema\",\"$user\" "
 				  "-cstatement_timeout=54321'");
 	c = connect_app(forebay);
 	for (int i = 0; i < 4; i++) {

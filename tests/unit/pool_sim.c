@@ -13,7 +13,21 @@ static struct sim_conn *conn_of(struct pool_conn *conn) {
 	return container_of(conn, struct sim_conn, conn);
 }
 
-static void wrong(struct sim *sim, const char *what) {
+static struct sim *current; /* the one whose between() runs */
+
+void sim_point(void) {
+	if (current && current->between)
+		current->between(current->between_context);
+}
+
+/* A worker is in the midst of something; returns what to restore. */
+static uint64_t at_work(struct sim *sim, int worker) {
+	uint64_t before = sim->at_work;
+	sim->at_work |= (uint64_t)1 << worker;
+	return before;
+}
+
+static void complain(struct sim *sim, const char *what) {
 	if (!sim->wrong)
 		sim->wrong = what;
 }
@@ -48,10 +62,13 @@ static bool op_open(struct pool_shard *shard, struct pool_user *user) {
 }
 
 static void gone(struct sim_conn *conn, bool failed_to_open) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
 	list_remove(&conn->all);
 	if (conn->client)
 		conn->client->conn = NULL;
 	pool_conn_closed(&conn->conn, failed_to_open);
+	sim->at_work = before;
 	free(conn);
 }
 
@@ -59,9 +76,9 @@ static void op_close(struct pool_conn *c, const char *reason) {
 	struct sim *sim = sim_of(c->shard);
 	struct sim_conn *conn = conn_of(c);
 	if (conn->client)
-		wrong(sim, "a connection was closed under its client");
+		complain(sim, "a connection was closed under its client");
 	if (c->state != POOL_CONN_CLOSING || list_linked(&c->node))
-		wrong(sim, "a connection to be closed is on a list");
+		complain(sim, "a connection to be closed is on a list");
 	sim->closes++;
 	sim->last_reason = reason;
 	conn->closing = true;
@@ -78,9 +95,9 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *c) {
 	struct sim *sim = client->sim;
 	struct sim_conn *conn = conn_of(c);
 	if (client->outcome != SIM_WAITING || conn->client)
-		wrong(sim, "served a client that does not wait, or with a connection in use");
+		complain(sim, "served a client that does not wait, or with a connection in use");
 	if (c->shard != waiter->shard || c->user != waiter->user || c->state != POOL_CONN_BUSY)
-		wrong(sim, "served with a connection of another user, worker or state");
+		complain(sim, "served with a connection of another user, worker or state");
 	client->outcome = SIM_SERVED;
 	client->order = ++sim->served;
 	client->served_ns = sim->now_ns;
@@ -104,7 +121,7 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *c) {
 static void op_fail(struct pool_waiter *waiter, enum pool_fail why) {
 	struct sim_client *client = container_of(waiter, struct sim_client, waiter);
 	if (client->outcome != SIM_WAITING)
-		wrong(client->sim, "failed a client that does not wait");
+		complain(client->sim, "failed a client that does not wait");
 	client->outcome = SIM_FAILED;
 	client->why = (int)why;
 }
@@ -113,7 +130,7 @@ static void op_send(struct pool_shard *from, struct pool_shard *to, struct pool_
 	struct sim *sim = sim_of(from);
 	struct sim_letters *box = &sim->mail[pool_shard_index(from) * sim->workers + pool_shard_index(to)];
 	if (box->count == SIM_MAIL || message->to != to || from == to) {
-		wrong(sim, "too much mail, or to the wrong address");
+		complain(sim, "too much mail, or to the wrong address");
 		return;
 	}
 	box->letters[(box->first + box->count++) % SIM_MAIL] = message;
@@ -173,6 +190,7 @@ struct sim *sim_new(int workers, const struct pool_limits *limits) {
 	sim->mail = calloc((size_t)workers * (size_t)workers, sizeof *sim->mail);
 	list_init(&sim->conns);
 	list_init(&sim->clients);
+	current = sim;
 	sim->pool = pool_new("sim", workers, limits, &ops, sim);
 	for (int i = 0; i < workers; i++)
 		pool_shard_tick(pool_shard(sim->pool, i));
@@ -186,6 +204,7 @@ struct pool_user *sim_user(struct sim *sim, const char *name) {
 }
 
 bool sim_free(struct sim *sim) {
+	sim->between = NULL;
 	sim->refuse_detach = sim->close_later = false;
 	sim->refuse_one_in = 0;
 	for (int i = 0; i < sim->workers; i++)
@@ -201,6 +220,7 @@ bool sim_free(struct sim *sim) {
 	struct list *node;
 	while ((node = list_first(&sim->conns)))
 		gone(list_entry(node, struct sim_conn, all), false);
+	current = NULL;
 	bool empty = pool_is_empty(sim->pool) && !sim->wrong;
 	pool_free(sim->pool);
 	free(sim->mail);
@@ -220,13 +240,15 @@ struct sim_client *sim_acquire(struct sim *sim, int worker, struct pool_user *us
 	uint64_t deadline = deadline_ns ? op_now(shard) + deadline_ns : TIME_NEVER;
 	int why = 12345;
 	client->outcome = SIM_NONE;
+	uint64_t before = at_work(sim, worker);
 	struct pool_conn *c = pool_acquire(shard, user, &client->waiter, deadline, &why);
+	sim->at_work = before;
 	if (client->outcome != SIM_NONE)
-		wrong(sim, "served or failed before pool_acquire() returned");
+		complain(sim, "served or failed before pool_acquire() returned");
 	if (c) {
 		client->conn = conn_of(c);
 		if (client->conn->client || c->state != POOL_CONN_BUSY || c->shard != shard)
-			wrong(sim, "acquired a connection that is in use or elsewhere");
+			complain(sim, "acquired a connection that is in use or elsewhere");
 		client->conn->client = client;
 		client->outcome = SIM_SERVED;
 		client->order = ++sim->served;
@@ -239,7 +261,9 @@ struct sim_client *sim_acquire(struct sim *sim, int worker, struct pool_user *us
 }
 
 void sim_forget(struct sim_client *client) {
+	uint64_t before = at_work(client->sim, client->worker);
 	pool_waiter_cancel(&client->waiter);
+	client->sim->at_work = before;
 	list_remove(&client->all);
 	pool_user_unref(client->user);
 	free(client);
@@ -249,7 +273,7 @@ void sim_release(struct sim_client *client) {
 	struct sim_conn *conn = client->conn;
 	client->conn = NULL;
 	conn->client = NULL;
-	pool_release(&conn->conn);
+	sim_give_back(conn);
 	sim_forget(client);
 }
 
@@ -265,10 +289,14 @@ struct sim_conn *sim_opening(struct sim *sim) {
 }
 
 void sim_login(struct sim_conn *conn, bool ok) {
-	if (ok)
-		pool_conn_opened(&conn->conn);
-	else
+	if (!ok) {
 		gone(conn, true);
+		return;
+	}
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	pool_conn_opened(&conn->conn);
+	sim->at_work = before;
 }
 
 void sim_login_all(struct sim *sim) {
@@ -279,6 +307,21 @@ void sim_login_all(struct sim *sim) {
 
 void sim_die(struct sim_conn *conn) {
 	gone(conn, conn->conn.state == POOL_CONN_OPENING);
+}
+
+void sim_give_back(struct sim_conn *conn) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	pool_release(&conn->conn);
+	sim->at_work = before;
+}
+
+void sim_hopeless(struct sim_conn *conn) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	pool_user_failed(conn->conn.shard, conn->conn.user);
+	sim->at_work = before;
+	gone(conn, false);
 }
 
 unsigned sim_count(struct sim *sim, enum pool_conn_state state) {
@@ -299,20 +342,22 @@ unsigned sim_waiting(struct sim *sim) {
 
 bool sim_deliver(struct sim *sim, int from, int to) {
 	struct sim_letters *box = &sim->mail[from * sim->workers + to];
-	if (!box->count)
+	if (!box->count || sim_at_work(sim, to))
 		return false;
 	struct pool_message *message = box->letters[box->first];
 	box->first = (box->first + 1) % SIM_MAIL;
 	box->count--;
 	sim->letters--;
+	uint64_t before = at_work(sim, to);
 	pool_shard_receive(pool_shard(sim->pool, to), message);
+	sim->at_work = before;
 	return true;
 }
 
 void sim_deliver_all(struct sim *sim) {
 	for (unsigned rounds = 0; sim->letters; rounds++) {
 		if (rounds == 10000) {
-			wrong(sim, "mail without end");
+			complain(sim, "mail without end");
 			return;
 		}
 		for (int from = 0; from < sim->workers; from++)
@@ -324,11 +369,13 @@ void sim_deliver_all(struct sim *sim) {
 void sim_tick_due(struct sim *sim) {
 	for (int i = 0; i < sim->workers; i++) {
 		struct pool_shard *shard = pool_shard(sim->pool, i);
-		for (unsigned rounds = 0; sim->wake_ns[i] <= op_now(shard); rounds++) {
+		for (unsigned rounds = 0; !sim_at_work(sim, i) && sim->wake_ns[i] <= op_now(shard); rounds++) {
 			sim->ticks++;
+			uint64_t before = at_work(sim, i);
 			pool_shard_tick(shard);
+			sim->at_work = before;
 			if (rounds == 1000) {
-				wrong(sim, "ticks without end");
+				complain(sim, "ticks without end");
 				return;
 			}
 		}
@@ -378,8 +425,11 @@ void sim_pass(struct sim *sim, uint64_t ns) {
 
 void sim_set_limits(struct sim *sim, const struct pool_limits *limits) {
 	pool_set_limits(sim->pool, limits);
-	for (int i = 0; i < sim->workers; i++)
+	for (int i = 0; i < sim->workers; i++) {
+		uint64_t before = at_work(sim, i);
 		pool_shard_tick(pool_shard(sim->pool, i));
+		sim->at_work = before;
+	}
 }
 
 /* --- what must hold --- */

@@ -63,6 +63,11 @@ struct sim {
 	bool release_in_serve; /* against the advice: ops.serve releases at once */
 	struct sim_client *release_in_detach; /* another worker's client that releases while ops.detach is at work */
 
+	/* interleaving: what happens on other workers in the midst of one's steps (test_pool_interleaved.c) */
+	void (*between)(void *context);
+	void *between_context;
+	uint64_t at_work; /* a bit for each worker in the midst of something */
+
 	/* what happened */
 	uint64_t served, opens, tries, closes, refusals, ticks, users_freed;
 	uint64_t unfairness_ns;    /* the worst so far: served though another of the same user waited so much longer */
@@ -70,6 +75,11 @@ struct sim {
 	const char *wrong;         /* something that must not be: NULL while all is well */
 };
 
+/* Called at each point where another worker may come in between. */
+void sim_point(void);
+static inline bool sim_at_work(const struct sim *sim, int worker) {
+	return sim->at_work >> worker & 1;
+}
 struct sim *sim_new(int workers, const struct pool_limits *limits);
 /* Ends everything orderly and frees; false when something was left over. */
 bool sim_free(struct sim *sim);
@@ -90,6 +100,10 @@ void sim_login(struct sim_conn *conn, bool ok);
 void sim_login_all(struct sim *sim);
 /* The connection breaks, whatever its state (not in the mail). */
 void sim_die(struct sim_conn *conn);
+/* For one under validation: gives it back. */
+void sim_give_back(struct sim_conn *conn);
+/* Its login fails in a way that cannot heal. */
+void sim_hopeless(struct sim_conn *conn);
 /* The pool's wish to close is carried out. */
 void sim_close_done(struct sim_conn *conn);
 unsigned sim_count(struct sim *sim, enum pool_conn_state state);

@@ -57,7 +57,12 @@ static const struct hba_verdict *ask(const struct hba *hba, const char *from, bo
 		address.ss_family = AF_INET6;
 	}
 	const struct hba_client client = {
-		.address = (const void *)&address, .tls = tls, .database = database, .user = user, .physical_replication = physical};
+		.address = (const void *)&address,
+		.tls = tls,
+		.database = database,
+		.user = user,
+		.physical_replication = physical,
+	};
 	return hba_match(hba, &client);
 }
 
@@ -173,7 +178,8 @@ static const struct {
 START_TEST(names_of_databases_and_users) {
 	char line[100];
 	snprintf(line, sizeof line, "local %s %s trust\n", names[_i].databases, names[_i].users);
-	ck_assert_msg(matches(line, "local", false, names[_i].database, names[_i].user) == names[_i].expect, "%s", line);
+	bool found = matches(line, "local", false, names[_i].database, names[_i].user);
+	ck_assert_msg(found == names[_i].expect, "%s", line);
 }
 END_TEST
 

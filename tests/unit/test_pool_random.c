@@ -5,12 +5,18 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pool_sim.h"
 
 enum { USERS = 4, CLIENTS = 120, MAX_SKEW_NS = 300000 };
 
 static const int worker_counts[] = {1, 2, 8};
+
+/* test_pool_interleaved.c: how often, of the points where another worker may come in between, one does. */
+#ifndef BETWEEN_ONE_IN
+#define BETWEEN_ONE_IN 0
+#endif
 
 struct walk {
 	struct sim *sim;
@@ -35,7 +41,7 @@ static struct sim_client *pick_client(struct walk *walk, enum sim_outcome outcom
 	uint64_t n = 0;
 	list_for_each(node, &walk->sim->clients) {
 		struct sim_client *client = list_entry(node, struct sim_client, all);
-		if (client->outcome == outcome && below(walk, ++n) == 0)
+		if (client->outcome == outcome && !sim_at_work(walk->sim, client->worker) && below(walk, ++n) == 0)
 			found = client;
 	}
 	return found;
@@ -53,7 +59,9 @@ static struct sim_conn *pick_conn(struct walk *walk, enum pool_conn_state state)
 	uint64_t n = 0;
 	list_for_each(node, &walk->sim->conns) {
 		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
-		if (conn->conn.state == state && !is_taken(walk, conn) && below(walk, ++n) == 0)
+		if (conn->conn.state != state || !conn->conn.shard || is_taken(walk, conn))
+			continue;
+		if (!sim_at_work(walk->sim, pool_shard_index(conn->conn.shard)) && below(walk, ++n) == 0)
 			found = conn;
 	}
 	return found;
@@ -61,13 +69,14 @@ static struct sim_conn *pick_conn(struct walk *walk, enum pool_conn_state state)
 
 static void step_acquire(struct walk *walk) {
 	struct sim *sim = walk->sim;
-	if (walk->clients >= CLIENTS)
+	int worker = (int)below(walk, (uint64_t)sim->workers);
+	if (walk->clients >= CLIENTS || sim_at_work(sim, worker))
 		return;
+	walk->clients++;
 	/* users of unequal weight */
 	uint64_t user = below(walk, 8);
 	uint64_t deadline = below(walk, 4) ? 0 : NS_PER_MS + below(walk, 200 * NS_PER_MS);
-	sim_acquire(sim, (int)below(walk, (uint64_t)sim->workers), walk->users[user < USERS ? user : 0], deadline);
-	walk->clients++;
+	sim_acquire(sim, worker, walk->users[user < USERS ? user : 0], deadline);
 }
 
 static void step_release(struct walk *walk) {
@@ -105,30 +114,28 @@ static void step_die(struct walk *walk) {
 
 static void step_validate(struct walk *walk) {
 	struct sim_conn **place = &walk->taken[below(walk, 4)];
-	if (*place) {
-		struct sim_conn *conn = *place;
+	struct sim_conn *conn = *place;
+	if (conn) {
+		if (sim_at_work(walk->sim, pool_shard_index(conn->conn.shard)))
+			return;
 		*place = NULL;
 		if (below(walk, 5))
-			pool_release(&conn->conn);
+			sim_give_back(conn);
 		else
 			sim_die(conn);
 		return;
 	}
-	struct sim_conn *conn = pick_conn(walk, POOL_CONN_IDLE);
+	conn = pick_conn(walk, POOL_CONN_IDLE);
 	if (!conn)
 		return;
-	pool_conn_take(&conn->conn);
 	*place = conn;
+	pool_conn_take(&conn->conn);
 }
 
 static void step_hopeless(struct walk *walk) {
 	struct sim_conn *conn = pick_conn(walk, POOL_CONN_OPENING);
-	if (!conn)
-		return;
-	pool_user_failed(conn->conn.shard, conn->conn.user);
-	list_remove(&conn->all);
-	pool_conn_closed(&conn->conn, false);
-	free(conn);
+	if (conn)
+		sim_hopeless(conn);
 }
 
 static void step_limits(struct walk *walk) {
@@ -171,9 +178,9 @@ static void settle(struct sim *sim) {
 	} while (sim->letters && !sim->wrong);
 }
 
-static void step(struct walk *walk) {
+/* What concerns one worker, and may happen while another is in the midst of something. */
+static bool small_step(struct walk *walk, uint64_t kind) {
 	struct sim *sim = walk->sim;
-	uint64_t kind = below(walk, 1000);
 	if (kind < 230)
 		step_acquire(walk);
 	else if (kind < 440)
@@ -190,22 +197,37 @@ static void step(struct walk *walk) {
 		step_validate(walk);
 	else if (kind < 665)
 		step_hopeless(walk);
-	else if (kind < 670)
-		step_limits(walk);
-	else if (kind < 675)
-		step_knobs(walk);
-	else if (kind < 677)
-		step_retire(walk);
-	else if (kind < 700) {
+	else if (kind < 690) {
 		struct sim_conn *conn = pick_conn(walk, POOL_CONN_CLOSING);
-		if (conn)
+		if (conn && conn->closing)
 			sim_close_done(conn);
-	} else if (kind < 800)
-		step_time(walk);
-	else if (kind < 960)
+	} else if (kind < 850)
 		sim_deliver(sim, (int)below(walk, (uint64_t)sim->workers), (int)below(walk, (uint64_t)sim->workers));
 	else
-		settle(sim);
+		return false;
+	return true;
+}
+
+static void step(struct walk *walk) {
+	uint64_t kind = below(walk, 1000);
+	if (small_step(walk, kind))
+		return;
+	if (kind < 855)
+		step_limits(walk);
+	else if (kind < 860)
+		step_knobs(walk);
+	else if (kind < 862)
+		step_retire(walk);
+	else if (kind < 960)
+		step_time(walk);
+	else
+		settle(walk->sim);
+}
+
+static void step_between(void *context) {
+	struct walk *walk = context;
+	if (below(walk, BETWEEN_ONE_IN + 1) == 0)
+		small_step(walk, below(walk, 850));
 }
 
 static const char *check(struct walk *walk) {
@@ -217,7 +239,8 @@ static const char *check(struct walk *walk) {
 	const char *wrong = sim_check(sim);
 	if (wrong)
 		return wrong;
-	if (walk->fair && sim->unfairness_ns > POOL_UNFAIRNESS_NS + MAX_SKEW_NS)
+	/* in between, a connection may be on its way that is not in the mail yet */
+	if (walk->fair && !BETWEEN_ONE_IN && sim->unfairness_ns > POOL_UNFAIRNESS_NS + MAX_SKEW_NS)
 		return "the order of service is broken";
 	bool due = false;
 	for (int i = 0; i < sim->workers; i++)
@@ -229,6 +252,10 @@ static void walk_begin(struct walk *walk, int workers, uint64_t seed) {
 	struct pool_limits limits = {.max_size = 6};
 	struct sim *sim = walk->sim = sim_new(workers, &limits);
 	walk->max_size = limits.max_size;
+	if (BETWEEN_ONE_IN) {
+		sim->between = step_between;
+		sim->between_context = walk;
+	}
 	sim->random_state ^= (seed + 1) * 0xd1342543de82ef95ull;
 	for (int i = 0; i < workers; i++)
 		sim->skew_ns[i] = sim_random(sim) % MAX_SKEW_NS;
@@ -241,6 +268,7 @@ static void walk_begin(struct walk *walk, int workers, uint64_t seed) {
 /* With nothing in the way any more everybody is served, or there is somebody nothing came for. */
 static void walk_end(struct walk *walk) {
 	struct sim *sim = walk->sim;
+	sim->between = NULL;
 	sim->close_later = sim->logins_fail = sim->cannot_begin = false;
 	sim->refuse_one_in = 0;
 	sim->login_ns = NS_PER_MS;
@@ -248,9 +276,11 @@ static void walk_end(struct walk *walk) {
 		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
 		if (conn->closing)
 			sim_close_done(conn);
-		else if (is_taken(walk, conn))
-			pool_release(&conn->conn);
 	}
+	for (int i = 0; i < 4; i++)
+		if (walk->taken[i])
+			sim_give_back(walk->taken[i]);
+	memset(walk->taken, 0, sizeof walk->taken);
 	list_for_each(node, &sim->conns)
 		list_entry(node, struct sim_conn, all)->ready_ns = sim->now_ns;
 	for (int rounds = 0; rounds < 2000 && sim_waiting(sim); rounds++) {

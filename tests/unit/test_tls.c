@@ -119,7 +119,8 @@ static void tear_down(void) {
 
 static struct tls_context *context_of(bool is_server, struct tls_settings settings) {
 	struct error error = {0};
-	struct tls_context *context = is_server ? tls_context_server(&settings, &error) : tls_context_client(&settings, &error);
+	struct tls_context *context =
+		is_server ? tls_context_server(&settings, &error) : tls_context_client(&settings, &error);
 
 	ck_assert_msg(context != NULL, "%s", error.text);
 	return context;
@@ -573,7 +574,10 @@ START_TEST(bytes_that_tls_holds_wait_for_a_paused_reader) {
 	client.recv_size = 7;
 	client.pause_at = 7;
 	handshake(server_context(), client_context(), NULL, NULL);
-	/* All is in the socket (which has room for it) before the first byte is read: then TLS takes all of it, and the socket is silent. */
+	/*
+	 * All is in the socket (which has room for it) before the first byte is read: then TLS takes all of it at
+	 * once, and the socket is silent.
+	 */
 	on_worker(&workers[1], pause_end, &client);
 	on_worker(&workers[0], write_many_records, &server);
 	on_worker(&workers[1], resume_end, &client);
