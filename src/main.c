@@ -484,7 +484,8 @@ static int run(void) {
 	if (ok)
 		log_info("stopped", NULL, "stopped");
 	log_flush(true);
-	return ok ? EXIT_STOPPED : EXIT_CANNOT_START;
+	/* what the files say that the configuration names is part of it */
+	return ok ? EXIT_STOPPED : forebay.generation ? EXIT_CANNOT_START : EXIT_BAD_USAGE;
 }
 
 /* ---- the command line ---- */

@@ -153,7 +153,7 @@ static const struct config_key KEYS[] = {
 	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
 	 .heading = "Address", .description = "What its clients speak."},
 	{IN_LISTENER("listen", listen), COUNT(listener_config, listen_count), TEXT(KEY_LISTEN),
-	 .flags = KEY_RESTART | KEY_REQUIRED, .example = "127.0.0.1:6432",
+	 .flags = KEY_REQUIRED, .example = "127.0.0.1:6432",
 	 .description = "Addresses to listen on: host:port, [IPv6]:port, *:port for all, or the path of a "
 			"Unix socket such as /run/forebay/.s.PGSQL.6432."},
 	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,

@@ -499,6 +499,16 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 		ps->base.conn.retire = true; /* something has dropped our statements behind our back */
 	/* A re-Parse of ours that fails is the client's failure: it is told in place of its Bind. */
 	a->visible = pc != NULL && head->task == PG_TASK_NONE && !ps->recovering;
+	if (a->visible && head->refused && strcmp(sqlstate, "26000") == 0) {
+		flush_run(w);
+		pg_send_error(&pc->base, "ERROR", head->refused == PG_REFUSED_TOO_LONG ? "54000" : "53400",
+			      head->refused == PG_REFUSED_TOO_LONG
+				      ? "a named prepared statement may have 1 MiB of SQL in transaction pooling"
+				      : "too many prepared statements: a client may have 20000, with 64 MiB of SQL",
+			      head->refused == PG_REFUSED_TOO_LONG ? "Use the unnamed statement, or pool_mode = session."
+								   : "Close those that are no longer used.");
+		a->visible = false;
+	}
 	if (a->visible && head->duplicate && strcmp(sqlstate, "42P05") == 0) {
 		flush_run(w);
 		send_duplicate(w, head);
@@ -546,11 +556,15 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		ps->base.transactions++;
 		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
 		stat_add(&stats->transactions, 1);
+		stat_add(&stats->transaction_ns, client->sw->worker->now_ns - ps->transaction_since_ns);
 		pg_text_unref(pc->portal); /* portals end with their transaction */
 		pc->portal = NULL;
 	}
-	if (visible)
-		stat_add(&pool_shard_stats_mut(ps->base.conn.shard)->queries, 1);
+	if (visible && client) {
+		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
+		stat_add(&stats->queries, 1);
+		stat_add(&stats->query_ns, client->sw->worker->now_ns - client->request_ns);
+	}
 	if (task == PG_TASK_FENCE)
 		ps->uncertain = 0;
 	if (task != PG_TASK_NONE)

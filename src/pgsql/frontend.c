@@ -96,6 +96,11 @@ static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum 
 	if (!r)
 		return NULL;
 	r->batch = pc->batch;
+	if (ps->queue.count == 1) {
+		pc->base.request_ns = pc->base.sw->worker->now_ns;
+		if (ps->status == 'I' && !ps->open_batch)
+			ps->transaction_since_ns = pc->base.request_ns;
+	}
 	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
 		ps->open_batch = true;
 	return r;
@@ -255,6 +260,23 @@ enum pg_prepare pg_ensure_prepared(struct pg_client *pc, struct pg_server *ps, s
 	return put_message(ps, 'P', name, sizeof name, text->body, text->len) ? PG_PREPARED : PG_PREPARE_FAILED;
 }
 
+/*
+ * An error of ours in the middle of a batch: the server must fail there, too, for it ends the transaction. It is asked
+ * for a statement that it cannot have, and its error is told in our words.
+ */
+static taken refuse_statement(struct pg_client *pc, const struct message *m, enum pg_refused why) {
+	static const uint8_t bind[] = "\0forebay_none\0\0\0\0\0\0";
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	struct pg_request *r = push(pc, ps, PG_REQ_BIND);
+	if (!r || !put_message(ps, 'B', bind, sizeof bind, NULL, 0))
+		return out_of_memory(pc);
+	r->refused = (uint8_t)why;
+	ps->replayable = false;
+	return discard(pc, m);
+}
+
 static taken parse_unnamed(struct pg_client *pc, const struct message *m) {
 	if (!want_server(pc))
 		return 0;
@@ -339,11 +361,8 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 		return 0;
 	ps = server_of(pc);
 	size_t body = m->have - PG_HEADER - cut;
-	if (pc->names.bytes + body > PG_CLIENT_TEXTS_MAX || !(name = pg_name_make(&pc->names, wanted))) {
-		client_end(&pc->base, REFUSAL_INTERNAL,
-			   "too many prepared statements: a client may keep 20000 of them and 64 MiB of their text; close some");
-		return 0;
-	}
+	if (pc->names.bytes + body > PG_CLIENT_TEXTS_MAX || !(name = pg_name_make(&pc->names, wanted)))
+		return refuse_statement(pc, m, PG_REFUSED_TOO_MANY);
 	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, body);
 	const uint8_t *id = text ? pg_text_id(text, pc->settings) : NULL;
 	if (!id) {
@@ -402,11 +421,8 @@ static taken on_parse(struct pg_client *pc, const struct message *m) {
 		return 0;
 	if (!name_len)
 		return parse_unnamed(pc, m);
-	if (!is_whole(m)) {
-		client_end(&pc->base, REFUSAL_INTERNAL,
-			   "a named prepared statement may have 1 MiB of SQL; use the unnamed statement for a longer one");
-		return 0;
-	}
+	if (!is_whole(m))
+		return refuse_statement(pc, m, PG_REFUSED_TOO_LONG);
 	char *copy = strndup(name, name_len);
 	if (!copy)
 		return out_of_memory(pc);
@@ -804,7 +820,11 @@ static taken skip_refused(struct pg_client *pc, const struct message *m) {
 
 static taken on_message(struct pg_client *pc, const struct message *m) {
 	if (m->type == 'X') {
-		pc->terminated = true;
+		struct pg_server *ps = server_of(pc);
+		if (ps)
+			ps->let_finish = true;
+		if (ps && ps->queue.count > 0 && !pc->skip_to_sync && !ps->open_batch)
+			return hold(pc); /* PostgreSQL does what it was asked before it reads this */
 		client_destroy(&pc->base, "the application said goodbye");
 		return 0;
 	}

@@ -29,11 +29,11 @@ struct pg_client {
 	uint16_t minor;            /* of the protocol: 0 or 2 */
 	bool skip_to_sync;         /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
 	bool refused;              /* its next request was answered with an error: skip that one */
-	bool terminated;           /* has sent Terminate */
 	bool told_fatal;           /* has been sent a FATAL error: nothing may follow it */
 	bool welcome_pending;      /* logged in, but what its server reports is not known yet */
 	bool unnamed_passed;       /* its unnamed statement is on this server, too long to be remembered */
 	bool mid_message;          /* has been sent a part of a message: nothing of ours may follow it */
+	uint8_t secret[32];        /* of its cancel key, until it has been told */
 	bool replication;
 	char *replication_value;   /* "database" or "true" (physical), owned; NULL: none */
 };
@@ -61,6 +61,7 @@ struct pg_server {
 	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
 	uint64_t passing;                /* bytes still to come of a server's message in passing */
 	uint64_t half_sent;              /* bytes still to come of a client's message that has begun to leave */
+	uint64_t transaction_since_ns;
 	uint32_t swallowed_syncs;        /* sent while it was copying in, which ignores them */
 	uint32_t uncertain;              /* of those, how many may be answered after all, for the copy failed */
 	uint32_t touched;                /* enum pg_touched: what transactions have left in the session */
@@ -73,6 +74,7 @@ struct pg_server {
 	bool recovering, task_failed;
 	bool replayable, replayed;       /* the batch under way may be sent again; has been */
 	bool nudged;                     /* recovery: Sync or CopyFail was sent */
+	bool let_finish;                 /* its client said goodbye: what it asked for last is not cancelled */
 	bool reset_done;                 /* recovery: reset_sql was run */
 	char copy;                       /* 0, or G, H, W: the copy under way */
 	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "pgsql/credential.h"
 #include "pgsql/pgsql.h"
+#include "session/console.h"
 
 /* ---- errors to clients ---- */
 
@@ -121,6 +122,16 @@ static void client_free(struct client *client) {
 	pc->replication_value = NULL;
 }
 
+static void client_describe(const struct client *client, struct console_details *details) {
+	const struct pg_client *pc = (const struct pg_client *)client;
+	const struct setting *name = pc->settings ? settings_find(pc->settings, "application_name") : NULL;
+	snprintf(details->application_name, sizeof details->application_name, "%s", name ? name->value : "");
+	details->prepared_statements = HASH_COUNT(pc->names.by_name);
+	if (pc->replication)
+		details->replication = pc->replication_value && strcmp(pc->replication_value, "database") == 0 ? "logical"
+													       : "physical";
+}
+
 /* ---- servers ---- */
 
 static void server_begin(struct server *server) {
@@ -179,6 +190,14 @@ static void server_free(struct server *server) {
 	memset((uint8_t *)ps + sizeof ps->base, 0, sizeof *ps - sizeof ps->base);
 }
 
+static void server_describe(const struct server *server, struct console_details *details) {
+	const struct pg_server *ps = (const struct pg_server *)server;
+	const struct setting *name = ps->settings ? settings_find(ps->settings, "application_name") : NULL;
+	snprintf(details->application_name, sizeof details->application_name, "%s", name ? name->value : "");
+	details->prepared_statements = ps->statements.count;
+	details->backend_pid = ps->backend_pid;
+}
+
 /* ---- each worker's ---- */
 
 static void *worker_new(struct session_worker *sw) {
@@ -218,6 +237,7 @@ const struct protocol pgsql_protocol = {
 	.client_refuse = client_refuse,
 	.client_notice = client_notice,
 	.client_free = client_free,
+	.client_describe = client_describe,
 	.server_begin = server_begin,
 	.server_secured = server_secured,
 	.server_input = server_input,
@@ -229,6 +249,7 @@ const struct protocol pgsql_protocol = {
 	.server_goodbye = server_goodbye,
 	.server_moving = server_moving,
 	.server_free = server_free,
+	.server_describe = server_describe,
 	.cancel_begin = pg_cancel_begin,
 	.cancel_input = pg_cancel_input,
 	.cancel_secured = pg_cancel_secured,

@@ -27,12 +27,15 @@ enum pg_virtual { PG_VIRTUAL_PARSE_COMPLETE, PG_VIRTUAL_CLOSE_COMPLETE, PG_VIRTU
 
 enum pg_statement_change { PG_STATEMENT_SAME, PG_STATEMENT_ADDED, PG_STATEMENT_TAKEN };
 
+enum pg_refused { PG_REFUSED_NO, PG_REFUSED_TOO_LONG, PG_REFUSED_TOO_MANY };
+
 struct pg_request {
 	uint8_t type;             /* enum pg_request_type */
 	uint8_t task;             /* enum pg_task: a message of ours that a task waits for */
 	uint8_t virtual_answer;   /* enum pg_virtual */
 	uint8_t kind;             /* enum pg_text_kind of what is executed */
 	uint8_t statement_change; /* enum pg_statement_change */
+	uint8_t refused;          /* enum pg_refused: a Bind that is made to fail, to tell an error of ours */
 	bool hidden;              /* ours: its answer goes to nobody */
 	bool duplicate;           /* a Parse of a name that is taken: will fail, in the client's words */
 	bool renamed;             /* refers to a statement by our name for it */

@@ -267,6 +267,7 @@ bool pg_client_linked(struct client *client, struct server *server) {
 	struct pg_server *ps = pg_server(server);
 	pc->unnamed_passed = false;
 	pc->mid_message = false;
+	ps->let_finish = false;
 	if (pc->welcome_pending) {
 		pg_send_welcome(pc, ps->settings);
 		return true;
@@ -440,7 +441,7 @@ void pg_server_recover(struct server *server) {
 	ps->replayable = false;
 	disown(ps);
 	pg_emit_virtual(ps);
-	if (ps->queue.count > 0) {
+	if (ps->queue.count > 0 && !ps->let_finish) {
 		ps->nudge.expired = nudged;
 		worker_timeout(server->sw->worker, &ps->nudge, NUDGE_NS);
 	}

@@ -149,12 +149,20 @@ static void give_idle(struct slot *slot, uint64_t now) {
 			break;
 }
 
+static bool is_for_own_waiters(const struct slot *slot) {
+	return slot->waiting_n && (slot->idle_n || slot->failed_seen != atomic_load(&slot->user->failed_count));
+}
+
 void shard_look(struct pool_shard *shard) {
 	struct pool *pool = shard->pool;
 	uint64_t now = shard_now(shard);
 	if (atomic_load(&pool->waiting)) {
 		list_for_each(node, &shard->slots) {
 			struct slot *slot = list_entry(node, struct slot, node);
+			if (shard->acquiring && is_for_own_waiters(slot)) {
+				shard_wake(shard, &shard->gate_at, now); /* from the loop, then */
+				continue;
+			}
 			if (slot->waiting_n)
 				fail_hopeless(slot);
 			if (slot->idle_n)

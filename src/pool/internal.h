@@ -93,6 +93,7 @@ struct pool_shard {
 	struct timeouts deadlines;
 	uint32_t depth;       /* calls of the pool on the stack */
 	bool look_due, sweep_due, ticking;
+	bool acquiring;       /* pool_acquire() is the outermost call: it serves and fails nobody */
 	bool shut;
 	uint32_t wanting_n;   /* slots that want a permit */
 	uint32_t limits_seen; /* pool->limits_version applied */

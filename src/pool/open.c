@@ -234,6 +234,10 @@ void shard_make_room(struct pool_shard *shard) {
 		}
 		struct pool_conn *conn = lru_conn(shard);
 		POOL_TEST_POINT();
+		if (conn && shard->acquiring && slot_of(conn->user, shard)->waiting_n) {
+			shard_wake(shard, &shard->gate_at, shard_now(shard)); /* to be served, from the loop */
+			return;
+		}
 		/* its own user may want it after all */
 		if (!conn || conn_give(conn, shard_now(shard)) || conn->held)
 			continue;

@@ -180,8 +180,10 @@ struct pool_conn *pool_acquire(struct pool_shard *shard, struct pool_user *user,
 			       uint64_t deadline_ns, int *why) {
 	*why = -1;
 	shard_enter(shard);
+	shard->acquiring = shard->depth == 1;
 	struct pool_conn *conn = acquire(slot_of(user, shard), waiter, deadline_ns, why);
 	shard_leave(shard);
+	shard->acquiring = false;
 	return conn;
 }
 

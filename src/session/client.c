@@ -106,6 +106,9 @@ static void client_receive(struct client *client) {
 		return;
 	}
 	stat_add(&client->sw->bytes_from_clients, (uint64_t)n);
+	if (client->database)
+		stat_add(&pool_shard_stats_mut(database_view(client->database, worker->id)->shard)->client_bytes,
+			 (uint64_t)n);
 	if (client->closing)
 		return;
 	if (kept) {

@@ -74,6 +74,7 @@ static void server_receive(struct server *server) {
 			server_close(server, reason);
 		return;
 	}
+	stat_add(&pool_shard_stats_mut(server->conn.shard)->server_bytes, (uint64_t)n);
 	server->in_input = true;
 	if (kept) {
 		server->in.end += (uint32_t)n;

@@ -318,7 +318,7 @@ START_TEST(cancel_of_a_copy_and_of_a_pipeline) {
 	{
 		char *line;
 
-		ck_assert_int_eq(PQgetCopyData(conn, &line, 0), -2);
+		ck_assert_int_eq(PQgetCopyData(conn, &line, 0), -1);
 	}
 	expect_failure(next_result(conn), "57014");
 	ck_assert_ptr_null(next_result(conn));

@@ -309,6 +309,13 @@ void sim_die(struct sim_conn *conn) {
 	gone(conn, conn->conn.state == POOL_CONN_OPENING);
 }
 
+void sim_take(struct sim_conn *conn) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	pool_conn_take(&conn->conn);
+	sim->at_work = before;
+}
+
 void sim_give_back(struct sim_conn *conn) {
 	struct sim *sim = sim_of(conn->conn.shard);
 	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
@@ -421,6 +428,14 @@ void sim_pass(struct sim *sim, uint64_t ns) {
 			sim->now_ns = next;
 	}
 	sim->now_ns = end;
+}
+
+void sim_retire_all(struct sim *sim) {
+	for (int i = 0; i < sim->workers; i++) {
+		uint64_t before = at_work(sim, i);
+		pool_shard_retire(pool_shard(sim->pool, i));
+		sim->at_work = before;
+	}
 }
 
 void sim_set_limits(struct sim *sim, const struct pool_limits *limits) {

@@ -100,7 +100,8 @@ void sim_login(struct sim_conn *conn, bool ok);
 void sim_login_all(struct sim *sim);
 /* The connection breaks, whatever its state (not in the mail). */
 void sim_die(struct sim_conn *conn);
-/* For one under validation: gives it back. */
+/* Takes an idle one out for validation, and gives it back. */
+void sim_take(struct sim_conn *conn);
 void sim_give_back(struct sim_conn *conn);
 /* Its login fails in a way that cannot heal. */
 void sim_hopeless(struct sim_conn *conn);
@@ -116,6 +117,7 @@ void sim_deliver_all(struct sim *sim);
 void sim_tick_due(struct sim *sim);
 /* Lets time pass: ticks when wished for, logins as they are done, mail at once. */
 void sim_pass(struct sim *sim, uint64_t ns);
+void sim_retire_all(struct sim *sim);
 void sim_set_limits(struct sim *sim, const struct pool_limits *limits);
 
 /* What must hold at any time. NULL: it does. */

@@ -9,7 +9,7 @@
 
 #include "pool_sim.h"
 
-enum { USERS = 4, CLIENTS = 120, MAX_SKEW_NS = 300000 };
+enum { USERS = 4, MAX_SKEW_NS = 300000 };
 
 static const int worker_counts[] = {1, 2, 8};
 
@@ -22,7 +22,7 @@ struct walk {
 	struct sim *sim;
 	struct pool_user *users[USERS];
 	struct sim_conn *taken[4]; /* under validation */
-	unsigned clients;
+	unsigned clients, max_clients;
 	uint32_t size_before, max_size;
 	bool fair; /* no refusals: the order of service must hold */
 };
@@ -70,7 +70,7 @@ static struct sim_conn *pick_conn(struct walk *walk, enum pool_conn_state state)
 static void step_acquire(struct walk *walk) {
 	struct sim *sim = walk->sim;
 	int worker = (int)below(walk, (uint64_t)sim->workers);
-	if (walk->clients >= CLIENTS || sim_at_work(sim, worker))
+	if (walk->clients >= walk->max_clients || sim_at_work(sim, worker))
 		return;
 	walk->clients++;
 	/* users of unequal weight */
@@ -129,7 +129,7 @@ static void step_validate(struct walk *walk) {
 	if (!conn)
 		return;
 	*place = conn;
-	pool_conn_take(&conn->conn);
+	sim_take(conn);
 }
 
 static void step_hopeless(struct walk *walk) {
@@ -156,11 +156,6 @@ static void step_knobs(struct walk *walk) {
 	sim->cannot_begin = below(walk, 8) == 0;
 	if (!walk->fair)
 		sim->refuse_one_in = (unsigned)below(walk, 5);
-}
-
-static void step_retire(struct walk *walk) {
-	for (int i = 0; i < walk->sim->workers; i++)
-		pool_shard_retire(pool_shard(walk->sim->pool, i));
 }
 
 static void step_time(struct walk *walk) {
@@ -217,7 +212,7 @@ static void step(struct walk *walk) {
 	else if (kind < 860)
 		step_knobs(walk);
 	else if (kind < 862)
-		step_retire(walk);
+		sim_retire_all(walk->sim);
 	else if (kind < 960)
 		step_time(walk);
 	else
@@ -252,6 +247,8 @@ static void walk_begin(struct walk *walk, int workers, uint64_t seed) {
 	struct pool_limits limits = {.max_size = 6};
 	struct sim *sim = walk->sim = sim_new(workers, &limits);
 	walk->max_size = limits.max_size;
+	/* a crowd, some, and so few that often nobody waits */
+	walk->max_clients = seed % 3 == 0 ? 120 : seed % 3 == 1 ? 12 : 4;
 	if (BETWEEN_ONE_IN) {
 		sim->between = step_between;
 		sim->between_context = walk;
