@@ -237,6 +237,8 @@ static void wait_later(struct worker *worker) {
 }
 
 void worker_defer(struct worker *worker, struct deferred *deferred) {
+	if (deferred->node.next && list_linked(&deferred->node))
+		return;
 	if (list_empty(&worker->deferred))
 		wait_later(worker);
 	list_push_back(&worker->deferred, &deferred->node);

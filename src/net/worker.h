@@ -68,7 +68,8 @@ struct worker *worker_current(void);
 
 /*
  * Runs `run` once this loop iteration's callbacks are done: the way to free an object that may be on the stack.
- * What `run` itself defers runs before the loop waits again. Also run when the loop ends.
+ * What `run` itself defers runs before the loop waits again. Also run when the loop ends. Deferring again what waits to
+ * run changes nothing. The node must be zeroed or initialised at first.
  */
 void worker_defer(struct worker *worker, struct deferred *deferred);
 /* Sets or moves a timeout `after_ns` from now (worker->now_ns). 0 clears it. False: out of memory, it is not set. */

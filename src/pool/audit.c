@@ -1,10 +1,10 @@
 /* The pool checks itself: all counts against all lists, and what is published against what is so. */
 #include "pool/internal.h"
 
-#define REQUIRE(condition, what)                                                                                       \
-	do {                                                                                                           \
-		if (!(condition))                                                                                      \
-			return what;                                                                                   \
+#define REQUIRE(condition, what) \
+	do { \
+		if (!(condition)) \
+			return what; \
 	} while (0)
 
 struct sums {
@@ -16,11 +16,11 @@ static const char *audit_list(const struct slot *slot, const struct list *list, 
 	*length = 0;
 	list_for_each(node, list) {
 		const struct pool_conn *conn = list_entry(node, struct pool_conn, node);
-		REQUIRE(node->next->prev == node && node->prev->next == node, "a list of connections is broken");
+		REQUIRE(node->next->prev == node && node->prev->next == node, "a broken list");
 		REQUIRE(conn->state == state, "a connection is on a list that is not its state's");
 		REQUIRE(conn->user == slot->user, "a connection is on a list of another user");
 		REQUIRE(conn->shard == slot->shard, "a connection is on a list of another shard");
-		REQUIRE(list_linked(&conn->idle_lru) == (state == POOL_CONN_IDLE), "idle_lru does not fit the state");
+		REQUIRE(list_linked(&conn->idle_lru) == (state == POOL_CONN_IDLE), "idle_lru and state");
 		++*length;
 	}
 	return NULL;
@@ -56,7 +56,7 @@ static const char *audit_waiters(const struct slot *slot) {
 		n++;
 	}
 	for (uint32_t i = n; i < HEADS; i++)
-		REQUIRE(atomic_load(&slot->heads[i]) == TIME_NEVER, "published heads of a slot, beyond the last");
+		REQUIRE(atomic_load(&slot->heads[i]) == TIME_NEVER, "published heads beyond the last");
 	REQUIRE(n == slot->waiting_n && n == atomic_load(&slot->waiting), "count of waiters of a slot");
 	bool marked = atomic_load(&slot->user->waiting_at) & (uint64_t)1 << slot->shard->index;
 	REQUIRE(marked == (n != 0), "waiting_at of a user");
@@ -95,7 +95,7 @@ static const char *audit_lru(const struct pool_shard *shard, const struct sums *
 	uint64_t since = 0, published = TIME_NEVER;
 	list_for_each(node, &shard->idle_lru) {
 		const struct pool_conn *conn = list_entry(node, struct pool_conn, idle_lru);
-		REQUIRE(conn->state == POOL_CONN_IDLE && conn->shard == shard, "idle_lru holds what is not idle here");
+		REQUIRE(conn->state == POOL_CONN_IDLE && conn->shard == shard, "idle_lru is wrong");
 		REQUIRE(conn->idle_since_ns >= since, "idle_lru is out of order");
 		since = conn->idle_since_ns;
 		if (!conn->held && published == TIME_NEVER)

@@ -24,18 +24,22 @@ static void publish_idle(struct slot *slot) {
 		return;
 	atomic_store_explicit(&slot->lendable, now, memory_order_release);
 	uint32_t all = atomic_load_explicit(&shard->lendable, memory_order_relaxed) + now - before;
-	atomic_store_explicit(&shard->lendable, all, now > before ? memory_order_seq_cst : memory_order_release);
+	if (now > before)
+		atomic_store(&shard->lendable, all);
+	else
+		atomic_store_explicit(&shard->lendable, all, memory_order_release);
 }
 
 /* Both idle lists are in order of idle_since_ns; what was taken out to be checked goes back to its place. */
 static void insert_idle(struct slot *slot, struct pool_conn *conn) {
+	uint64_t since = conn->idle_since_ns;
 	struct list *after = slot->shard->idle_lru.prev;
 	while (after != &slot->shard->idle_lru &&
-	       list_entry(after, struct pool_conn, idle_lru)->idle_since_ns > conn->idle_since_ns)
+	       list_entry(after, struct pool_conn, idle_lru)->idle_since_ns > since)
 		after = after->prev;
 	list_push_front(after, &conn->idle_lru);
 	struct list *before = slot->idle.next;
-	while (before != &slot->idle && list_entry(before, struct pool_conn, node)->idle_since_ns > conn->idle_since_ns)
+	while (before != &slot->idle && list_entry(before, struct pool_conn, node)->idle_since_ns > since)
 		before = before->next;
 	list_push_back(before, &conn->node);
 }

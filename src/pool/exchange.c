@@ -2,7 +2,8 @@
 #include "pool/internal.h"
 
 static void note_post(struct pool_shard *from, struct note *note, uint32_t bits) {
-	/* still under way: its bits are cleared before the receiver looks, so that look sees what was published */
+	/* still under way: its bits are cleared before the receiver looks, so that look sees what was
+	 * published */
 	if (atomic_fetch_or(&note->bits, bits))
 		return;
 	struct pool *pool = from->pool;
@@ -77,7 +78,8 @@ static void publish_turn(struct slot *slot) {
 	atomic_store(&shard->want_since_ns, since);
 }
 
-/* Alone, or better than the best so far; when others are better, shard_open() sets it right before it decides. */
+/* Alone, or better than the best so far; when others are better, shard_open() sets it right before it
+ * decides. */
 static bool turn_is_best(const struct slot *slot) {
 	const struct pool_shard *shard = slot->shard;
 	if (shard->wanting_n <= 1)
@@ -113,8 +115,9 @@ void slot_refresh_want(struct slot *slot) {
 	shard->wanting_n += (want != 0) - (before != 0);
 	if (want && turn_is_best(slot))
 		publish_turn(slot);
+	uint32_t all = atomic_load_explicit(&shard->want, memory_order_relaxed);
 	if (want != before)
-		atomic_store(&shard->want, atomic_load_explicit(&shard->want, memory_order_relaxed) + want - before);
+		atomic_store(&shard->want, all + want - before);
 	if (want)
 		turn_watch(slot);
 }
@@ -137,8 +140,11 @@ static void fail_hopeless(struct slot *slot) {
 		return;
 	slot->failed_seen = failed;
 	/* only those who wait now: from `fail` a client may well ask again */
-	for (uint32_t n = slot->waiting_n; n > 0 && slot->waiting_n && atomic_load(&slot->user->open) == 0; n--)
+	for (uint32_t n = slot->waiting_n; n > 0 && slot->waiting_n; n--) {
+		if (atomic_load(&slot->user->open))
+			break;
 		waiter_fail(slot_first_waiter(slot), POOL_FAIL_UNAVAILABLE);
+	}
 }
 
 /* Gives what is idle to waiters of the same user, here or elsewhere. */
@@ -150,7 +156,8 @@ static void give_idle(struct slot *slot, uint64_t now) {
 }
 
 static bool is_for_own_waiters(const struct slot *slot) {
-	return slot->waiting_n && (slot->idle_n || slot->failed_seen != atomic_load(&slot->user->failed_count));
+	bool hopeless = slot->failed_seen != atomic_load(&slot->user->failed_count);
+	return slot->waiting_n && (slot->idle_n || hopeless);
 }
 
 void shard_look(struct pool_shard *shard) {

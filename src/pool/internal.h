@@ -24,7 +24,7 @@ struct slot {
 	struct pool_shard *shard;
 
 	/* owner only */
-	struct list node; /* in shard->slots while it has a connection or a waiter; then it references the user */
+	struct list node; /* in shard->slots while it has a connection or a waiter, referencing the user */
 	struct list opening, busy, waiters;
 	struct list idle; /* the most recently used first */
 	uint32_t opening_n, busy_n, idle_n, held_n, waiting_n;
@@ -105,8 +105,8 @@ struct pool_shard {
 	uint64_t held_at, gate_at, turn_at, idle_at, fill_at;
 
 	/* atomic: written by the owner, read by all */
-	_Alignas(CACHE_LINE) _Atomic uint32_t lendable; /* idle and not held, of all users: the last to be published */
-	_Atomic uint64_t lru_since_ns; /* since when the least recently used of those is idle; TIME_NEVER: none */
+	_Alignas(CACHE_LINE) _Atomic uint32_t lendable; /* idle, not held, of all users: published last */
+	_Atomic uint64_t lru_since_ns; /* since when the least recently used of those is idle */
 	_Atomic uint32_t want;         /* permits that its waiters could use now */
 	_Atomic uint32_t want_size;    /* of the wanting user with the fewest connections: how many */
 	_Atomic uint64_t want_since_ns;/* and since when it waits */
@@ -182,7 +182,8 @@ struct place { /* where somebody waits */
 	uint64_t since_ns;
 	uint32_t inbound;
 };
-/* The longest waiter of the slot's user on other shards, for whom no connection is on its way. False: nobody. */
+/* The longest waiter of the slot's user on other shards, for whom no connection is on its way. False: nobody.
+ * */
 bool user_oldest_elsewhere(const struct slot *slot, struct place *place);
 /* Whether such a one has waited longer than a newcomer may be preferred to it. */
 bool user_waits_elsewhere(const struct slot *slot, uint64_t now);
@@ -231,17 +232,20 @@ bool permit_take(struct pool_user *user);
 void permit_return(struct pool_user *user, bool closing);
 /* A connection of this user is going to be closed. */
 void permit_mark_closing(struct pool_user *user);
-/* Marks one as closing if the pool would still have more than `keep` that are not; exact, whoever else tries. */
+/* Marks one as closing if the pool would still have more than `keep` that are not; exact, whoever else tries.
+ * */
 bool permit_claim_excess(struct pool_user *user, uint32_t keep);
 /* Marks one as closing if its user has more than max_size_per_user. */
 bool permit_claim_user_excess(struct pool_user *user);
-/* How many could be opened for this user, the bound of the pool and its backoff apart: by its own limit and backoff.
- * `*retry_at` becomes earlier where only time is missing. */
+/* How many could be opened for this user, the bound of the pool and its backoff apart: by its own limit and
+ * backoff. `*retry_at` becomes earlier where only time is missing. */
 uint32_t user_room(struct pool_user *user, uint64_t now, uint64_t *retry_at);
 
 enum gate { GATE_OPEN, GATE_PROBE, GATE_BUSY, GATE_WAIT };
-/* Whether opens are in order: yes; one only (after failures); not until that one is done; not before `*retry_at`. */
-enum gate backoff_gate(const struct backoff *backoff, const _Atomic uint32_t *opening, uint64_t now, uint64_t *retry_at);
+/* Whether opens are in order: yes; one only (after failures); not until that one is done; not before
+ * `*retry_at`. */
+enum gate backoff_gate(const struct backoff *backoff, const _Atomic uint32_t *opening, uint64_t now,
+		       uint64_t *retry_at);
 void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random);
 static inline void backoff_clear(struct backoff *backoff) {
 	if (atomic_load_explicit(&backoff->failures, memory_order_relaxed))
@@ -254,8 +258,8 @@ static inline bool backoff_failing(const struct backoff *backoff) {
 /* --- exchange.c --- */
 
 void note_send(struct pool_shard *from, struct pool_shard *to, uint32_t bits);
-/* Permits that a shard could use, as far as others can tell; not counting what is in the mail to it. When that
- * arrives it looks for itself. */
+/* Permits that a shard could use, as far as others can tell; not counting what is in the mail to it. When
+ * that arrives it looks for itself. */
 uint32_t shard_wants(const struct pool_shard *shard);
 /* Looks at everything once: who can be served, lent to, closed for or opened for. */
 void shard_look(struct pool_shard *shard);

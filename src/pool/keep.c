@@ -1,8 +1,9 @@
 /*
  * What is kept and for how long: idle_timeout, max_lifetime, min_idle, and what follows from new limits.
  *
- * min_idle counts over all shards. Who trims below or fills up to it holds pool->keep_mutex while it counts and acts,
- * so that two shards do not both act on the same number; it is only tried, and tried again a moment later.
+ * min_idle counts over all shards. Who trims below or fills up to it holds pool->keep_mutex while it counts
+ * and acts, so that two shards do not both act on the same number; it is only tried, and tried again a moment
+ * later.
  */
 #include "pool/internal.h"
 

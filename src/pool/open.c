@@ -100,8 +100,8 @@ static struct slot *best_slot(struct pool_shard *shard, struct turn *best) {
 }
 
 /*
- * Permits wanted by other shards whose turn is before `own` (NULL: by any); `*first` is the one whose turn comes
- * first of all.
+ * Permits wanted by other shards whose turn is before `own` (NULL: by any); `*first` is the one whose turn
+ * comes first of all.
  */
 static uint32_t wanted_elsewhere(struct pool_shard *shard, const struct turn *own, struct pool_shard **first) {
 	struct pool *pool = shard->pool;

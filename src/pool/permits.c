@@ -1,6 +1,6 @@
 /*
- * Permits and the gate. A permit word holds two numbers that change together: permits taken (low half), and how many
- * of those belong to connections that are being closed (high half).
+ * Permits and the gate. A permit word holds two numbers that change together: permits taken (low half), and
+ * how many of those belong to connections that are being closed (high half).
  */
 #include "pool/internal.h"
 

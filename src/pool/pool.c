@@ -1,10 +1,10 @@
 /*
  * How the pool works.
  *
- * Parts. A pool has one shard for each worker. Each user of the pool (struct pool_user) has a slot in each shard:
- * lists of the user's opening, busy and idle connections there, and the queue of its waiters there. A shard, its
- * slots, connections and waiters are touched by their worker's thread alone. What others must know is published in
- * atomics that only the owner writes:
+ * Parts. A pool has one shard for each worker. Each user of the pool (struct pool_user) has a slot in each
+ * shard: lists of the user's opening, busy and idle connections there, and the queue of its waiters there. A
+ * shard, its slots, connections and waiters are touched by their worker's thread alone. What others must know
+ * is published in atomics that only the owner writes:
  *
  *	slot   waiting, heads[]   how many wait, and since when the first few do
  *	       lendable           how many idle connections others could be lent
@@ -12,75 +12,84 @@
  *	       lru_since_ns       since when the least recently used of them is idle
  *	       want, want_*       how many permits its waiters could use, and whose turn that makes it
  *
- * and a few that all write: the permits (pool and user), pool->waiting (all waiters; what the fast path looks at),
- * user->waiting_at (which shards have waiters), slot->inbound (connections in the mail to it).
+ * and a few that all write: the permits (pool and user), pool->waiting (all waiters; what the fast path looks
+ * at), user->waiting_at (which shards have waiters), slot->inbound (connections in the mail to it).
  *
- * The bound. A permit is taken before pool_ops.open and given back in pool_conn_closed(), whatever happens between.
- * pool->permits holds two numbers in one word: permits taken, and how many of those belong to connections that are
- * being closed. "Close one if there would still be more than n" is one compare-and-swap on that word, so a smaller
- * bound and the making of room never close more than they need, whoever else is at it.
+ * The bound. A permit is taken before pool_ops.open and given back in pool_conn_closed(), whatever happens
+ * between. pool->permits holds two numbers in one word: permits taken, and how many of those belong to
+ * connections that are being closed. "Close one if there would still be more than n" is one compare-and-swap
+ * on that word, so a smaller bound and the making of room never close more than they need, whoever else is at
+ * it.
  *
- * States of a connection (conn_set_state() is the one way to change them; the list a connection is on is its state):
+ * States of a connection (conn_set_state() is the one way to change them; the list a connection is on is its
+ * state):
  *
  *	OPENING -> BUSY -> IDLE <-> BUSY ... -> CLOSING -> CLOSED
  *	           BUSY or IDLE -> MOVING -> BUSY (on the other shard, then as if released there)
  *
- * A connection that nobody uses comes to conn_place(): it is closed (retired, too old, over the bound, or a starved
- * user's turn), given to the longest waiter of its user, or kept idle.
+ * A connection that nobody uses comes to conn_place(): it is closed (retired, too old, over the bound, or a
+ * starved user's turn), given to the longest waiter of its user, or kept idle.
  *
- * Publish, then look. The rule that nobody waits while a usable connection is idle, or a permit free, rests on both
- * sides doing the same: first publish the own state, then look at the other's, sequentially consistent. Of two such
- * sequences at least one sees the other (in the one total order of these operations, whichever look comes last comes
- * after both publications).
+ * Publish, then look. The rule that nobody waits while a usable connection is idle, or a permit free, rests
+ * on both sides doing the same: first publish the own state, then look at the other's, sequentially
+ * consistent. Of two such sequences at least one sees the other (in the one total order of these operations,
+ * whichever look comes last comes after both publications).
  *
- *	a waiter:      queue, heads, waiting_at, pool->waiting | then look at all lendable; want | then at permits, lru
- *	a connection   idle, lendable                          | then look at pool->waiting, and if it is not 0 at
- *	goes idle:                                               waiting_at and heads, and at every shard's want
- *	a permit       permits                                 | then look at pool->waiting, and if it is not 0 at
- *	comes back:                                              every shard's want
+ *	a waiter:      publishes   queue, heads, waiting_at, pool->waiting
+ *	               looks at    all lendable; then publishes want, and looks at permits and lru
+ *	a connection   publishes   idle, lendable
+ *	goes idle:     looks at    pool->waiting, and if it is not 0 at waiting_at, heads and every want
+ *	a permit       publishes   permits
+ *	comes back:    looks at    pool->waiting, and if it is not 0 at every shard's want
  *
- * The lesser words (heads, slot->lendable, lru_since) are stored before the word of the handshake and loaded after
- * it, so that they are at least as new. Acquire/release would not do: each side's look could then be satisfied from
- * before the other's publication became visible, and both would go to sleep. A state that only takes something away
- * (fewer idle, fewer waiters) needs no handshake: others act on it in vain and are set right by the answer.
+ * The lesser words (heads, slot->lendable, lru_since) are stored before the word of the handshake and loaded
+ * after it, so that they are at least as new. Acquire/release would not do: each side's look could then be
+ * satisfied from before the other's publication became visible, and both would go to sleep. A state that only
+ * takes something away (fewer idle, fewer waiters) needs no handshake: others act on it in vain and are set
+ * right by the answer.
  *
- * Looking (exchange.c, shard_look()) is idempotent and looks at everything that concerns the shard, so a message
- * need carry nothing: "look" is all it says. That is why one note for each pair of shards is enough. A note under way
- * is not sent twice; its bits are cleared by the receiver before it looks, so what a sender published before finding
- * them set is seen by that look.
+ * Looking (exchange.c, shard_look()) is idempotent and looks at everything that concerns the shard, so a
+ * message need carry nothing: "look" is all it says. That is why one note for each pair of shards is enough.
+ * A note under way is not sent twice; its bits are cleared by the receiver before it looks, so what a sender
+ * published before finding them set is seen by that look.
  *
  *	LOOK   something changed that may be for you (a permit, room to be made)
- *	ASK    I have waiters and you something idle: lend it. Where nothing comes of it LOOK is the answer, because
- *	       the asker counts on what it asked for and wants no permits in its stead meanwhile
+ *	ASK    I have waiters and you something idle: lend it. Where nothing comes of it LOOK is the answer,
+ *	       because the asker counts on what it asked for and wants no permits in its stead meanwhile
  *	FILL   min_idle is short, and yours is the shard with the fewest connections
  *
- * The other kind of message is a connection that moves. From the moment the sender decides until it arrives it counts
- * in slot->inbound of the receiver, so that a second worker does not send another for the same waiter: with n inbound
- * the n-th waiter counts as the first (heads[]). On arrival it is as if released there: if the waiter has left it goes
- * to whoever is next, anywhere, or becomes idle.
+ * The other kind of message is a connection that moves. From the moment the sender decides until it arrives
+ * it counts in slot->inbound of the receiver, so that a second worker does not send another for the same
+ * waiter: with n inbound the n-th waiter counts as the first (heads[]). On arrival it is as if released
+ * there: if the waiter has left it goes to whoever is next, anywhere, or becomes idle.
  *
  * What can go wrong, and what then.
- *	- pool_ops.detach refuses: the connection serves its own worker's waiters or stays idle ("held": not lendable)
- *	  and is offered again after POOL_DETACH_RETRY_NS. The shard that was counted on is told to look again.
- *	- Two shards each think it is the other's turn to open: whoever defers sends LOOK; the receiver publishes its
- *	  present state before it decides, so after one round both judge by the same words and one of them opens.
- *	- A permit is taken and given back at once (the gate was shut meanwhile): whoever did so looks again after.
- *	- Opens fail: the gate shuts for a while (backoff), then lets one through at a time until one succeeds. Who wants
- *	  a permit while the gate waits for its time sets itself a wake-up; who finds it shut because a try is under way
- *	  is told by whoever ends that try. No idle connection is closed to make room while opens fail, save the one that
- *	  a try needs.
+ *	- pool_ops.detach refuses: the connection serves its own worker's waiters or stays idle ("held": not
+ *	  lendable) and is offered again after POOL_DETACH_RETRY_NS. The shard that was counted on is told to
+ *	  look again.
+ *	- Two shards each think it is the other's turn to open: whoever defers sends LOOK; the receiver
+ *	  publishes its present state before it decides, so after one round both judge by the same words and
+ *	  one of them opens.
+ *	- A permit is taken and given back at once (the gate was shut meanwhile): whoever did so looks again
+ *	  after.
+ *	- Opens fail: the gate shuts for a while (backoff), then lets one through at a time until one
+ *	  succeeds. Who wants a permit while the gate waits for its time sets itself a wake-up; who finds it
+ *	  shut because a try is under way is told by whoever ends that try. No idle connection is closed to
+ *	  make room while opens fail, save the one that a try needs.
  *
- * Callbacks and re-entry. Every public function runs between shard_enter() and shard_leave(). Closing (ops.close)
- * and looking are put off until the outermost one leaves, so lists never change under a loop by surprise; slots that
- * became empty are unlinked only then as well.
+ * Callbacks and re-entry. Every public function runs between shard_enter() and shard_leave(). Closing
+ * (ops.close) and looking are put off until the outermost one leaves, so lists never change under a loop by
+ * surprise; slots that became empty are unlinked only then as well. pool_acquire() neither serves nor fails
+ * anybody while it is the outermost call; what comes up then waits for a tick at once.
  *
- * Time. Each kind of timed work has one time in the shard; the earliest is the shard's wish (ops.wake_at). A wish
- * that has become needless is not withdrawn: the tick finds nothing and computes the next. With nothing to wait for
- * it is TIME_NEVER.
+ * Time. Each kind of timed work has one time in the shard; the earliest is the shard's wish (ops.wake_at). A
+ * wish that has become needless is not withdrawn: the tick finds nothing and computes the next. With nothing
+ * to wait for it is TIME_NEVER.
  *
- * Who owns what. A connection and a waiter are the session's memory, and the pool's to write until closed or served.
- * A linked slot holds a reference to its user; so does each connection. A user goes, under the pool's mutex, with its
- * last reference. The mutex is taken for that and for pool_user_get(), never on the way of a transaction.
+ * Who owns what. A connection and a waiter are the session's memory, and the pool's to write until closed or
+ * served. A linked slot holds a reference to its user; so does each connection. A user goes, under the pool's
+ * mutex, with its last reference. The mutex is taken for that and for pool_user_get(), never on the way of a
+ * transaction.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -127,8 +136,8 @@ static void *alloc_lines(size_t size) {
 	return memory;
 }
 
-struct pool *pool_new(const char *name, int workers, const struct pool_limits *limits, const struct pool_ops *ops,
-		      void *context) {
+struct pool *pool_new(const char *name, int workers, const struct pool_limits *limits,
+		      const struct pool_ops *ops, void *context) {
 	if (workers < 1 || workers > POOL_MAX_WORKERS)
 		return NULL;
 	struct pool *pool = alloc_lines(sizeof *pool);

@@ -1,27 +1,29 @@
 /*
- * The pool: one bound for all workers, a shard for each. It knows no protocol and no socket; what it needs from
- * outside it asks through struct pool_ops, time included, so that all of its rules run under a simulated clock.
- * How it works is told at the top of pool.c.
+ * The pool: one bound for all workers, a shard for each. It knows no protocol and no socket; what it needs
+ * from outside it asks through struct pool_ops, time included, so that all of its rules run under a simulated
+ * clock. How it works is told at the top of pool.c.
  *
- * A pool holds connections of one database for any number of users (struct pool_user). A connection lives with
- * one worker and stays there; it moves only to a client of another worker that has waited longer than all of its
- * own, or when its own worker has nobody for it.
+ * A pool holds connections of one database for any number of users (struct pool_user). A connection lives
+ * with one worker and stays there; it moves only to a client of another worker that has waited longer than
+ * all of its own, or when its own worker has nobody for it.
  *
- * Who is next. Within a user, whoever has waited longest on any worker, save that a worker serves its own longest
- * waiter first where the other has not waited more than POOL_UNFAIRNESS_NS longer. Between users, a permit goes to
- * the user with the fewest connections of those who want one (the longest wait among equals); idle connections of
- * users without waiters make room, least recently used first; and where all connections are in use, one of a user
- * who has at least two more than another, starved one is closed for it, at most once in POOL_TURN_INTERVAL_NS.
+ * Who is next. Within a user, whoever has waited longest on any worker, save that a worker serves its own
+ * longest waiter first where the other has not waited more than POOL_UNFAIRNESS_NS longer. Between users, a
+ * permit goes to the user with the fewest connections of those who want one (the longest wait among equals);
+ * idle connections of users without waiters make room, least recently used first; and where all connections
+ * are in use, one of a user who has at least two more than another, starved one is closed for it, at most
+ * once in POOL_TURN_INTERVAL_NS.
  *
  * Threads: a shard, its connections and waiters are touched by their worker's thread alone. Shards talk by
- * messages (pool_ops.send): at most one note from each shard to each other, and the connections that move. The
- * permits are atomic.
+ * messages (pool_ops.send): at most one note from each shard to each other, and the connections that move.
+ * The permits are atomic.
  *
- * Callbacks. While one of pool_ops runs, the shard holds its own next steps back until the outermost call returns.
- * So from within `serve`, `fail` and `close` the session may call pool_acquire(), pool_waiter_cancel(),
- * pool_conn_take() and pool_conn_closed() of any connection. It should not call pool_release() from within `serve`:
- * that is tolerated (the connection is idle until the outermost call ends, and no recursion comes of it), but a
- * client that is served should run from the loop. From within `open` only pool_conn_init() may be called.
+ * Callbacks. While one of pool_ops runs, the shard holds its own next steps back until the outermost call
+ * returns. So from within `serve`, `fail` and `close` the session may call pool_acquire(),
+ * pool_waiter_cancel(), pool_conn_take() and pool_conn_closed() of any connection. It should not call
+ * pool_release() from within `serve`: that is tolerated (the connection is idle until the outermost call
+ * ends, and no recursion comes of it), but a client that is served should run from the loop. From within
+ * `open` only pool_conn_init() may be called.
  */
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
@@ -46,7 +48,8 @@ enum { POOL_MAX_WORKERS = 64 };
 
 /* A worker's own longest waiter goes before another worker's that has waited up to this much longer. */
 #define POOL_UNFAIRNESS_NS (5 * NS_PER_MS)
-/* A user whose waiter has waited this long without a permit may claim a connection of a user who has more ... */
+/* A user whose waiter has waited this long without a permit may claim a connection of a user who has more ...
+ * */
 #define POOL_STARVED_NS (100 * NS_PER_MS)
 /* ... but no more than one connection of the pool is closed for such a claim in this time. */
 #define POOL_TURN_INTERVAL_NS (100 * NS_PER_MS)
@@ -59,9 +62,9 @@ enum { POOL_MAX_WORKERS = 64 };
 #define POOL_BACKOFF_MAX_NS (5 * NS_PER_S)
 
 /*
- * Limits and times of a pool; copied in, so the caller's may go. Durations in ns; 0: off. `min_idle` counts over
- * all workers and users, and no further than `max_size`. `acquire_timeout` is only kept here: the deadline of a
- * waiter is the caller's to compute.
+ * Limits and times of a pool; copied in, so the caller's may go. Durations in ns; 0: off. `min_idle` counts
+ * over all workers and users, and no further than `max_size`. `acquire_timeout` is only kept here: the
+ * deadline of a waiter is the caller's to compute.
  */
 struct pool_limits {
 	uint32_t max_size, min_idle, max_waiting, max_size_per_user;
@@ -79,8 +82,8 @@ enum pool_conn_state {
 
 /*
  * What one shard tells another: a note ("look", which the pool keeps ready for each pair of shards) or a
- * connection that moves (then it is part of the pool_conn). `carrier` is room for the sender's own link, so that
- * sending allocates nothing; it is the sender's from pool_ops.send until pool_shard_receive().
+ * connection that moves (then it is part of the pool_conn). `carrier` is room for the sender's own link, so
+ * that sending allocates nothing; it is the sender's from pool_ops.send until pool_shard_receive().
  */
 struct pool_message {
 	struct pool_shard *from, *to;
@@ -91,7 +94,7 @@ struct pool_message {
 /* Part of what the session calls a server. All of it is the pool's to write. */
 struct pool_conn {
 	struct list node;     /* by state: opening, idle or busy list of its shard and user */
-	struct list idle_lru; /* idle only: all users' idle connections of the shard, least recently used first */
+	struct list idle_lru; /* idle only: all that are idle in the shard, least recently used first */
 	struct pool_shard *shard;
 	struct pool_user *user;
 	const char *reason; /* closing: why */
@@ -110,7 +113,7 @@ struct pool_conn {
 enum pool_fail {
 	POOL_FAIL_TIMEOUT,     /* acquire_timeout went by */
 	POOL_FAIL_QUEUE_FULL,  /* max_waiting reached */
-	POOL_FAIL_UNAVAILABLE, /* logins fail for good and none of this user's connections works: pool_user_failed() */
+	POOL_FAIL_UNAVAILABLE, /* logins fail for good, no connection of the user works: pool_user_failed() */
 	POOL_FAIL_CLOSED       /* the pool was removed or the process stops */
 };
 
@@ -129,46 +132,50 @@ struct pool_waiter {
 /* What the pool asks of its surroundings. Each is called on the shard's worker thread (unless it says so). */
 struct pool_ops {
 	uint64_t (*now)(struct pool_shard *shard); /* monotonic ns; the same within one callback */
-	/* Begin to open a connection of this user in this shard; the permit is taken. Create the pool_conn, call
-	 * pool_conn_init() from within, later pool_conn_opened() or pool_conn_closed(). Must not call back otherwise
-	 * from within. False: could not even begin (the permit is given back by the pool). */
+	/* Begin to open a connection of this user in this shard; the permit is taken. Create the pool_conn,
+	 * call pool_conn_init() from within, later pool_conn_opened() or pool_conn_closed(). Must not call
+	 * back otherwise from within. False: could not even begin (the permit is given back by the pool). */
 	bool (*open)(struct pool_shard *shard, struct pool_user *user);
-	/* Close it: it is on no list any more. Later (or from within) pool_conn_closed() gives the permit back. Called
-	 * when the pool's own lists are in order, just before the outermost call returns. */
+	/* Close it: it is on no list any more. Later (or from within) pool_conn_closed() gives the permit
+	 * back. Called when the pool's own lists are in order, just before the outermost call returns. */
 	void (*close)(struct pool_conn *conn, const char *reason);
 	/* The waiter's turn: `conn` is busy and its own now. Must not release it from within: defer. */
 	void (*serve)(struct pool_waiter *waiter, struct pool_conn *conn);
 	/* The waiter is off the queue and gets nothing. */
 	void (*fail)(struct pool_waiter *waiter, enum pool_fail why);
-	/* Carry a message to another shard's worker, where pool_shard_receive() takes it. In order. Never refuses. */
+	/* Carry a message to another shard's worker, where pool_shard_receive() takes it. In order. Never
+	 * refuses. */
 	void (*send)(struct pool_shard *from, struct pool_shard *to, struct pool_message *message);
-	/* A connection leaves this worker (detach its socket from the loop) and, on the other thread, arrives. The
-	 * session may refuse to let it go (false), then it stays and is asked for again POOL_DETACH_RETRY_NS later. */
+	/* A connection leaves this worker (detach its socket from the loop) and, on the other thread,
+	 * arrives. The session may refuse to let it go (false), then it stays and is asked for again
+	 * POOL_DETACH_RETRY_NS later. */
 	bool (*detach)(struct pool_conn *conn);
 	void (*attach)(struct pool_conn *conn, struct pool_shard *to);
-	/* The shard wants pool_shard_tick() at this time (replaces an earlier wish); TIME_NEVER: not at all. */
+	/* The shard wants pool_shard_tick() at this time (replaces an earlier wish); TIME_NEVER: not at all.
+	 * */
 	void (*wake_at)(struct pool_shard *shard, uint64_t deadline_ns);
 	uint64_t (*random)(struct pool_shard *shard); /* for jitter */
-	/* The pool_user is no longer used by anything and is freed: let go of `context`. Any thread; calls nothing of
-	 * the pool. */
+	/* The pool_user is no longer used by anything and is freed: let go of `context`. Any thread; calls
+	 * nothing of the pool. */
 	void (*user_freed)(struct pool_user *user, void *context);
 };
 
 struct pool_shard_stats { /* one writer: the shard's worker; read relaxed by anybody */
 	stat_counter opened, closed, open_failed;
 	stat_counter acquires, waits, wait_ns, busy_ns, timeouts, rejected, moved;
-	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns; /* the session writes */
+	/* the session writes */
+	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns;
 	_Atomic uint32_t idle, busy, opening, waiting;
 	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
 };
 
 /* A pool with `workers` shards. `context` is the session's. NULL: out of memory. */
-struct pool *pool_new(const char *name, int workers, const struct pool_limits *limits, const struct pool_ops *ops,
-		      void *context);
+struct pool *pool_new(const char *name, int workers, const struct pool_limits *limits,
+		      const struct pool_ops *ops, void *context);
 /* Whether pool_free() may be called, as far as connections, waiters, messages and users go. Any thread. */
 bool pool_is_empty(const struct pool *pool);
-/* All connections closed, no waiter, no message under way, no user referenced: frees it. NULL is fine. Where that
- * does not hold it frees nothing and logs so: memory that is lost is better than memory that is used. */
+/* All connections closed, no waiter, no message under way, no user referenced: frees it. NULL is fine. Where
+ * that does not hold it frees nothing and logs so: memory that is lost is better than memory that is used. */
 void pool_free(struct pool *pool);
 const char *pool_name(const struct pool *pool);
 void *pool_context(const struct pool *pool);
@@ -183,12 +190,12 @@ struct pool_limits pool_limits(const struct pool *pool);
 uint32_t pool_size(const struct pool *pool);
 /* The backend is known to be there again (a probe found it): ends the backoff. On a worker's thread. */
 void pool_retry_now(struct pool_shard *shard);
-/* New limits (reload): a smaller bound shrinks by retiring, a larger one serves waiters at once. Any thread; each
- * shard applies it at its next tick, which the caller provokes by pool_shard_tick() on each worker. */
+/* New limits (reload): a smaller bound shrinks by retiring, a larger one serves waiters at once. Any thread;
+ * each shard applies it at its next tick, which the caller provokes by pool_shard_tick() on each worker. */
 void pool_set_limits(struct pool *pool, const struct pool_limits *limits);
 
-/* The user of that name in the pool, made when new; referenced (atomic). Takes the pool's mutex: at login only.
- * `*created` (may be NULL) tells whether the session must give it a context. */
+/* The user of that name in the pool, made when new; referenced (atomic). Takes the pool's mutex: at login
+ * only. `*created` (may be NULL) tells whether the session must give it a context. */
 struct pool_user *pool_user_get(struct pool *pool, const char *name, bool *created);
 struct pool_user *pool_user_ref(struct pool_user *user);
 void pool_user_unref(struct pool_user *user);
@@ -196,17 +203,18 @@ const char *pool_user_name(const struct pool_user *user);
 void *pool_user_context(const struct pool_user *user);
 void pool_user_set_context(struct pool_user *user, void *context);
 struct pool *pool_user_pool(const struct pool_user *user);
-/* The pool logs in as this user whoever the client is: min_idle is kept for it, active or not. Tick a shard to
- * have it seen to. Any thread. */
+/* The pool logs in as this user whoever the client is: min_idle is kept for it, active or not. Tick a shard
+ * to have it seen to. Any thread. */
 void pool_user_set_fixed(struct pool_user *user, bool fixed);
 /* Its connections, open or opening, over all workers. Any thread. */
 uint32_t pool_user_size(const struct pool_user *user);
 /* Calls `each` under the pool's mutex; it must not call pool_user_get() or pool_user_unref(). */
 void pool_each_user(struct pool *pool, void (*each)(struct pool_user *user, void *context), void *context);
 
-/* Asks for a connection: one that is idle here is returned at once (busy now). NULL: the waiter is queued and `*why`
- * is -1; or it is not, and `*why` is a pool_fail (queue full, closed). The caller keeps a reference to the user as
- * long as the waiter waits. It is never served or failed before this returns. `deadline_ns` TIME_NEVER: none. */
+/* Asks for a connection: one that is idle here is returned at once (busy now). NULL: the waiter is queued and
+ * `*why` is -1; or it is not, and `*why` is a pool_fail (queue full, closed). The caller keeps a reference to
+ * the user as long as the waiter waits. It is never served or failed before this returns. `deadline_ns`
+ * TIME_NEVER: none. */
 struct pool_conn *pool_acquire(struct pool_shard *shard, struct pool_user *user, struct pool_waiter *waiter,
 			       uint64_t deadline_ns, int *why);
 /* Leaves the queue (the client went away). Harmless when it is not in it. */
@@ -215,34 +223,38 @@ void pool_waiter_cancel(struct pool_waiter *waiter);
 void pool_release(struct pool_conn *conn);
 
 /* Takes an idle connection out to work on it (validation): it is busy then, until pool_release() or
- * pool_conn_closed(), and goes back to its place among the idle ones. Does nothing to one that is not idle. */
+ * pool_conn_closed(), and goes back to its place among the idle ones. Does nothing to one that is not idle.
+ * */
 void pool_conn_take(struct pool_conn *conn);
 /* From pool_ops.open: enters the new connection as opening. */
 void pool_conn_init(struct pool_conn *conn, struct pool_shard *shard, struct pool_user *user);
 /* Login done: to the first waiter, or idle. */
 void pool_conn_opened(struct pool_conn *conn);
-/* It is gone, whatever its state was (not moving): leaves its list, gives the permit back, tells who can use it; the
- * caller frees it. `failed_to_open` (of one that was opening) backs off, in the whole pool: 10 ms doubling to 5 s,
- * with jitter, and one try at a time until one succeeds. */
+/* It is gone, whatever its state was (not moving): leaves its list, gives the permit back, tells who can use
+ * it; the caller frees it. `failed_to_open` (of one that was opening) backs off, in the whole pool: 10 ms
+ * doubling to 5 s, with jitter, and one try at a time until one succeeds. */
 void pool_conn_closed(struct pool_conn *conn, bool failed_to_open);
-/* Logins of this user fail in a way that cannot heal: where no connection of the user is open, all its waiters, on
- * every worker, fail with POOL_FAIL_UNAVAILABLE. The user backs off, alone: so for such a failure call this and then
- * pool_conn_closed(conn, false), and the logins of other users go on. */
+/* Logins of this user fail in a way that cannot heal: where no connection of the user is open, all its
+ * waiters, on every worker, fail with POOL_FAIL_UNAVAILABLE. The user backs off, alone: so for such a failure
+ * call this and then pool_conn_closed(conn, false), and the logins of other users go on. */
 void pool_user_failed(struct pool_shard *shard, struct pool_user *user);
 /* Retires every connection of the shard: idle ones close now, busy ones at release. */
 void pool_shard_retire(struct pool_shard *shard);
-/* Fails all waiters (POOL_FAIL_CLOSED) and closes idle connections; busy ones close at release, opening ones when
- * they are open; opens no more; for good. */
+/* Fails all waiters (POOL_FAIL_CLOSED) and closes idle connections; busy ones close at release, opening ones
+ * when they are open; opens no more; for good. */
 void pool_shard_shut(struct pool_shard *shard);
 
-/* Time-driven work: acquire timeouts, idle and lifetime limits, min_idle, backoff, a changed bound. Sets wake_at. */
+/* Time-driven work: acquire timeouts, idle and lifetime limits, min_idle, backoff, a changed bound. Sets
+ * wake_at. */
 void pool_shard_tick(struct pool_shard *shard);
 /* Delivers a message that pool_ops.send carried. From the loop, not from within a callback of the pool. */
 void pool_shard_receive(struct pool_shard *shard, struct pool_message *message);
 
 /* Walks this shard's connections (opening, idle and busy) and waiters. Owner's thread. From within,
- * pool_conn_closed(), pool_release() and pool_waiter_cancel() may be called of the one that is walked over. */
-void pool_shard_each_conn(struct pool_shard *shard, void (*each)(struct pool_conn *conn, void *context), void *context);
+ * pool_conn_closed(), pool_release() and pool_waiter_cancel() may be called of the one that is walked over.
+ * */
+void pool_shard_each_conn(struct pool_shard *shard, void (*each)(struct pool_conn *conn, void *context),
+			  void *context);
 void pool_shard_each_waiter(struct pool_shard *shard, void (*each)(struct pool_waiter *w, void *context),
 			    void *context);
 /* Checks all counts against all lists; NULL: sound, else what is wrong. Owner's thread. */

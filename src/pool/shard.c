@@ -121,7 +121,8 @@ void pool_shard_each_conn(struct pool_shard *shard, void (*each)(struct pool_con
 	shard_enter(shard); /* one more, so that what is released within waits until the walk is over */
 	list_for_each(node, &shard->slots) {
 		struct slot *slot = list_entry(node, struct slot, node);
-		/* idle first: a busy one that is released within becomes idle, and is not walked over twice */
+		/* idle first: a busy one that is released within becomes idle, and is not walked over twice
+		 * */
 		each_of(&slot->idle, each, context);
 		each_of(&slot->opening, each, context);
 		each_of(&slot->busy, each, context);

@@ -1,10 +1,11 @@
 /*
- * Turns between users when every connection is in use: a user whose waiter has waited POOL_STARVED_NS and cannot have
- * a permit puts up a claim; the next connection released by a user who has at least two more (or any, where the
- * claimant has none) is closed for it, at most one in POOL_TURN_INTERVAL_NS. The permit then goes by the ordinary
- * rule, fewest connections first. So shares become equal while all are busy, nobody starves, and how often logins
- * are spent on that is bounded. There is one claim in the pool; that of the user with fewer connections replaces
- * another's. Who lost its claim puts it up again at its next tick while it is starved.
+ * Turns between users when every connection is in use: a user whose waiter has waited POOL_STARVED_NS and
+ * cannot have a permit puts up a claim; the next connection released by a user who has at least two more (or
+ * any, where the claimant has none) is closed for it, at most one in POOL_TURN_INTERVAL_NS. The permit then
+ * goes by the ordinary rule, fewest connections first. So shares become equal while all are busy, nobody
+ * starves, and how often logins are spent on that is bounded. There is one claim in the pool; that of the
+ * user with fewer connections replaces another's. Who lost its claim puts it up again at its next tick while
+ * it is starved.
  */
 #include "pool/internal.h"
 
@@ -64,8 +65,8 @@ bool turn_take(struct pool_conn *conn, uint64_t now) {
 		return false;
 	if (permits_free(pool) || backoff_failing(&pool->backoff))
 		return false;
-	uint64_t next = atomic_load(&pool->claim.next_ns);
-	if (now < next || !atomic_compare_exchange_strong(&pool->claim.next_ns, &next, now + POOL_TURN_INTERVAL_NS))
+	uint64_t next = atomic_load(&pool->claim.next_ns), then = now + POOL_TURN_INTERVAL_NS;
+	if (now < next || !atomic_compare_exchange_strong(&pool->claim.next_ns, &next, then))
 		return false;
 	return atomic_compare_exchange_strong(&pool->claim.user, &claimant, NULL);
 }

@@ -136,7 +136,8 @@ static struct pool_conn *usable_idle(struct slot *slot, uint64_t now) {
 	return conn;
 }
 
-/* An idle connection for a newcomer, unless waiters of other workers have waited so long that it is theirs. */
+/* An idle connection for a newcomer, unless waiters of other workers have waited so long that it is theirs.
+ * */
 static struct pool_conn *idle_for_newcomer(struct slot *slot, uint64_t now) {
 	struct pool_conn *conn = usable_idle(slot, now);
 	if (!conn || atomic_load_explicit(&slot->shard->pool->waiting, memory_order_relaxed) == 0)
@@ -148,7 +149,8 @@ static struct pool_conn *idle_for_newcomer(struct slot *slot, uint64_t now) {
 	return conn;
 }
 
-static struct pool_conn *acquire(struct slot *slot, struct pool_waiter *waiter, uint64_t deadline_ns, int *why) {
+static struct pool_conn *acquire(struct slot *slot, struct pool_waiter *waiter, uint64_t deadline_ns,
+				 int *why) {
 	struct pool_shard *shard = slot->shard;
 	uint64_t now = shard_now(shard);
 	if (shard->shut) {
@@ -200,8 +202,8 @@ uint32_t pool_waiter_place(const struct pool_waiter *waiter) {
 	if (!waiter->waiting)
 		return 0;
 	uint32_t place = 1;
-	for (const struct list *node = waiter->node.prev; node != &slot_of(waiter->user, waiter->shard)->waiters;
-	     node = node->prev)
+	const struct slot *slot = slot_of(waiter->user, waiter->shard);
+	for (const struct list *node = waiter->node.prev; node != &slot->waiters; node = node->prev)
 		place++;
 	return place;
 }

@@ -202,6 +202,7 @@ static void fixed_account(struct database *d, const struct pool_config *c) {
 	if (d->fixed)
 		pool_user_unref(d->fixed);
 	d->fixed = user;
+	pool_user_set_fixed(user, true);
 }
 
 void databases_adopt(struct session_worker *sw, struct generation *g) {

@@ -248,11 +248,13 @@ void server_failed(struct server *server, bool permanent, const char *text) {
 	server->client_for_dedicated = NULL;
 	if (client)
 		client->waiting_dedicated = NULL;
+	if (permanent) { /* this user's misfortune alone: the pool need not back off */
+		server->hopeless = true;
+		pool_user_failed(shard, user);
+	}
 	server_close(server, why);
 	if (client)
 		client_not_served(client, REFUSAL_UNAVAILABLE, why);
-	if (permanent)
-		pool_user_failed(shard, user);
 	pool_user_unref(user);
 }
 
@@ -297,7 +299,7 @@ bool server_untouched(const struct server *server) {
 
 static void server_close_now(struct server *server, const char *reason) {
 	struct worker *worker = server->sw->worker;
-	bool failed = !server->login_ok;
+	bool failed = !server->login_ok && !server->hopeless;
 	struct client *client = server->client;
 	bool untouched = server_untouched(server);
 	if (server->login_ok)

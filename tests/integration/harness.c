@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -621,11 +622,29 @@ void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *se
 		write_ini(forebay, setup);
 }
 
+/* True also where the test's own `listen` has no Unix socket. */
+static bool unix_accepts(const struct forebay *forebay) {
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	bool ok;
+	int fd;
+
+	if (harness_count_in(forebay->ini, forebay->socket_dir) == 0)
+		return true;
+	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port) >=
+	    (int)sizeof(sun.sun_path))
+		give_up("the scratch directory's path is too long for a Unix socket");
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ok = connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0;
+	close(fd);
+	return ok;
+}
+
 static void await_listening(struct forebay *forebay) {
 	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
 	int status;
 
-	while (!port_accepts(forebay->port)) {
+	/* Every address that it listens on: they do not all begin in the same instant. */
+	while (!port_accepts(forebay->port) || !unix_accepts(forebay)) {
 		if (waitpid(forebay->pid, &status, WNOHANG) != 0) {
 			char *log = read_file(forebay->log);
 

@@ -503,7 +503,7 @@ START_TEST(same_text_means_what_each_client_s_settings_say) {
 		PGconn *of[] = {dmy, mdy, backslash, latin};
 
 		for (int j = 0; j < 4; j++) {
-			char name[3][8];
+			char name[3][16];
 
 			for (int k = 0; k < 3; k++)
 				snprintf(name[k], sizeof(name[k]), "%c%d", "dsa"[k], i);

@@ -1,0 +1,296 @@
+/* The console: any PostgreSQL client on database forebay (or pgbouncer), what it shows and what it does. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "query.h"
+
+static PGconn *operator_of(const struct forebay *forebay) {
+	return connect_with(forebay, "user=ops password=ops-secret dbname=forebay");
+}
+
+/* The value of a column in the row whose first column is `key`; "" where there is none. */
+static char *cell(PGconn *conn, const char *sql, const char *key, const char *column) {
+	PGresult *res = PQexec(conn, sql);
+	int n = PQfnumber(res, column);
+	char *value = NULL;
+
+	ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s: %s", sql, PQresultErrorMessage(res));
+	ck_assert_msg(n >= 0, "%s has no column %s", sql, column);
+	for (int row = 0; row < PQntuples(res) && !value; row++) {
+		if (!key || strcmp(PQgetvalue(res, row, 0), key) == 0)
+			value = strdup(PQgetvalue(res, row, n));
+	}
+	PQclear(res);
+	return value ? value : strdup("");
+}
+
+static void await_cell(PGconn *conn, const char *sql, const char *key, const char *column, const char *expected) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+	for (;;) {
+		char *value = cell(conn, sql, key, column);
+		bool same = strcmp(value, expected) == 0;
+
+		if (!same && harness_now_ms() > deadline)
+			ck_abort_msg("%s: %s of %s is still \"%s\", not \"%s\"", sql, column, key ? key : "the first row",
+				     value, expected);
+		free(value);
+		if (same)
+			return;
+		harness_pause_ms(10);
+	}
+}
+
+START_TEST(every_show_answers) {
+	static const char *const shows[] = {"POOLS", "CLIENTS", "SERVERS", "CONFIG", "VERSION"};
+	static const char *const names[] = {"forebay", "pgbouncer"};
+	struct forebay *forebay;
+	PGconn *ops, *app;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i)});
+	app = connect_with(forebay, "application_name=shown");
+	execute(app, "begin");
+	for (size_t i = 0; i < 2; i++) {
+		ops = connect_with(forebay, "user=ops password=ops-secret dbname=%s", names[i]);
+		for (size_t j = 0; j < sizeof(shows) / sizeof(shows[0]); j++) {
+			char sql[64];
+			PGresult *res;
+
+			snprintf(sql, sizeof(sql), i ? "show %s;" : "SHOW %s", shows[j]);
+			res = PQexec(ops, sql);
+			ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s: %s", sql, PQresultErrorMessage(res));
+			ck_assert_int_ge(PQntuples(res), 1);
+			ck_assert_str_eq(PQcmdStatus(res), "SHOW");
+			PQclear(res);
+			/* By the extended protocol too, as some tools do. */
+			res = PQexecParams(ops, sql, 0, NULL, NULL, NULL, NULL, 0);
+			ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s, extended: %s", sql,
+				      PQresultErrorMessage(res));
+			PQclear(res);
+		}
+		expect_error(ops, "SHOW NONSENSE", "42601");
+		expect_error(ops, "select 1", "42601");
+		expect_value(ops, "", "");
+		PQfinish(ops);
+	}
+	execute(app, "rollback");
+	PQfinish(app);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(pools_clients_and_servers_are_counted) {
+	struct forebay *forebay;
+	PGconn *ops, *a, *b, *c;
+	char *value;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .pool = "max_size = 2"});
+	ops = operator_of(forebay);
+	a = connect_with(forebay, "application_name=one");
+	b = connect_app(forebay);
+	c = connect_app(forebay);
+	execute(a, "begin");
+	execute(b, "begin");
+	await_cell(ops, "SHOW POOLS", "app", "cl_active", "2");
+	await_cell(ops, "SHOW POOLS", "app", "sv_active", "2");
+	send_query(c, "select 'waits'");
+	await_cell(ops, "SHOW POOLS", "app", "cl_waiting", "1");
+	value = cell(ops, "SHOW POOLS", "app", "user");
+	ck_assert_str_eq(value, "app");
+	free(value);
+	execute(a, "commit");
+	expect_text(next_result(c), "waits");
+	ck_assert_ptr_null(next_result(c));
+	await_cell(ops, "SHOW POOLS", "app", "cl_waiting", "0");
+	await_cell(ops, "SHOW POOLS", "app", "sv_idle", "1");
+	value = cell(ops, "SHOW POOLS", "app", "pool_mode");
+	ck_assert_str_eq(value, "transaction");
+	free(value);
+	{
+		PGresult *res = PQexec(ops, "SHOW CLIENTS");
+		int user = PQfnumber(res, "user"), n = 0;
+
+		for (int i = 0; i < PQntuples(res); i++)
+			n += strcmp(PQgetvalue(res, i, user), "app") == 0;
+		ck_assert_int_eq(n, 3);
+		PQclear(res);
+		res = PQexec(ops, "SHOW SERVERS");
+		ck_assert_int_eq(PQntuples(res), 2);
+		ck_assert_int_ge(PQfnumber(res, "state"), 0);
+		ck_assert_int_ge(PQfnumber(res, "remote_pid"), 0);
+		PQclear(res);
+	}
+	PQfinish(a);
+	PQfinish(b);
+	PQfinish(c);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(roles_are_kept_apart) {
+	struct forebay *forebay;
+	PGconn *watcher, *ops;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i)});
+	expect_refused(try_connect(forebay, "dbname=forebay"), "");
+	expect_refused(try_connect(forebay, "dbname=pgbouncer"), "");
+	expect_refused(try_connect(forebay, "user=ops password=wrong dbname=forebay"), "password authentication failed");
+	watcher = connect_with(forebay, "user=watcher password=watcher-secret dbname=forebay");
+	ck_assert_int_ge((int)strlen(query(watcher, "SHOW VERSION")), 1);
+	expect_error(watcher, "RELOAD", "42501");
+	expect_error(watcher, "SHUTDOWN", "42501");
+	execute(watcher, "SHOW POOLS");
+	ck_assert(forebay_alive(forebay));
+	ops = operator_of(forebay);
+	execute(ops, "RELOAD");
+	PQfinish(watcher);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(reload_changes_the_bound) {
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 400ms"};
+	struct forebay *forebay;
+	PGconn *ops, *a, *b, *c, *control = connect_control();
+	PGresult *res;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&setup);
+	ops = operator_of(forebay);
+	a = connect_app(forebay);
+	b = connect_app(forebay);
+	execute(a, "begin");
+	expect_failure(PQexec(b, "select 1"), "53300");
+	if (PQstatus(b) == CONNECTION_BAD) {
+		PQfinish(b);
+		b = connect_app(forebay);
+	}
+	setup.pool = "max_size = 3\nacquire_timeout = 400ms";
+	forebay_rewrite_ini(forebay, &setup);
+	execute(ops, "RELOAD");
+	expect_value(b, "select 'room now'", "room now");
+	{
+		char *value = cell(ops, "SHOW CONFIG", NULL, "value");
+
+		free(value);
+	}
+	c = connect_app(forebay);
+	execute(b, "begin");
+	execute(c, "begin");
+	ck_assert_int_eq(server_connections(control), 3);
+	/* Smaller again, by SIGHUP; what is too much goes when it is free. */
+	setup.pool = "max_size = 1\nacquire_timeout = 400ms";
+	forebay_rewrite_ini(forebay, &setup);
+	kill(forebay->pid, SIGHUP);
+	forebay_await_log(forebay, "max_size");
+	expect_value(a, "select 'goes on'", "goes on");
+	execute(a, "commit");
+	execute(b, "commit");
+	execute(c, "commit");
+	await_value(control, "select count(*) from pg_stat_activity where usename = 'app'", "1");
+	res = PQexec(a, "select 1");
+	expect_result(res, PGRES_TUPLES_OK);
+	PQfinish(a);
+	PQfinish(b);
+	PQfinish(c);
+	PQfinish(ops);
+	PQfinish(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(bad_file_is_refused_and_the_old_one_stays) {
+	struct forebay_setup setup = {.workers = WORKERS(_i)}, bad = setup;
+	static const char *const mistakes[] = {"max_sise = 3", "max_size = many", "acquire_timeout = 30", "pool_mode = quick"};
+	struct forebay *forebay;
+	PGconn *ops, *app;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&setup);
+	ops = operator_of(forebay);
+	app = connect_app(forebay);
+	for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
+		PGresult *res;
+
+		bad.pool = mistakes[i];
+		forebay_rewrite_ini(forebay, &bad);
+		res = PQexec(ops, "RELOAD");
+		ck_assert_msg(PQresultStatus(res) == PGRES_FATAL_ERROR, "RELOAD took \"%s\"", mistakes[i]);
+		ck_assert_int_eq(PQstatus(ops), CONNECTION_OK);
+		PQclear(res);
+		expect_value(app, "select 'as before'", "as before");
+		await_cell(ops, "SHOW POOLS", "app", "pool_mode", "transaction");
+	}
+	kill(forebay->pid, SIGHUP);
+	forebay_await_log(forebay, "pool_mode");
+	expect_value(app, "select 'as before'", "as before");
+	forebay_rewrite_ini(forebay, &setup);
+	execute(ops, "RELOAD");
+	PQfinish(ops);
+	PQfinish(app);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(shutdown_ends_the_process) {
+	struct forebay *forebay;
+	PGconn *ops, *app;
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i)});
+	ops = operator_of(forebay);
+	app = connect_app(forebay);
+	expect_value(app, "select 1", "1");
+	PQclear(PQexec(ops, "SHUTDOWN"));
+	forebay_await_exit(forebay);
+	PQfinish(ops);
+	PQfinish(app);
+}
+END_TEST
+
+START_TEST(psql_s_own_habits_work) {
+	struct forebay *forebay;
+	char port[16];
+
+	if (harness_direct())
+		return;
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i)});
+	snprintf(port, sizeof(port), "%d", forebay->port);
+	setenv("PGPASSWORD", "ops-secret", 1);
+	ck_assert(harness_command((const char *const[]){"psql", "-X", "-h", "127.0.0.1", "-p", port, "-U", "ops", "-d",
+							"pgbouncer", "-v", "ON_ERROR_STOP=1", "-c", "SHOW POOLS;", "-c",
+							"SHOW CLIENTS", NULL}));
+	unsetenv("PGPASSWORD");
+	forebay_stop(forebay);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("console");
+	TCase *tcase = tcase_create("console");
+
+	harness_begin(NULL);
+	tcase_set_timeout(tcase, 120);
+	suite_add_tcase(suite, tcase);
+	LOOP(tcase, every_show_answers);
+	LOOP(tcase, pools_clients_and_servers_are_counted);
+	LOOP(tcase, roles_are_kept_apart);
+	LOOP(tcase, reload_changes_the_bound);
+	LOOP(tcase, bad_file_is_refused_and_the_old_one_stays);
+	LOOP(tcase, shutdown_ends_the_process);
+	LOOP(tcase, psql_s_own_habits_work);
+	return harness_run(suite);
+}
