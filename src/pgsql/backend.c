@@ -244,7 +244,8 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	const char *tag = reader_cstr(&r, NULL);
 	if (!tag)
 		return violation(w, a, "a command tag that does not end");
-	if (!head->hidden)
+	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
+	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT)
 		note_tag(ps, head, tag);
 	if (ps->copy) {
 		ps->copy = 0;
@@ -516,7 +517,13 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	}
 	pass(w, a);
 	flush_run(w);
-	if (!pg_drop_to_sync(ps) && pc && !ps->recovering)
+	if (pg_drop_to_sync(ps))
+		return TAKEN;
+	/* The server passes over everything up to a Sync that is still to come: not clean until then. */
+	ps->open_batch = true;
+	if (ps->recovering)
+		pg_recover_step(ps);
+	else if (pc)
 		pc->skip_to_sync = true;
 	return TAKEN;
 }
@@ -537,6 +544,9 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	if (stray && ps->uncertain > 0) { /* of a Sync that a failed copy has not swallowed after all */
 		ps->uncertain--;
 		ps->status = status;
+		ps->open_batch = false;
+		if (client)
+			pg_client(client)->skip_to_sync = false;
 		a->visible = client != NULL;
 		return pass(w, a);
 	}
@@ -546,6 +556,10 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	bool visible = a->visible;
 	ps->status = status;
 	ps->copy = 0;
+	/* with one statement for each server no transaction may stay open: told in place of being ready */
+	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&
+			database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
+	a->visible = visible && !too_much;
 	pass(w, a);
 	flush_run(w);
 	pg_settle_head(ps);
@@ -576,8 +590,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	client = ps->base.client;
 	if (ps->uncertain > 0 && ps->queue.count == 0 && !pg_run(ps, PG_TASK_FENCE, ""))
 		return STOP;
-	const struct pool_config *config = database_view(client->database, client->sw->worker->id)->config;
-	if (config->mode == POOL_MODE_STATEMENT && status != 'I' && visible && ps->queue.count == 0)
+	if (too_much)
 		client_end(client, REFUSAL_MODE,
 			   "transactions of several statements are not allowed with pool_mode = statement; use "
 			   "pool_mode = transaction");

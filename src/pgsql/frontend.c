@@ -409,7 +409,47 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 	return forward_replaced(pc, m, cut, on_server, sizeof on_server);
 }
 
+/* A batch that starts outside a transaction with a Bind can be sent again if its plan has become stale. */
+static void begin_replay(struct pg_server *ps) {
+	ps->replayable = ps->status == 'I' && ps->queue.count == 0 && !ps->open_batch;
+	ps->replayed = false;
+	ps->replay.end = ps->replay.start = 0;
+}
+
+static void record(struct pg_client *pc, struct pg_server *ps, const void *data, size_t len) {
+	if (!ps->replayable)
+		return;
+	if (buf_len(&ps->replay) + len > MESSAGE_HOLD_MAX ||
+	    !buf_append(pc->base.sw->worker->buffers, &ps->replay, data, len))
+		ps->replayable = false;
+}
+
+static taken forward_counted(struct pg_client *pc, const struct message *m, enum pg_request_type type) {
+	if (!want_server(pc))
+		return 0;
+	struct pg_server *ps = server_of(pc);
+	struct pg_request *r = push(pc, ps, type);
+	if (!r)
+		return out_of_memory(pc);
+	if (type == PG_REQ_EXECUTE && pc->portal) {
+		struct reader body = body_of(m);
+		const char *portal = reader_cstr(&body, NULL);
+		if (portal && !portal[0])
+			r->kind = (uint8_t)pc->portal->kind;
+	}
+	pg_queue_count(&ps->queue, r);
+	record(pc, ps, m->data, m->have);
+	return forward(pc, m);
+}
+
+/* A session that keeps its server keeps its statements there, under the names it gave them. */
+static bool keeps_statements(const struct pg_client *pc) {
+	return pc->base.keeps_server || pc->base.dedicated;
+}
+
 static taken on_parse(struct pg_client *pc, const struct message *m) {
+	if (keeps_statements(pc))
+		return may_leave(m) ? forward_counted(pc, m, PG_REQ_PARSE) : 0;
 	struct reader r = body_of(m);
 	size_t name_len = 0;
 	const char *name = reader_cstr(&r, &name_len);
@@ -470,21 +510,6 @@ static void set_portal(struct pg_client *pc, struct pg_text *text) {
 	pc->portal = text && text->kind != PG_TEXT_PLAIN ? pg_text_ref(text) : NULL;
 }
 
-/* A batch that starts outside a transaction with a Bind can be sent again if its plan has become stale. */
-static void begin_replay(struct pg_server *ps) {
-	ps->replayable = ps->status == 'I' && ps->queue.count == 0 && !ps->open_batch;
-	ps->replayed = false;
-	ps->replay.end = ps->replay.start = 0;
-}
-
-static void record(struct pg_client *pc, struct pg_server *ps, const void *data, size_t len) {
-	if (!ps->replayable)
-		return;
-	if (buf_len(&ps->replay) + len > MESSAGE_HOLD_MAX ||
-	    !buf_append(pc->base.sw->worker->buffers, &ps->replay, data, len))
-		ps->replayable = false;
-}
-
 /* Bind and Describe of a statement share this: `at` is where the statement's name begins in the body. */
 static taken use_statement(struct pg_client *pc, const struct message *m, const char *wanted, size_t at,
 			   enum pg_request_type type) {
@@ -542,6 +567,8 @@ static taken use_statement(struct pg_client *pc, const struct message *m, const 
 }
 
 static taken on_bind(struct pg_client *pc, const struct message *m) {
+	if (keeps_statements(pc))
+		return may_leave(m) ? forward_counted(pc, m, PG_REQ_BIND) : 0;
 	struct reader r = body_of(m);
 	size_t portal_len = 0;
 	const char *portal = reader_cstr(&r, &portal_len);
@@ -567,24 +594,6 @@ static bool small_and_whole(struct pg_client *pc, const struct message *m, taken
 	return is_whole(m);
 }
 
-static taken forward_counted(struct pg_client *pc, const struct message *m, enum pg_request_type type) {
-	if (!want_server(pc))
-		return 0;
-	struct pg_server *ps = server_of(pc);
-	struct pg_request *r = push(pc, ps, type);
-	if (!r)
-		return out_of_memory(pc);
-	if (type == PG_REQ_EXECUTE && pc->portal) {
-		struct reader body = body_of(m);
-		const char *portal = reader_cstr(&body, NULL);
-		if (portal && !portal[0])
-			r->kind = (uint8_t)pc->portal->kind;
-	}
-	pg_queue_count(&ps->queue, r);
-	record(pc, ps, m->data, m->have);
-	return forward(pc, m);
-}
-
 static taken on_describe(struct pg_client *pc, const struct message *m) {
 	taken n;
 	if (!small_and_whole(pc, m, &n))
@@ -594,7 +603,7 @@ static taken on_describe(struct pg_client *pc, const struct message *m) {
 	const char *name = reader_cstr(&r, NULL);
 	if (!name || reader_left(&r) != 0)
 		return protocol_error(pc, "invalid Describe message");
-	return what == 'S' ? use_statement(pc, m, name, 1, PG_REQ_DESCRIBE) : forward_counted(pc, m, PG_REQ_DESCRIBE);
+	return what == 'S' && !keeps_statements(pc) ? use_statement(pc, m, name, 1, PG_REQ_DESCRIBE) : forward_counted(pc, m, PG_REQ_DESCRIBE);
 }
 
 static taken on_execute(struct pg_client *pc, const struct message *m) {
@@ -639,7 +648,7 @@ static taken on_close(struct pg_client *pc, const struct message *m) {
 	if (!wanted || reader_left(&r) != 0)
 		return protocol_error(pc, "invalid Close message");
 	struct pg_server *ps = server_of(pc);
-	if (what != 'S') {
+	if (what != 'S' || keeps_statements(pc)) {
 		if (!wanted[0])
 			set_portal(pc, NULL);
 		if (ps)
@@ -702,7 +711,7 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	if (!may_leave(m))
 		return 0;
 	enum pg_text_kind kind = PG_TEXT_PLAIN;
-	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER) {
+	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER && !keeps_statements(pc)) {
 		char *name = NULL;
 		size_t len = strnlen((const char *)m->data + PG_HEADER, m->have - PG_HEADER);
 		kind = pg_sql_kind((const char *)m->data + PG_HEADER, len, &name);

@@ -287,9 +287,10 @@ static void settings_given(struct pg_server *ps) {
 	if (ps->task_failed) {
 		char text[400];
 		snprintf(text, sizeof text, "the server refuses a setting that this client asks for: %s", ps->task_error);
-		pg_send_error(client, "FATAL", ps->task_sqlstate, text, NULL);
-		pc->told_fatal = true;
-		client_close(client, text);
+		/* Its request gets this answer, and so will the next; the server is none the worse for it. */
+		pg_send_error(client, "ERROR", ps->task_sqlstate, text, NULL);
+		pc->refused = true;
+		client_resume(client);
 		return;
 	}
 	if (!agree(pc, ps)) {
@@ -495,13 +496,7 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 			server_close(server, text);
 			return;
 		}
-		/* it may have been DISCARD ALL, or less: what we know of the session is what is reported */
-		ps->touched = 0;
-		pg_forget_statements(ps);
-		if (!pg_forget_unreported(ps)) {
-			server_close(server, "out of memory");
-			return;
-		}
+		/* what it has put back its command tags have told */
 		break;
 	case PG_TASK_FENCE:
 		ps->uncertain = 0;

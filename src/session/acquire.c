@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "config/text_units.h"
 #include "session/client.h"
+#include "session/console.h"
 #include "session/database.h"
 #include "session/server.h"
 #include "session/session.h"
@@ -43,6 +44,29 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	worker_defer(client->sw->worker, &client->wakeup);
 }
 
+/* Who holds a connection of this pool longest, among this worker's clients. Empty: nobody here. */
+static void longest_held(struct pool_shard *shard, char *out, size_t room) {
+	struct session_worker *sw = worker_of(shard);
+	const struct client *longest = NULL;
+	out[0] = 0;
+	list_for_each (node, &sw->servers) {
+		const struct server *server = container_of(node, struct server, all);
+		if (server->conn.shard == shard && server->client &&
+		    (!longest || server->client->linked_ns < longest->linked_ns))
+			longest = server->client;
+	}
+	if (!longest)
+		return;
+	struct console_details details = {0};
+	if (longest->protocol->client_describe)
+		longest->protocol->client_describe(longest, &details);
+	uint64_t held = op_now(shard) - longest->linked_ns;
+	char age[32];
+	duration_format(held > NS_PER_S ? held - held % NS_PER_S : held - held % NS_PER_MS, age, sizeof age);
+	snprintf(out, room, ", longest held by %s%s for %s", details.application_name[0] ? "app=" : "client ",
+		 details.application_name[0] ? details.application_name : longest->peer->text, age);
+}
+
 void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room) {
 	struct pool_shard *shard = waiter->shard;
 	struct pool *pool = pool_of(shard);
@@ -57,6 +81,8 @@ void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, 
 	char sqlstate[6], last[256], limit[32];
 	account_get_error(account_of(waiter->user), sqlstate, last, sizeof last);
 	duration_format(limits.acquire_timeout, limit, sizeof limit);
+	char longest[160];
+	longest_held(shard, longest, sizeof longest);
 	switch (why) {
 	case POOL_FAIL_TIMEOUT:
 		if (pool_size(pool) == 0 && last[0])
@@ -64,9 +90,9 @@ void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, 
 				 last);
 		else
 			snprintf(out, room,
-				 "pool \"%s\": no connection became free in %s (%u of %u busy, %u waiting); raise max_size "
-				 "or shorten transactions%s%s",
-				 pool_name(pool), limit, busy, limits.max_size, waiting, last[0] ? "; last failure: " : "",
+				 "pool \"%s\": no connection became free in %s (%u of %u busy, %u waiting%s); raise "
+				 "max_size or shorten transactions%s%s",
+				 pool_name(pool), limit, busy, limits.max_size, waiting, longest, last[0] ? "; last failure: " : "",
 				 last);
 		break;
 	case POOL_FAIL_QUEUE_FULL:

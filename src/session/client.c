@@ -54,6 +54,16 @@ void client_gate(struct client *client) {
 		stream_resume(&client->stream);
 }
 
+/* The input may have ended what held the server (the rest of a message that nobody wanted any more). */
+static void client_input_over(struct client *client) {
+	client_gate(client);
+	if (client->server && client->hold == HOLD_NONE && !client->closing) {
+		if (!stream_flush(&client->server->stream))
+			return; /* broken: its own event tells */
+		server_maybe_release(client->server);
+	}
+}
+
 /* Hands what is kept to the protocol until it takes no more. */
 static void client_input(struct client *client) {
 	if (client->in_input) {
@@ -75,9 +85,8 @@ static void client_input(struct client *client) {
 		}
 	} while (client->resume_wanted && client->state != CLIENT_CLOSED && !client->closing);
 	client->in_input = false;
-	if (client->state == CLIENT_CLOSED)
-		return;
-	client_gate(client);
+	if (client->state != CLIENT_CLOSED)
+		client_input_over(client);
 }
 
 /* Reads once: into the worker's scratch buffer when nothing is kept, so that what moves on at once is never copied. */
@@ -132,7 +141,7 @@ static void client_receive(struct client *client) {
 		client_destroy(client, "out of memory");
 		return;
 	}
-	client_gate(client);
+	client_input_over(client);
 }
 
 static void client_on_ready(struct stream *stream, int events) {
@@ -429,6 +438,7 @@ void client_link(struct client *client, struct server *server) {
 	client->server = server;
 	server->client = client;
 	server->state = SERVER_ACTIVE;
+	server_gate(server);
 	client->linked_ns = server->request_ns = worker->now_ns;
 	client_set_state(client, CLIENT_ACTIVE);
 	client->hold = HOLD_PREPARE;

@@ -116,6 +116,12 @@ static void view_adopt(struct session_worker *sw, struct database *d, struct gen
 	view->tls = g->pool_tls[index];
 }
 
+bool database_adopt(struct session_worker *sw, struct database *d) {
+	if (!database_view(d, sw->worker->id)->config)
+		view_adopt(sw, d, sw->generation);
+	return database_view(d, sw->worker->id)->config != NULL;
+}
+
 struct database *database_find(struct session_worker *sw, enum protocol_id protocol, const char *name,
 			       struct error *error) {
 	const struct config *config = sw->generation->config;

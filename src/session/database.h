@@ -46,6 +46,8 @@ struct database *database_find(struct session_worker *sw, enum protocol_id proto
 bool databases_apply(struct generation *generation, int workers, struct error *error);
 /* A worker takes over the generation: views of all databases. The worker's thread. */
 void databases_adopt(struct session_worker *sw, struct generation *generation);
+/* Makes this worker's view of a database that another worker has made. False: its section has gone. */
+bool database_adopt(struct session_worker *sw, struct database *database);
 void databases_each(void (*each)(struct database *database, void *context), void *context);
 void databases_free(void);
 static inline struct database_view *database_view(struct database *database, int worker) {

@@ -193,7 +193,7 @@ static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
 bool server_open(struct pool_shard *shard, struct pool_user *user) {
 	struct database *database = database_of_shard(shard);
 	struct session_worker *sw = session_worker(pool_shard_index(shard));
-	struct server *server = calloc(1, database->protocol->server_size);
+	struct server *server = database_adopt(sw, database) ? calloc(1, database->protocol->server_size) : NULL;
 	if (!server)
 		return false;
 	server->protocol = database->protocol;
@@ -353,6 +353,7 @@ void server_violation(struct server *server, const char *invariant, const char *
 /* ---- giving it back ---- */
 
 static void server_give_back(struct server *server) {
+	stream_resume(&server->stream); /* it may have been stopped for a client that read slowly */
 	worker_timeout_clear(server->sw->worker, &server->timeout);
 	if (cancel_fence(server)) {
 		server->state = SERVER_FENCED;
@@ -373,7 +374,8 @@ void server_recovered(struct server *server) {
 }
 
 void server_maybe_release(struct server *server) {
-	if (server->state == SERVER_CLOSED || buf_len(&server->in) > 0 || stream_pending(&server->stream) > 0)
+	if (server->state == SERVER_CLOSED || server->in_input || server->close_wanted || buf_len(&server->in) > 0 ||
+	    stream_pending(&server->stream) > 0)
 		return;
 	if (server->state == SERVER_RECOVERING && server->recovery_done) {
 		server_recovered(server);
