@@ -41,7 +41,7 @@ void pg_settle_head(struct pg_server *ps) {
 	if (r->statement_change == PG_STATEMENT_TAKEN)
 		free(r->statement);
 	if (r->type == PG_REQ_PARSE && r->text && r->statement_change == PG_STATEMENT_ADDED)
-		pg_proven_note(account_of(ps->base.conn.user), r->statement->id);
+		pg_proven_note(account_of(ps->base.conn.user)->serial, r->statement->id);
 	drop_texts(r);
 	settle_name(client_of(ps), r);
 	pg_queue_pop(&ps->queue);
@@ -81,7 +81,7 @@ static void undo(struct pg_server *ps, uint32_t i, bool failed) {
 	undo_name(ps, pc, i, failed);
 	struct pg_request *r = pg_queue_at(&ps->queue, i);
 	if (r->sets_unnamed)
-		pg_statements_set_unnamed(&ps->statements, NULL);
+		pg_statements_lose_unnamed(&ps->statements);
 	if (r->statement_change == PG_STATEMENT_ADDED) {
 		pg_statement_take(&ps->statements, r->statement);
 		free(r->statement);
@@ -207,6 +207,25 @@ static void forget_all(struct pg_server *ps, struct pg_client *pc) {
 		pg_names_clear(&pc->names);
 }
 
+/*
+ * RESET and DISCARD ALL go back to what the session started with. The server's session did not start with this client's
+ * start-up parameters: those that the command has changed are put back in what the client wants.
+ */
+static void restore_startup(struct pg_client *pc) {
+	for (size_t i = 0; pc && i < pc->startup->count; i++) {
+		const struct setting *s = &pc->startup->at[i];
+		const struct setting *now = settings_find(pc->settings, s->name), *then = settings_find(pc->before, s->name);
+		if (!now || !then || strcmp(now->value, then->value) == 0)
+			continue;
+		struct settings *restored = settings_with(pc->settings, now->name, s->value, now->reported);
+		if (!restored)
+			return;
+		settings_unref(pc->settings);
+		pc->settings = restored;
+		pg_send_parameter(&pc->base, s->name, s->value);
+	}
+}
+
 /* What a command's tag tells of the session state it leaves behind. */
 static void note_tag(struct pg_server *ps, const struct pg_request *head, const char *tag) {
 	struct pg_client *pc = client_of(ps);
@@ -215,6 +234,9 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 			ps->touched |= PG_TOUCHED_SETTINGS;
 	} else if (strcmp(tag, "RESET") == 0) {
 		ps->touched |= PG_TOUCHED_SETTINGS;
+		if (!pg_forget_unreported(ps))
+			ps->base.conn.retire = true;
+		restore_startup(pc);
 	} else if (strcmp(tag, "PREPARE") == 0) {
 		ps->touched |= PG_TOUCHED_PREPARED;
 	} else if (strcmp(tag, "LISTEN") == 0) {
@@ -228,6 +250,7 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		if (!pg_forget_unreported(ps))
 			ps->base.conn.retire = true;
 		ps->touched = 0;
+		restore_startup(pc);
 	}
 }
 
@@ -245,12 +268,17 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	if (!tag)
 		return violation(w, a, "a command tag that does not end");
 	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
+	flush_run(w);
 	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT)
 		note_tag(ps, head, tag);
-	if (ps->copy) {
-		ps->copy = 0;
-		ps->swallowed_syncs = 0;
+	for (uint32_t i = 1; ps->copy == 'G' && i < ps->queue.count; i++) {
+		if (pg_queue_at(&ps->queue, i)->type != PG_REQ_COPY_END)
+			continue;
+		pg_queue_remove(&ps->queue, i); /* the end of this copy; another may follow in the same Query */
+		break;
 	}
+	ps->copy = 0;
+	ps->swallowed_syncs = 0;
 	pass(w, a);
 	if (head->type == PG_REQ_EXECUTE) {
 		flush_run(w);
@@ -480,6 +508,9 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (ps->copy == 'G') {
 		ps->uncertain += ps->swallowed_syncs;
 		ps->swallowed_syncs = 0;
+		for (uint32_t i = 1; ps->uncertain > 0 && i < ps->queue.count; i++)
+			if (pg_queue_at(&ps->queue, i)->type <= PG_REQ_FUNCTION)
+				return violation(w, a, "queries were sent behind a copy that failed: their answers cannot be told apart");
 	}
 	ps->copy = 0;
 	if (head->task != PG_TASK_NONE || (head->hidden && !a->visible && ps->recovering)) {
@@ -540,7 +571,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		return violation(w, a, "an invalid ReadyForQuery");
 	struct pg_request *head = pg_queue_head(&ps->queue);
 	bool ends = head && head->type <= PG_REQ_SYNC;
-	bool stray = !head || (head->task == PG_TASK_FENCE && !ps->fence_seen);
+	bool stray = !ends || (head->task == PG_TASK_FENCE && !ps->fence_seen);
 	if (stray && ps->uncertain > 0) { /* of a Sync that a failed copy has not swallowed after all */
 		ps->uncertain--;
 		ps->status = status;
@@ -554,6 +585,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		return violation(w, a, "a ReadyForQuery that nobody has asked for");
 	enum pg_task task = (enum pg_task)head->task;
 	bool visible = a->visible;
+	uint32_t batch = head->batch;
 	ps->status = status;
 	ps->copy = 0;
 	/* with one statement for each server no transaction may stay open: told in place of being ready */
@@ -571,10 +603,17 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
 		stat_add(&stats->transactions, 1);
 		stat_add(&stats->transaction_ns, client->sw->worker->now_ns - ps->transaction_since_ns);
-		pg_text_unref(pc->portal); /* portals end with their transaction */
-		pc->portal = NULL;
+		if (pc->portal && batch >= pc->portal_batch) { /* portals end with their transaction */
+			pg_text_unref(pc->portal);
+			pc->portal = NULL;
+		}
 	}
 	if (visible && client) {
+		struct pg_client *pc = pg_client(client);
+		if (pc->before != pc->settings) {
+			settings_unref(pc->before);
+			pc->before = settings_ref(pc->settings);
+		}
 		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
 		stat_add(&stats->queries, 1);
 		stat_add(&stats->query_ns, client->sw->worker->now_ns - client->request_ns);

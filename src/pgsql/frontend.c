@@ -58,13 +58,19 @@ static taken discard(struct pg_client *pc, const struct message *m) {
 	return m->have;
 }
 
-static taken hold(struct pg_client *pc) {
-	pc->base.hold = HOLD_OUTCOME;
-	return 0;
-}
-
 static struct pg_server *server_of(struct pg_client *pc) {
 	return pc->base.server ? pg_server(pc->base.server) : NULL;
+}
+
+/* Waits for an answer that is under way. Within a batch the server is asked for it, or it would keep it to itself until
+ * the Sync that the client cannot send. */
+static taken hold(struct pg_client *pc) {
+	static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+	struct pg_server *ps = server_of(pc);
+	if (ps && ps->open_batch && ps->half_sent == 0)
+		server_write(&ps->base, flush, sizeof flush);
+	pc->base.hold = HOLD_OUTCOME;
+	return 0;
 }
 
 /* Sends a message on as it is. */
@@ -142,11 +148,7 @@ static bool want_server(struct pg_client *pc) {
 		ps = server_of(pc);
 	}
 	if (ps && pg_queue_full(&ps->queue)) {
-		/* A long pipeline without a Sync: ask for its answers, or they would never come. */
-		static const uint8_t flush[] = {'H', 0, 0, 0, 4};
-		if (ps->half_sent == 0)
-			server_write(&ps->base, flush, sizeof flush);
-		hold(pc);
+		hold(pc); /* a long pipeline */
 		return false;
 	}
 	return ps != NULL;
@@ -294,7 +296,10 @@ static taken parse_unnamed(struct pg_client *pc, const struct message *m) {
 	}
 	r->sets_unnamed = true;
 	pc->unnamed_passed = text == NULL;
-	pg_statements_set_unnamed(&ps->statements, text);
+	if (text)
+		pg_statements_set_unnamed(&ps->statements, text);
+	else
+		pg_statements_lose_unnamed(&ps->statements);
 	change_name(pc, r, name, text);
 	return forward(pc, m);
 }
@@ -337,7 +342,7 @@ static bool parse_proven(struct pg_client *pc, const struct message *m, const ch
 	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, len);
 	const uint8_t *id = text ? pg_text_id(text, pc->settings) : NULL;
 	struct pg_name *name = NULL;
-	if (id && pg_proven_has(account_of(pc->base.user), id))
+	if (id && pg_proven_has(account_of(pc->base.user)->serial, id))
 		name = pg_name_make(&pc->names, wanted);
 	if (!name) {
 		pg_text_unref(text);
@@ -478,7 +483,7 @@ static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps
 	struct pg_text *text = name ? name->text : NULL;
 	if (unnamed && pc->unnamed_passed)
 		return PG_PREPARED;
-	if (!text && unnamed && ps->statements.unnamed) {
+	if (!text && unnamed && (ps->statements.unnamed || ps->statements.unnamed_unknown)) {
 		/* What is there is another client's: this one has none, and is to hear so from the server. */
 		struct pg_request *r = push(pc, ps, PG_REQ_CLOSE);
 		if (!r)
@@ -508,6 +513,7 @@ static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps
 static void set_portal(struct pg_client *pc, struct pg_text *text) {
 	pg_text_unref(pc->portal);
 	pc->portal = text && text->kind != PG_TEXT_PLAIN ? pg_text_ref(text) : NULL;
+	pc->portal_batch = pc->batch;
 }
 
 /* Bind and Describe of a statement share this: `at` is where the statement's name begins in the body. */
@@ -732,7 +738,7 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	r->kind = (uint8_t)kind;
 	pg_queue_count(&ps->queue, r);
 	/* PostgreSQL drops the unnamed statement at each simple query */
-	if (pc->names.unnamed && pc->names.unnamed->text)
+	if (pc->names.unnamed && (pc->names.unnamed->text || pc->names.unnamed->pending > 0))
 		change_name(pc, r, pc->names.unnamed, NULL);
 	pc->unnamed_passed = false;
 	pg_statements_set_unnamed(&ps->statements, NULL);
@@ -799,6 +805,8 @@ static taken on_copy_end(struct pg_client *pc, const struct message *m) {
 		return discard(pc, m);
 	if (!may_leave(m))
 		return 0;
+	if (ps->copy != 'W' && (pg_queue_full(&ps->queue) || (ps->copy == 'G' && ps->copy_input_done)))
+		return discard(pc, m); /* ends nothing any more */
 	if (ps->copy != 'W') {
 		bool open = ps->open_batch;
 		if (!push(pc, ps, PG_REQ_COPY_END))

@@ -22,8 +22,11 @@ struct pg_client {
 	struct pg_login *login;
 	struct pg_console *console;
 	struct settings *settings; /* what it wants on its server: what servers report, and its start-up parameters */
+	struct settings *startup;  /* its start-up parameters: what RESET goes back to */
+	struct settings *before;   /* `settings` when its last request ended */
 	struct pg_names names;     /* its prepared statements by name */
 	struct pg_text *portal;    /* of the unnamed portal, where its kind matters; referenced */
+	uint32_t portal_batch;     /* in which it was bound */
 	uint64_t discard;          /* bytes still to come of a message that goes to nobody */
 	uint32_t batch;            /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
 	uint16_t minor;            /* of the protocol: 0 or 2 */
@@ -37,6 +40,8 @@ struct pg_client {
 	bool replication;
 	char *replication_value;   /* "database" or "true" (physical), owned; NULL: none */
 };
+
+enum { PG_SETTINGS_MAX = 150 }; /* that a client may ask for when it starts */
 
 /* What we ask of a server on our own account; at most one at a time. */
 enum pg_task {
@@ -73,9 +78,9 @@ struct pg_server {
 	bool fence_seen;                 /* the empty query was answered: its ReadyForQuery is next */
 	bool recovering, task_failed;
 	bool replayable, replayed;       /* the batch under way may be sent again; has been */
-	bool nudged;                     /* recovery: Sync or CopyFail was sent */
 	bool let_finish;                 /* its client said goodbye: what it asked for last is not cancelled */
 	bool reset_done;                 /* recovery: reset_sql was run */
+	bool init_done;                  /* recovery: init_sql was run again */
 	char copy;                       /* 0, or G, H, W: the copy under way */
 	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */
 	char task_sqlstate[6];
@@ -140,7 +145,7 @@ bool pg_forget_unreported(struct pg_server *server);
 bool pg_client_linked(struct client *client, struct server *server);
 void pg_server_recover(struct server *server);
 void pg_server_uncancelled(struct server *server);
-void pg_server_reset(struct server *server, const char *sql);
+void pg_server_reset(struct server *server);
 
 /* frontend.c and backend.c: the two directions once both are logged in. */
 size_t pg_frontend_input(struct pg_client *client, const uint8_t *data, size_t len);
@@ -173,6 +178,9 @@ static inline uint32_t pg_get_u32(const uint8_t *p) {
 /* Errors to a client, in its form; does not close. */
 bool pg_send_error(struct client *client, const char *severity, const char *sqlstate, const char *message,
 		   const char *hint);
+
+/* ParameterStatus. */
+void pg_send_parameter(struct client *client, const char *name, const char *value);
 
 extern const struct protocol pgsql_protocol;
 

@@ -306,10 +306,16 @@ struct pg_statement *pg_statement_oldest(struct pg_statements *statements) {
 }
 
 void pg_statements_set_unnamed(struct pg_statements *statements, struct pg_text *text) {
+	statements->unnamed_unknown = false;
 	if (statements->unnamed == text)
 		return;
 	pg_text_unref(statements->unnamed);
 	statements->unnamed = text ? pg_text_ref(text) : NULL;
+}
+
+void pg_statements_lose_unnamed(struct pg_statements *statements) {
+	pg_statements_set_unnamed(statements, NULL);
+	statements->unnamed_unknown = true;
 }
 
 void pg_statements_clear(struct pg_statements *statements) {

@@ -110,7 +110,8 @@ struct pg_statements {
 	struct pg_statement *by_id;
 	struct list lru;
 	uint32_t count;
-	struct pg_text *unnamed; /* the text of the unnamed statement, referenced; NULL: none or unknown */
+	struct pg_text *unnamed; /* the text of the unnamed statement, referenced; NULL: none, or it is unknown */
+	bool unnamed_unknown;    /* there may be one that is nobody's */
 };
 
 void pg_statements_init(struct pg_statements *statements);
@@ -123,6 +124,8 @@ bool pg_statement_put_back(struct pg_statements *statements, struct pg_statement
 /* The least recently used that is known to be there, or NULL. */
 struct pg_statement *pg_statement_oldest(struct pg_statements *statements);
 void pg_statements_set_unnamed(struct pg_statements *statements, struct pg_text *text); /* references it; NULL: none */
+/* It is no longer known what the unnamed statement is. */
+void pg_statements_lose_unnamed(struct pg_statements *statements);
 void pg_statements_clear(struct pg_statements *statements);
 
 #endif

@@ -21,6 +21,17 @@ bool pg_send_error(struct client *client, const char *severity, const char *sqls
 	return ok;
 }
 
+void pg_send_parameter(struct client *client, const char *name, const char *value) {
+	struct pg_builder b = pg_builder(client->sw->worker->buffers);
+	pg_open(&b, 'S');
+	pg_cstr(&b, name);
+	pg_cstr(&b, value);
+	pg_close(&b);
+	if (b.ok)
+		client_write(client, buf_bytes(&b.buf), buf_len(&b.buf));
+	pg_builder_release(&b);
+}
+
 static const char *sqlstate_of(struct client *client, enum refusal why, char room[6]) {
 	switch (why) {
 	case REFUSAL_TIMEOUT:
@@ -88,6 +99,8 @@ static void client_notice(struct client *client, const char *text) {
 static void client_begin(struct client *client) {
 	struct pg_client *pc = pg_client(client);
 	pc->settings = settings_empty();
+	pc->startup = settings_empty();
+	pc->before = settings_empty();
 	if (!pc->settings || !pg_login_begin(pc))
 		client_destroy(client, "out of memory");
 }
@@ -117,7 +130,9 @@ static void client_free(struct client *client) {
 	pg_text_unref(pc->portal);
 	pc->portal = NULL;
 	settings_unref(pc->settings);
-	pc->settings = NULL;
+	settings_unref(pc->startup);
+	settings_unref(pc->before);
+	pc->settings = pc->startup = pc->before = NULL;
 	free(pc->replication_value);
 	pc->replication_value = NULL;
 }
@@ -165,7 +180,7 @@ static bool server_busy(const struct server *server) {
 
 static void server_moving(struct server *server) {
 	struct pg_server *ps = pg_server(server);
-	pg_statements_set_unnamed(&ps->statements, NULL);
+	pg_statements_lose_unnamed(&ps->statements);
 	buf_release(server->sw->worker->buffers, &ps->replay);
 	worker_timeout_clear(server->sw->worker, &ps->nudge);
 }

@@ -8,12 +8,12 @@ enum { PARTS = 16, SLOTS = 256 }; /* of each part: an id has one place, the newe
 static struct part {
 	pthread_mutex_t mutex;
 	struct {
-		const struct account *account;
+		uint64_t account; /* its serial */
 		uint8_t id[16];
 	} at[SLOTS];
 } parts[PARTS] = {[0 ... PARTS - 1] = {.mutex = PTHREAD_MUTEX_INITIALIZER}};
 
-void pg_proven_note(const struct account *account, const uint8_t id[16]) {
+void pg_proven_note(uint64_t account, const uint8_t id[16]) {
 	struct part *part = &parts[id[0] % PARTS];
 	pthread_mutex_lock(&part->mutex);
 	part->at[id[1]].account = account;
@@ -21,7 +21,7 @@ void pg_proven_note(const struct account *account, const uint8_t id[16]) {
 	pthread_mutex_unlock(&part->mutex);
 }
 
-bool pg_proven_has(const struct account *account, const uint8_t id[16]) {
+bool pg_proven_has(uint64_t account, const uint8_t id[16]) {
 	struct part *part = &parts[id[0] % PARTS];
 	pthread_mutex_lock(&part->mutex);
 	bool has = part->at[id[1]].account == account && memcmp(part->at[id[1]].id, id, 16) == 0;

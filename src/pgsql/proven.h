@@ -8,9 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct account;
-
-void pg_proven_note(const struct account *account, const uint8_t id[16]);
-bool pg_proven_has(const struct account *account, const uint8_t id[16]);
+/* `account`: its serial. */
+void pg_proven_note(uint64_t account, const uint8_t id[16]);
+bool pg_proven_has(uint64_t account, const uint8_t id[16]);
 
 #endif

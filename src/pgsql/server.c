@@ -53,7 +53,7 @@ struct change {
 	const char *name, *value; /* value NULL: back to the server's default */
 };
 
-enum { CHANGES_MAX = 200 };
+enum { CHANGES_MAX = 2 * PG_SETTINGS_MAX + 64 };
 
 /* What must be changed on the server for this client. */
 static size_t diff(const struct settings *has, const struct settings *wants, struct change *out) {
@@ -148,7 +148,7 @@ static bool send_changes(struct pg_server *ps, struct change *changes, size_t n)
 	ok = ok && push_hidden(ps, PG_REQ_SYNC, PG_TASK_SETTINGS) && b.ok &&
 	     server_write(&ps->base, buf_bytes(&b.buf), buf_len(&b.buf));
 	pg_builder_release(&b);
-	pg_statements_set_unnamed(&ps->statements, NULL);
+	pg_statements_lose_unnamed(&ps->statements);
 	ps->task_failed = false;
 	if (!ok)
 		server_close(&ps->base, "out of memory");
@@ -160,16 +160,8 @@ static bool agree(struct pg_client *pc, struct pg_server *ps) {
 	struct settings *wants = pc->settings;
 	for (size_t i = 0; i < wants->count; i++) {
 		const struct setting *w = &wants->at[i], *h = settings_find(ps->settings, w->name);
-		if (h && h->reported && strcmp(h->value, w->value) != 0) {
-			struct pg_builder b = pg_builder(pc->base.sw->worker->buffers);
-			pg_open(&b, 'S');
-			pg_cstr(&b, h->name);
-			pg_cstr(&b, h->value);
-			pg_close(&b);
-			if (b.ok)
-				client_write(&pc->base, buf_bytes(&b.buf), buf_len(&b.buf));
-			pg_builder_release(&b);
-		}
+		if (h && h->reported && strcmp(h->value, w->value) != 0)
+			pg_send_parameter(&pc->base, h->name, h->value);
 		if (h || !is_settable(w->name))
 			continue;
 		/* applied just now, and not reported by this server */
@@ -245,8 +237,15 @@ bool pg_forget_unreported(struct pg_server *ps) {
 
 /* What earlier clients' transactions have left in the session. */
 static bool untouch(struct pg_server *ps) {
-	char sql[256] = "";
+	const struct pool_config *config = database_view(ps->base.database, ps->base.sw->worker->id)->config;
+	const char *init = (ps->touched & PG_TOUCHED_SETTINGS) && config->init_sql ? config->init_sql : "";
+	size_t room = 256 + strlen(init);
+	char *sql = calloc(1, room);
 	size_t n = 0;
+	if (!sql) {
+		server_close(&ps->base, "out of memory");
+		return false;
+	}
 	static const struct {
 		uint32_t bit;
 		const char *sql;
@@ -258,8 +257,11 @@ static bool untouch(struct pg_server *ps) {
 	};
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		if (ps->touched & steps[i].bit)
-			n += (size_t)snprintf(sql + n, sizeof sql - n, "%s", steps[i].sql);
-	return pg_run(ps, PG_TASK_UNTOUCH, sql);
+			n += (size_t)snprintf(sql + n, room - n, "%s", steps[i].sql);
+	snprintf(sql + n, room - n, "%s", init); /* RESET ALL has undone it */
+	bool ok = pg_run(ps, PG_TASK_UNTOUCH, sql);
+	free(sql);
+	return ok;
 }
 
 bool pg_client_linked(struct client *client, struct server *server) {
@@ -269,10 +271,15 @@ bool pg_client_linked(struct client *client, struct server *server) {
 	pc->mid_message = false;
 	ps->let_finish = false;
 	if (pc->welcome_pending) {
-		pg_send_welcome(pc, ps->settings);
+		/* not what this server's last client has made of its settings */
+		struct settings *welcome = account_welcome(account_of(client->user), (void *(*)(void *))settings_ref);
+		pg_send_welcome(pc, welcome ? welcome : ps->settings);
+		settings_unref(welcome);
 		return true;
 	}
-	if (server->last_client != 0 && server->last_client != client->id && ps->touched) {
+	bool another = server->last_client != 0 && server->last_client != client->id;
+	server->last_client = client->id;
+	if (another && ps->touched) {
 		untouch(ps);
 		return false;
 	}
@@ -394,7 +401,6 @@ void pg_recover_step(struct pg_server *ps) {
 	}
 	if (ps->copy == 'G' && !ps->copy_input_done) {
 		ps->copy_input_done = true;
-		ps->nudged = true;
 		if (!send_small(ps, copy_fail, sizeof copy_fail) || !send_small(ps, sync, sizeof sync))
 			return;
 		if (!push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC))
@@ -403,13 +409,13 @@ void pg_recover_step(struct pg_server *ps) {
 	}
 	if (ps->open_batch) { /* a batch without its Sync would never be answered */
 		ps->open_batch = false;
-		ps->nudged = true;
 		if (send_small(ps, sync, sizeof sync) && !push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC))
 			server_close(&ps->base, "out of memory");
 		return;
 	}
 	if (ps->queue.count > 0 || ps->passing > 0)
 		return;
+	worker_timeout_clear(ps->base.sw->worker, &ps->nudge);
 	if (!list_empty(&ps->base.cancels)) /* it could hit what we send */
 		return;
 	if (ps->uncertain > 0) {
@@ -426,8 +432,12 @@ void pg_recover_step(struct pg_server *ps) {
 		pg_run(ps, PG_TASK_RESET, config->reset_sql);
 		return;
 	}
+	if (ps->reset_done && config->init_sql && !ps->init_done) { /* the reset has undone it */
+		ps->init_done = true;
+		pg_run(ps, PG_TASK_RESET, config->init_sql);
+		return;
+	}
 	ps->recovering = false;
-	worker_timeout_clear(ps->base.sw->worker, &ps->nudge);
 	server_recovered(&ps->base);
 }
 
@@ -438,7 +448,7 @@ void pg_server_recover(struct server *server) {
 		return;
 	}
 	ps->recovering = true;
-	ps->nudged = ps->reset_done = false;
+	ps->reset_done = ps->init_done = false;
 	ps->replayable = false;
 	disown(ps);
 	pg_emit_virtual(ps);
@@ -454,10 +464,11 @@ void pg_server_uncancelled(struct server *server) {
 		pg_recover_step(pg_server(server));
 }
 
-void pg_server_reset(struct server *server, const char *sql) {
+void pg_server_reset(struct server *server) {
 	struct pg_server *ps = pg_server(server);
-	ps->recovering = ps->reset_done = true;
-	pg_run(ps, PG_TASK_RESET, sql);
+	ps->recovering = true;
+	ps->reset_done = ps->init_done = false;
+	pg_recover_step(ps);
 }
 
 void pg_task_done(struct pg_server *ps, enum pg_task task) {

@@ -57,8 +57,11 @@ void pg_send_welcome(struct pg_client *pc, struct settings *reported) {
 	struct settings *merged = merge(reported, pc->settings);
 	struct pg_builder b = pg_builder(client->sw->worker->buffers);
 	if (merged) {
-		settings_unref(pc->settings);
+		settings_unref(pc->startup);
+		pc->startup = pc->settings;
 		pc->settings = merged;
+		settings_unref(pc->before);
+		pc->before = settings_ref(merged);
 		put_parameters(&b, merged);
 	}
 	bool ok = merged && finish(pc, &b);
@@ -94,6 +97,10 @@ void pg_client_authenticated(struct pg_client *pc, struct database *database, st
 	if (named && named->max_connections &&
 	    atomic_load(&account_of(user)->clients) > named->max_connections) {
 		client_end(client, REFUSAL_TOO_MANY, "too many clients of this user: its max_connections is reached");
+		return;
+	}
+	if (startup->count > PG_SETTINGS_MAX) {
+		client_end(client, REFUSAL_INTERNAL, "too many settings in the start-up message: 150 are supported");
 		return;
 	}
 	struct settings *welcome = account_welcome(account_of(user), (void *(*)(void *))settings_ref);

@@ -8,7 +8,9 @@ struct account *account_new(const struct protocol *protocol) {
 	struct account *account = calloc(1, sizeof *account);
 	if (!account)
 		return NULL;
+	static _Atomic uint64_t serials;
 	account->protocol = protocol;
+	account->serial = atomic_fetch_add(&serials, 1) + 1;
 	pthread_mutex_init(&account->shared.mutex, NULL);
 	return account;
 }

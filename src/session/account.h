@@ -11,6 +11,7 @@
 
 struct account {
 	const struct protocol *protocol;
+	uint64_t serial;          /* unique in the process */
 	_Atomic uint32_t clients; /* logged in */
 	struct { /* under the mutex */
 		pthread_mutex_t mutex;

@@ -155,10 +155,11 @@ static void op_attach(struct pool_conn *conn, struct pool_shard *to) {
 static void op_wake_at(struct pool_shard *shard, uint64_t deadline_ns) {
 	struct session_worker *sw = worker_of(shard);
 	struct database_view *view = database_view(database_of_shard(shard), sw->worker->id);
+	uint64_t now_ns = sw->worker->now_ns;
 	if (deadline_ns == TIME_NEVER)
-		timeouts_clear(&sw->worker->timeouts, &view->tick);
+		worker_timeout_clear(sw->worker, &view->tick);
 	else
-		timeouts_set(&sw->worker->timeouts, &view->tick, deadline_ns);
+		worker_timeout(sw->worker, &view->tick, deadline_ns > now_ns ? deadline_ns - now_ns : 1);
 }
 
 void session_pool_tick(struct timeout *timeout, uint64_t now_ns) {

@@ -80,6 +80,7 @@ void cancel_finished(struct cancel *cancel) {
 		list_remove(node);
 		ticket_answer(container_of(node, struct cancel_ticket, waiter));
 	}
+	list_remove(&cancel->all);
 	cancel->sw->cancels--;
 	atomic_fetch_sub(&cancel->database->cancels, 1);
 	cancel_let_go(cancel);
@@ -180,6 +181,7 @@ static struct cancel *cancel_start(struct server *server) {
 	cancel->host_index = server->host;
 	memcpy(cancel->host_text, server->host_text, sizeof cancel->host_text);
 	list_push_back(&server->cancels, &cancel->node);
+	list_push_back(&sw->cancel_list, &cancel->all);
 	sw->cancels++;
 	atomic_fetch_add(&database->cancels, 1);
 	worker_timeout(sw->worker, &cancel->timeout, config->connect_timeout ? config->connect_timeout : 5 * NS_PER_S);
@@ -244,6 +246,11 @@ void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret
 	canceller->hold = HOLD_LOGIN;
 	ticket->mail.deliver = deliver_request;
 	mailbox_post(&session_worker(worker)->worker->mailbox, &ticket->mail);
+}
+
+void cancel_stop(struct session_worker *sw) {
+	list_for_each_safe (node, &sw->cancel_list)
+		cancel_finished(container_of(node, struct cancel, all));
 }
 
 uint32_t cancel_count(const struct session_worker *sw) {

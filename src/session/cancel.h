@@ -27,6 +27,7 @@ struct cancel {
 	struct session_worker *sw;
 	struct stream stream;
 	struct buf in;
+	struct list all;       /* the worker's list */
 	struct list node;      /* server->cancels */
 	struct list waiters;   /* answers owed to cancel connections: struct cancel_ticket */
 	struct server *server; /* NULL: let go (fence A) */
@@ -60,6 +61,8 @@ bool cancel_sent(struct cancel *cancel);
 void cancel_finished(struct cancel *cancel);
 /* The server is released or closed: requests not sent yet let it go. Returns whether some have been sent. */
 bool cancel_fence(struct server *server);
+/* The process stops: ends all that are under way. */
+void cancel_stop(struct session_worker *sw);
 /* How many carry a request now, for the console. */
 uint32_t cancel_count(const struct session_worker *sw);
 

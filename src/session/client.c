@@ -154,6 +154,8 @@ static void client_on_ready(struct stream *stream, int events) {
 	}
 	if (events & STREAM_CONNECTED)
 		client->protocol->client_secured(client);
+	if ((events & STREAM_DRAINED) && client->closing)
+		shutdown(client->stream.fd, SHUT_WR);
 	if ((events & STREAM_DRAINED) && client->state != CLIENT_CLOSED) {
 		if (client->server)
 			server_gate(client->server);
@@ -443,7 +445,6 @@ void client_link(struct client *client, struct server *server) {
 	client_set_state(client, CLIENT_ACTIVE);
 	client->hold = HOLD_PREPARE;
 	bool ready = client->protocol->client_linked(client, server);
-	server->last_client = client->id;
 	if (ready && client->hold == HOLD_PREPARE)
 		client->hold = HOLD_NONE;
 }

@@ -80,7 +80,7 @@ struct protocol {
 	/* No client any more: bring it to a clean state (drain, roll back, reset); server_recovered() or server_close(). */
 	void (*server_recover)(struct server *server);
 	/* A session ended cleanly (session mode): run the reset; server_recovered() or server_close(). */
-	void (*server_reset)(struct server *server, const char *sql);
+	void (*server_reset)(struct server *server);
 	/* While it is recovered: no cancel request is under way for it any more. */
 	void (*server_uncancelled)(struct server *server);
 	void (*server_goodbye)(struct server *server); /* write the protocol's farewell, before a close */

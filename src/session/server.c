@@ -283,7 +283,7 @@ void server_close(struct server *server, const char *reason) {
 		return;
 	if (server->in_input) { /* the protocol is walking its bytes: when it is done */
 		server->close_wanted = true;
-		snprintf(server->close_text, sizeof server->close_text, "%s", reason);
+		snprintf(server->close_text, sizeof server->close_text, "%.255s", reason);
 		server->close_reason = server->close_text;
 		return;
 	}
@@ -357,6 +357,7 @@ static void server_give_back(struct server *server) {
 	worker_timeout_clear(server->sw->worker, &server->timeout);
 	if (cancel_fence(server)) {
 		server->state = SERVER_FENCED;
+		server->recovery_done = true;
 		worker_timeout(server->sw->worker, &server->timeout, view_of(server)->config->recovery_timeout);
 		return;
 	}
@@ -368,16 +369,27 @@ void server_recovered(struct server *server) {
 	if (server->state != SERVER_RECOVERING && server->state != SERVER_FENCED)
 		return;
 	server->recovery_done = true;
-	if (server->in_input || buf_len(&server->in) > 0 || stream_pending(&server->stream) > 0)
+	if (server->in_input)
+		return;
+	if (buf_len(&server->in) > 0) {
+		server_close(server, "it has sent bytes that nobody has asked for");
+		return;
+	}
+	if (stream_pending(&server->stream) > 0 && (!stream_flush(&server->stream) || stream_pending(&server->stream) > 0))
 		return; /* not quite: server_maybe_release() comes here again */
 	server_give_back(server);
 }
 
 void server_maybe_release(struct server *server) {
-	if (server->state == SERVER_CLOSED || server->in_input || server->close_wanted || buf_len(&server->in) > 0 ||
-	    stream_pending(&server->stream) > 0)
+	if (server->state == SERVER_CLOSED || server->in_input || server->close_wanted)
 		return;
-	if (server->state == SERVER_RECOVERING && server->recovery_done) {
+	bool recovered = (server->state == SERVER_RECOVERING || server->state == SERVER_FENCED) && server->recovery_done;
+	if (buf_len(&server->in) > 0 && !recovered)
+		return;
+	/* what is merely queued can leave now; what the socket does not take ends with STREAM_DRAINED */
+	if (stream_pending(&server->stream) > 0 && (!stream_flush(&server->stream) || stream_pending(&server->stream) > 0))
+		return;
+	if (recovered) {
 		server_recovered(server);
 		return;
 	}
@@ -417,7 +429,7 @@ void server_abandon(struct server *server) {
 	server->recovery_done = false;
 	worker_timeout(server->sw->worker, &server->timeout, limit ? limit : 1);
 	if (clean && view->config->mode == POOL_MODE_SESSION && view->config->reset_sql)
-		server->protocol->server_reset(server, view->config->reset_sql);
+		server->protocol->server_reset(server);
 	else if (clean && stream_pending(&server->stream) == 0)
 		server_give_back(server);
 	else

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "session/cancel.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -112,6 +113,7 @@ bool session_start(struct worker *workers, int count, struct generation *generat
 		sw->worker = &workers[i];
 		workers[i].context = sw;
 		list_init(&sw->servers);
+		list_init(&sw->cancel_list);
 		for (size_t s = 0; s < sizeof sw->clients / sizeof sw->clients[0]; s++)
 			list_init(&sw->clients[s]);
 		secret_random(&sw->random_state, sizeof sw->random_state);
@@ -239,6 +241,7 @@ static void deliver_close(struct mail *mail, void *receiver) {
 	databases_each(close_database, &tick);
 	list_for_each_safe (node, &sw->servers)
 		server_close(container_of(node, struct server, all), "the process stops");
+	cancel_stop(sw);
 }
 
 void session_close_all(void) {

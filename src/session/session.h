@@ -21,6 +21,7 @@ struct session_worker {
 	bool draining;
 	void *protocol_state[2]; /* by enum protocol_id: what a protocol keeps for each worker (statement texts) */
 	uint32_t cancels;
+	struct list cancel_list; /* struct cancel.all */
 
 	/* atomic; one writer */
 	stat_counter violations, bytes_from_clients, bytes_to_clients;

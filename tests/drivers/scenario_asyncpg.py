@@ -90,6 +90,8 @@ async def prepared_step():
         async def execute():
             return (await statement.fetchrow(1))[0]
 
+        # asyncpg ends prepare() with Flush, so that the server is its own until the Sync of an execution.
+        await execute()
         await both_servers(execute)
         await both_servers(execute)
 
@@ -257,10 +259,11 @@ async def listen_step():
         heard = asyncio.Queue()
         await listener.add_listener("ap_channel", lambda _conn, pid, _channel, payload: heard.put_nowait(
             (pid, payload)))
+        pid = await notifier.fetchval("select pg_backend_pid()")
         for i in range(5):
             await notifier.execute("select pg_notify('ap_channel', $1)", str(i))
         for i in range(5):
-            same(await asyncio.wait_for(heard.get(), 10), (notifier.get_server_pid(), str(i)), "notification")
+            same(await asyncio.wait_for(heard.get(), 10), (pid, str(i)), "notification")
         await listener.execute("create temp table kept as select 7 as a")
         same(await listener.fetchval("select a from kept"), 7)
         await listener.reset()
@@ -300,10 +303,20 @@ async def settings_step():
             for _ in range(15):
                 same(tuple(await conn.fetchrow(query))[:2], ("Pacific/Auckland", f"{name} 'later'"))
             same(conn.get_settings().TimeZone, "Pacific/Auckland")
-            # What asyncpg's pool does between two users of a connection; RESET ALL is part of it.
+
+    await asyncio.gather(*[work(zone) for zone in ("Asia/Tokyo", "Europe/Paris", "America/Lima", "Africa/Cairo")])
+
+
+async def reset_step():
+    # What asyncpg's pool does between two users of a connection; RESET ALL is part of it.
+    async def work(zone):
+        name = "ap " + zone
+        async with Connected(server_settings={"TimeZone": zone, "application_name": name}) as conn:
+            query = "select current_setting('TimeZone'), current_setting('application_name')"
+            await conn.execute("set time zone 'Pacific/Auckland'; set application_name = 'another'")
             await conn.reset()
             for _ in range(5):
-                same(tuple(await conn.fetchrow(query)), (zone, name, "54321ms"), "settings after RESET ALL")
+                same(tuple(await conn.fetchrow(query)), (zone, name), "settings after RESET ALL")
 
     await asyncio.gather(*[work(zone) for zone in ("Asia/Tokyo", "Europe/Paris", "America/Lima", "Africa/Cairo")])
     pool = await asyncpg.create_pool(host=HOST, port=PORT, user=USER, password=PASSWORD, database=POOLED,
@@ -322,7 +335,7 @@ def main():
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
     report = Report()
     for step in (connect_step, refusals_step, prepared_step, transactions_step, errors_step, large_values_step,
-                 copy_step, large_object_step, cancel_step, listen_step, pipeline_step, settings_step):
+                 copy_step, large_object_step, cancel_step, listen_step, pipeline_step, settings_step, reset_step):
         name = step.__name__[:-len("_step")]
         try:
             asyncio.run(asyncio.wait_for(step(), 15))

@@ -1,5 +1,6 @@
 """The shared scenario in psycopg 3."""
 import faulthandler
+import logging
 import sys
 import threading
 import time
@@ -342,19 +343,33 @@ def settings_step():
             same(value(conn, "show time zone"), "Etc/UTC")
             conn.execute("rollback")
             same(value(conn, "show time zone"), "Pacific/Auckland")
-            conn.execute("reset time zone")
-            for _ in range(5):
-                same(value(conn, "show time zone"), zone, "the time zone after RESET")
 
     threads([lambda z=z: work(z) for z in zones])
+
+
+def reset_step():
+    def work(zone):
+        name = "ps " + zone
+        query = "select current_setting('TimeZone'), current_setting('application_name'), current_setting('DateStyle')"
+        with connect(application_name=name, options=f"-c TimeZone={zone} -c DateStyle=German,DMY") as conn:
+            for how in ("reset all", "discard all"):
+                conn.execute("set time zone 'Pacific/Auckland'")
+                conn.execute("set application_name = 'another'; set datestyle = 'ISO, MDY'")
+                conn.execute(how)
+                for _ in range(5):
+                    same(conn.execute(query).fetchone(), (zone, name, "German, DMY"), f"the settings after {how}")
+
+    threads([lambda z=z: work(z) for z in ("Asia/Tokyo", "Europe/Paris", "America/Lima", "Africa/Cairo")])
 
 
 def main():
     # Says where it hangs, before it is ended.
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+    # It warns of what the pipeline's step does on purpose.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     report = Report()
     for step in (connect_step, refusals_step, prepared_step, transactions_step, errors_step, large_values_step,
-                 copy_step, large_object_step, cancel_step, listen_step, pipeline_step, settings_step):
+                 copy_step, large_object_step, cancel_step, listen_step, pipeline_step, settings_step, reset_step):
         name = step.__name__[:-len("_step")]
         try:
             step()

@@ -23,6 +23,12 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Leaks are Forebay's to avoid: it runs as another program, which these options do not reach. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+	return "detect_leaks=0";
+}
+
 static struct {
 	char dir[128];
 	char pgbin[256];
@@ -711,6 +717,8 @@ void forebay_await_exit(struct forebay *forebay) {
 	}
 	log = harness_read(forebay->log);
 	for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+		if (strcmp(reports[i], "invariant") == 0 && forebay->violations_expected)
+			continue;
 		if (strstr(log, reports[i]))
 			give_up("Forebay's log has a report: %.300s", strstr(log, reports[i]));
 	}

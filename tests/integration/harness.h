@@ -68,6 +68,7 @@ struct forebay {
 	pid_t pid;
 	int port;             /* of its listener; PostgreSQL's own when direct */
 	bool direct;
+	bool violations_expected; /* a backend lies: violated invariants in the log are no failure */
 	char ini[256], log[256], socket_dir[256];
 };
 

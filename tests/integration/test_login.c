@@ -532,6 +532,9 @@ START_TEST(servers_are_reached_over_tls_as_asked) {
 	expect_value(conn, "select ssl from pg_stat_ssl where pid = pg_backend_pid()", "t");
 	PQfinish(conn);
 	forebay_stop(forebay);
+	free((char *)ca);
+	free((char *)other);
+	free(client);
 }
 END_TEST
 

@@ -1,350 +1,842 @@
-/* However a client's bytes are cut or glued together, the answers are the same. */
-#include <poll.h>
+/*
+ * TCP knows no messages: however the bytes of a session are cut into sends, or put together, the same answers come
+ * back. From the client's side with PostgreSQL behind, and from the backend's side with a scripted one.
+ */
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <sys/socket.h>
 
 #include "query.h"
-#include "wire.h"
+#include "scripted.h"
 
-/* What is recorded: each step's bytes, and how many ReadyForQuery or CopyInResponse answer them. */
-enum { MAX_STEPS = 64 };
-
-struct recording {
-	struct bytes step[MAX_STEPS];
-	int answers[MAX_STEPS];
-	int steps;
+/* A client's session after its login, and where it must have had an answer before it can know what to send next. */
+struct session {
+	struct bytes out;
+	struct {
+		size_t at;
+		char type;
+		unsigned count;
+	} waits[80];
+	size_t wait_count;
 };
 
-static struct bytes *step(struct recording *r, int answers) {
-	ck_assert_int_lt(r->steps, MAX_STEPS);
-	r->answers[r->steps] = answers;
-	return &r->step[r->steps++];
+static void await_answer(struct session *s, char type, unsigned count) {
+	ck_assert(s->wait_count < sizeof(s->waits) / sizeof(s->waits[0]));
+	s->waits[s->wait_count].at = s->out.len;
+	s->waits[s->wait_count].type = type;
+	s->waits[s->wait_count++].count = count;
 }
 
-static void record_query(struct recording *r, const char *sql) {
-	put_query(step(r, 1), sql);
+static void query_and_wait(struct session *s, const char *sql) {
+	put_query(&s->out, sql);
+	await_answer(s, 'Z', 1);
 }
 
-static void record(struct recording *r) {
-	struct bytes *b;
-
-	memset(r, 0, sizeof(*r));
-	record_query(r, "select 1, 'one'");
-	record_query(r, "");
-	record_query(r, "select 1; select 2/0; select 3");
-	record_query(r, "selec nonsense");
-	record_query(r, "do $$ begin raise notice 'note'; end $$");
-	record_query(r, "set application_name = 'split'");
-	record_query(r, "select repeat('long ', 3000)");
-	b = step(r, 1); /* unnamed */
-	put_parse(b, "", "select $1::text || '!'");
-	put_bind(b, "", "bound");
-	put_execute(b);
-	put_sync(b);
-	b = step(r, 1); /* named, with Describe and Close */
-	put_parse(b, "named", "select upper($1)");
-	put_message(b, 'D', "cs", 'S', "named");
-	put_bind(b, "named", "abc");
-	put_execute(b);
-	put_bind(b, "named", "def");
-	put_execute(b);
-	put_sync(b);
-	b = step(r, 3); /* a pipeline of three groups, the middle one failing */
-	put_bind(b, "named", "g");
-	put_execute(b);
-	put_sync(b);
-	put_parse(b, "failing", "select 1/$1::int");
-	put_bind(b, "failing", "0");
-	put_execute(b);
-	put_parse(b, "skipped", "select 2");
-	put_sync(b);
-	put_bind(b, "named", "h");
-	put_execute(b);
-	put_message(b, 'C', "cs", 'S', "named");
-	put_sync(b);
-	b = step(r, 1);
-	put_bind(b, "skipped", NULL);
-	put_execute(b);
-	put_sync(b);
-	b = step(r, 1);
-	put_message(b, 'C', "cs", 'S', "failing");
-	put_sync(b);
-	record_query(r, "begin");
-	b = step(r, 1); /* a portal in pieces */
-	put_parse(b, "", "select i from generate_series(1, 7) i");
-	put_message(b, 'B', "sshhh", "portal", "", 0, 0, 0);
-	put_message(b, 'E', "si", "portal", 3);
-	put_message(b, 'E', "si", "portal", 0);
-	put_message(b, 'C', "cs", 'P', "portal");
-	put_sync(b);
-	record_query(r, "create temp table split_t(a int, b text)");
-	record_query(r, "copy split_t from stdin");
-	b = step(r, 1);
-	put_message(b, 'd', "b", (size_t)8, "1\tabc\n2\t");
-	put_message(b, 'd', "b", (size_t)4, "def\n");
-	put_message(b, 'd', "b", (size_t)0, "");
-	put_message(b, 'c', "");
-	record_query(r, "copy split_t to stdout");
-	record_query(r, "copy split_t from stdin");
-	b = step(r, 1);
-	put_message(b, 'd', "b", (size_t)7, "x\tbad\n1");
-	put_message(b, 'd', "b", (size_t)4, "\ty\n\n");
-	put_message(b, 'c', "");
-	record_query(r, "rollback");
-	record_query(r, "begin; create temp table split_t(a int, b text)");
-	record_query(r, "copy split_t from stdin");
-	b = step(r, 1);
-	put_message(b, 'd', "b", (size_t)4, "1\ta\n");
-	put_message(b, 'f', "s", "given up");
-	record_query(r, "rollback");
-	b = step(r, 1); /* COPY OUT by the extended protocol */
-	put_parse(b, "", "copy (select 'copied' from generate_series(1, 3)) to stdout");
-	put_bind(b, "", NULL);
-	put_message(b, 'E', "si", "", 0);
-	put_sync(b);
-	b = step(r, 1); /* a function call: pg_catalog.int4pl */
-	put_message(b, 'F', "ihhhvvh", 177, 1, 0, 2, "40", "2", 0);
-	record_query(r, "show application_name");
+static void sync_and_wait(struct session *s) {
+	put_sync(&s->out);
+	await_answer(s, 'Z', 1);
 }
 
-static void recording_free(struct recording *r) {
-	for (int i = 0; i < r->steps; i++)
-		bytes_free(&r->step[i]);
+static void copy_data(struct session *s, const char *line) {
+	put_message(&s->out, 'd', "b", strlen(line), line);
 }
 
-/* Keeps what comes back, up to `answers` ReadyForQuery or CopyInResponse. */
-static void collect(struct raw *raw, int answers, struct bytes *out) {
-	while (answers > 0) {
-		struct message m;
-		enum raw_status status = raw_read(raw, &m);
-
-		ck_assert_msg(status == RAW_MESSAGE, "%s", status == RAW_CLOSED ? "closed" : "no answer in time");
-		bytes_add(out, &m.type, 1);
-		bytes_add(out, &m.len, 4);
-		bytes_add(out, m.body, m.len);
-		if (m.type == 'Z' || m.type == 'G')
-			answers--;
-	}
+/* Parse, Bind, Execute of the unnamed statement. */
+static void put_batch(struct session *s, const char *sql, const char *value) {
+	put_parse(&s->out, "", sql);
+	put_bind(&s->out, "", value);
+	put_execute(&s->out);
 }
 
-static struct raw login(const struct forebay *forebay) {
-	struct raw raw = raw_connect(forebay);
-	struct bytes b = {0};
-
-	put_startup(&b, 3 << 16, "user", forebay->direct ? "trusted" : "app", "database", "app", NULL);
-	raw_send_bytes(&raw, &b);
-	raw_until(&raw, 'Z');
-	return raw;
+static void add_simple_queries(struct session *s) {
+	query_and_wait(s, "select 1");
+	query_and_wait(s, "select 1; select 'two' as b; select 3 where false");
+	query_and_wait(s, "");
+	query_and_wait(s, "select nothing");
+	query_and_wait(s, "select 1; select 1/0; select 2");
+	query_and_wait(s, "do $$begin raise notice 'hear'; end$$");
+	query_and_wait(s, "set application_name = 'split'");
+	query_and_wait(s, "show application_name");
+	query_and_wait(s, "reset application_name");
+	query_and_wait(s, "begin");
+	query_and_wait(s, "insert into split values (7)");
+	query_and_wait(s, "select 1/0");
+	query_and_wait(s, "select 1");
+	query_and_wait(s, "rollback");
+	query_and_wait(s, "select repeat('x', 200000)");
+	/* int4pl(40, 2) */
+	put_message(&s->out, 'F', "ihhhiiiih", 177, 1, 1, 2, 4, 40, 4, 2, 1);
+	await_answer(s, 'Z', 1);
 }
 
-/* Plays the recording, each step cut at `cut` (0: not; SIZE_MAX: into single bytes), and compares with `expected`. */
-static void play(const struct forebay *forebay, const struct recording *r, size_t cut, struct bytes *out) {
-	struct raw raw = login(forebay);
+static void add_extended_queries(struct session *s) {
+	put_batch(s, "select $1::int + 1", "41");
+	sync_and_wait(s);
+	put_parse(&s->out, "s1", "select $1::text || 'x'");
+	put_message(&s->out, 'D', "cs", 'S', "s1");
+	sync_and_wait(s);
+	put_bind(&s->out, "s1", "one");
+	put_execute(&s->out);
+	put_bind(&s->out, "s1", "two");
+	put_execute(&s->out);
+	sync_and_wait(s);
+	put_message(&s->out, 'C', "cs", 'S', "s1");
+	sync_and_wait(s);
+	put_bind(&s->out, "s1", "gone");
+	put_execute(&s->out);
+	sync_and_wait(s);
+	put_batch(s, "select 'flushed'", NULL);
+	put_message(&s->out, 'H', "");
+	await_answer(s, 'C', 1);
+	sync_and_wait(s);
+	/* A pipeline of three, the second of which fails in its midst. */
+	put_parse(&s->out, "s2", "select 10 / $1::int");
+	put_bind(&s->out, "s2", "5");
+	put_execute(&s->out);
+	put_sync(&s->out);
+	put_bind(&s->out, "s2", "2");
+	put_execute(&s->out);
+	put_bind(&s->out, "s2", "no number");
+	put_execute(&s->out);
+	put_batch(s, "select 'skipped'", NULL);
+	put_sync(&s->out);
+	put_bind(&s->out, "s2", "1");
+	put_execute(&s->out);
+	put_sync(&s->out);
+	await_answer(s, 'Z', 3);
+	/* A portal that is read in parts. */
+	query_and_wait(s, "begin");
+	put_parse(&s->out, "", "select generate_series(1, 3)");
+	put_message(&s->out, 'B', "sshhh", "p1", "", 0, 0, 0);
+	put_message(&s->out, 'E', "si", "p1", 2);
+	put_message(&s->out, 'E', "si", "p1", 2);
+	put_message(&s->out, 'C', "cs", 'P', "p1");
+	sync_and_wait(s);
+	query_and_wait(s, "commit");
+	put_batch(s, "select repeat('y', 200000)", NULL);
+	sync_and_wait(s);
+	put_batch(s, "", NULL);
+	sync_and_wait(s);
+	put_message(&s->out, 'H', "");
+	sync_and_wait(s);
+}
 
-	for (int i = 0; i < r->steps; i++) {
-		const struct bytes *b = &r->step[i];
-		size_t pieces = cut == SIZE_MAX ? b->len : 1;
+static void add_copies(struct session *s) {
+	query_and_wait(s, "copy (select generate_series(1, 3)) to stdout");
+	put_batch(s, "copy (select 4) to stdout", NULL);
+	sync_and_wait(s);
+	put_query(&s->out, "copy split from stdin");
+	await_answer(s, 'G', 1);
+	copy_data(s, "1\n2\n");
+	copy_data(s, "3\n");
+	put_message(&s->out, 'c', "");
+	await_answer(s, 'Z', 1);
+	/* As libpq: the Sync behind Execute is ignored, the one behind CopyDone counts. */
+	put_batch(s, "copy split from stdin", NULL);
+	put_sync(&s->out);
+	await_answer(s, 'G', 1);
+	copy_data(s, "4\n");
+	put_message(&s->out, 'c', "");
+	sync_and_wait(s);
+	query_and_wait(s, "select count(*), max(i) from split");
+	query_and_wait(s, "delete from split");
+	/* Copies that fail: by the client's will, by what they say, and the same in the extended query. */
+	put_query(&s->out, "copy split from stdin");
+	await_answer(s, 'G', 1);
+	copy_data(s, "5\n");
+	put_message(&s->out, 'f', "s", "no more");
+	await_answer(s, 'Z', 1);
+	put_query(&s->out, "copy split from stdin");
+	await_answer(s, 'G', 1);
+	copy_data(s, "nonsense\n");
+	copy_data(s, "6\n");
+	put_message(&s->out, 'c', "");
+	await_answer(s, 'Z', 1);
+	put_batch(s, "copy split from stdin", NULL);
+	put_sync(&s->out);
+	await_answer(s, 'G', 1);
+	copy_data(s, "nonsense\n");
+	put_message(&s->out, 'c', "");
+	sync_and_wait(s);
+	query_and_wait(s, "select count(*) from split");
+}
 
-		if (cut == SIZE_MAX) {
-			for (size_t j = 0; j < pieces; j++)
-				ck_assert(raw_send(&raw, b->at + j, 1));
-		} else if (cut > 0 && cut < b->len) {
-			ck_assert(raw_send(&raw, b->at, cut));
-			/* The other side has the first part by itself: it is asked something meanwhile by nobody, so
-			 * give its loop a turn. */
-			harness_pause_ms(1);
-			ck_assert(raw_send(&raw, b->at + cut, b->len - cut));
-		} else {
-			ck_assert(raw_send(&raw, b->at, b->len));
+static void add_end(struct session *s) {
+	put_message(&s->out, 'X', "");
+}
+
+static void session_free(struct session *s) {
+	bytes_free(&s->out);
+}
+
+/* How a session is delivered. */
+enum manner {
+	ONE_BY_ONE,   /* each message its own send, waiting for answers as a client does */
+	EACH_CUT,     /* so, and each message in two sends */
+	TOGETHER,     /* what is sent between two waits in one send */
+	TOGETHER_CUT, /* in two sends */
+	GLUED,        /* all of it in one send, no wait */
+	GLUED_CUT,    /* in two sends */
+	EACH_BYTE     /* no wait; each byte is a send, and on a Unix socket a read */
+};
+
+static size_t message_length(const struct session *s, size_t at) {
+	const uint8_t *p = s->out.at + at + 1;
+
+	return 1 + ((size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3]);
+}
+
+static void deliver_with_waits(struct probe *probe, const struct session *s, enum manner manner, size_t cut) {
+	unsigned before[256] = {0};
+	size_t wait = 0, end;
+
+	for (size_t at = 0; at < s->out.len; at = end) {
+		end = at + message_length(s, at);
+		if (manner == TOGETHER || manner == TOGETHER_CUT)
+			end = wait < s->wait_count ? s->waits[wait].at : s->out.len;
+		if (!probe_send_cut(probe, s->out.at + at, end - at, cut))
+			return; /* what is missing will tell */
+		/* At each wait all that was asked before is answered: so what is due counts from there. */
+		if (wait < s->wait_count && s->waits[wait].at == end) {
+			uint8_t type = (uint8_t)s->waits[wait].type;
+
+			if (!probe_await(probe, (char)type, before[type] + s->waits[wait].count))
+				return;
+			memcpy(before, probe->seen, sizeof(before));
+			wait++;
 		}
-		collect(&raw, r->answers[i], out);
 	}
-	raw_close(&raw);
 }
 
-static void compare(const struct bytes *expected, const struct bytes *got, const char *how, size_t cut) {
-	size_t same = 0, len = expected->len < got->len ? expected->len : got->len;
-
-	while (same < len && expected->at[same] == got->at[same])
-		same++;
-	ck_assert_msg(same == len && expected->len == got->len, "%s %zu: the answers differ at byte %zu of %zu (got %zu)",
-		      how, cut, same, expected->len, got->len);
+static void deliver(struct probe *probe, const struct session *s, enum manner manner, size_t cut) {
+	switch (manner) {
+	case ONE_BY_ONE:
+	case TOGETHER:
+		cut = 0;
+		/* fall through */
+	case EACH_CUT:
+	case TOGETHER_CUT:
+		deliver_with_waits(probe, s, manner, cut);
+		return;
+	case GLUED:
+	case GLUED_CUT:
+		probe_send_cut(probe, s->out.at, s->out.len, manner == GLUED ? 0 : cut);
+		return;
+	case EACH_BYTE:
+		for (size_t i = 0; i < s->out.len; i++) {
+			if (!probe_send(probe, s->out.at + i, 1))
+				return;
+			if (probe->is_unix)
+				probe_await_read(probe);
+			probe_take(probe, 0);
+		}
+		return;
+	}
 }
 
-static struct forebay *start(int i) {
+/* What the session got; the probe's own bytes are freed. */
+static struct bytes play(struct probe probe, const char *database, const struct session *s, enum manner manner,
+			 size_t cut, struct bytes *welcome) {
+	struct bytes got;
+
+	ck_assert_msg(probe.fd >= 0, "refused");
+	ck_assert_msg(probe_login(&probe, database, manner == EACH_CUT ? cut : 0), "not logged in (cut %zu): %s", cut,
+		      probe_error(&probe, 'M'));
+	if (welcome) {
+		bytes_free(welcome);
+		*welcome = probe.got;
+		probe.got = (struct bytes){0};
+	}
+	probe_forget(&probe);
+	deliver(&probe, s, manner, cut);
+	ck_assert_msg(probe_await_closed(&probe), "the session does not end (manner %d, cut %zu, %u ready)", manner, cut,
+		      probe.seen['Z']);
+	ck_assert_msg(probe.in.len == 0 && !probe.broken, "half a message at the end (manner %d, cut %zu)", manner, cut);
+	got = probe.got;
+	probe.got = (struct bytes){0};
+	probe_close(&probe);
+	return got;
+}
+
+/* One message in words, into `out`. */
+static void tell(const struct bytes *b, size_t at, char *out, size_t size) {
+	size_t n = 0;
+
+	if (at + 5 > b->len) {
+		snprintf(out, size, "the end");
+		return;
+	}
+	for (size_t i = at; i < b->len && i < at + 90 && n + 5 < size; i++) {
+		bool plain = b->at[i] >= 32 && b->at[i] < 127;
+
+		n += (size_t)snprintf(out + n, size - n, plain ? "%c" : "\\%o", b->at[i]);
+	}
+}
+
+static void expect_same(const struct bytes *got, const struct bytes *expected, const char *how, size_t cut) {
+	size_t at = 0, ready = 0;
+	char a[400], b[400];
+
+	if (got->len == expected->len && memcmp(got->at, expected->at, got->len) == 0)
+		return;
+	while (at + 5 <= got->len && at + 5 <= expected->len) {
+		const uint8_t *p = expected->at + at + 1;
+		size_t len = 1 + ((size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3]);
+
+		if (at + len > got->len || memcmp(got->at + at, expected->at + at, len) != 0)
+			break;
+		ready += expected->at[at] == 'Z';
+		at += len;
+	}
+	tell(expected, at, a, sizeof(a));
+	tell(got, at, b, sizeof(b));
+	ck_abort_msg("%s, cut %zu: after %zu ReadyForQuery, expected %s, got %s", how, cut, ready, a, b);
+}
+
+static void play_and_compare(struct probe probe, const struct session *s, enum manner manner, size_t cut,
+			     const struct bytes *expected, const char *how) {
+	struct bytes got = play(probe, "app", s, manner, cut, NULL);
+
+	expect_same(&got, expected, how, cut);
+	bytes_free(&got);
+}
+
+static struct forebay *start(int i, const char *listener, const char *pool) {
+	PGconn *control = connect_control();
+
+	execute(control, "drop table if exists split; create unlogged table split(i int); grant all on split to public");
+	PQfinish(control);
 	return forebay_start(&(struct forebay_setup){
-		.workers = WORKERS(i), .listener = "auth = trust", .pool = "max_size = 1"});
+		.workers = WORKERS(i), .listener = listener, .pool = pool, .process = "log_connections = false"});
 }
 
-/* PostgreSQL's own answers, the measure of all. They hold no process ids and no times. */
-static void play_on_postgres(const struct recording *r, struct bytes *out) {
-	struct forebay direct = {.port = harness_postgres_port(), .direct = true};
+/* What PostgreSQL itself answers: the user differs, so that no login by hand is needed here. */
+static struct bytes reference(const struct session *s) {
+	struct probe probe = probe_tcp(harness_postgres_port());
+	struct bytes b = {0}, got;
 
-	play(&direct, r, 0, out);
+	put_startup(&b, 3 << 16, "user", "trusted", "database", "app", NULL);
+	ck_assert(probe_send_bytes(&probe, &b) && probe_await(&probe, 'Z', 1));
+	probe_forget(&probe);
+	deliver(&probe, s, ONE_BY_ONE, 0);
+	ck_assert(probe_await_closed(&probe));
+	got = probe.got;
+	probe.got = (struct bytes){0};
+	probe_close(&probe);
+	return got;
 }
 
-START_TEST(answers_are_postgresql_s_own) {
-	struct forebay *forebay = start(_i);
-	struct recording r;
-	struct bytes expected = {0}, got = {0};
+static size_t longest_piece(const struct session *s, bool together) {
+	size_t most = 0, wait = 0, end;
 
-	record(&r);
-	play_on_postgres(&r, &expected);
-	play(forebay, &r, 0, &got);
-	compare(&expected, &got, "whole steps", 0);
-	bytes_free(&expected);
-	bytes_free(&got);
-	recording_free(&r);
-	forebay_stop(forebay);
-}
-END_TEST
-
-START_TEST(every_byte_by_itself) {
-	struct forebay *forebay = start(_i);
-	struct recording r;
-	struct bytes expected = {0}, got = {0};
-
-	record(&r);
-	play_on_postgres(&r, &expected);
-	play(forebay, &r, SIZE_MAX, &got);
-	compare(&expected, &got, "single bytes", 0);
-	bytes_free(&expected);
-	bytes_free(&got);
-	recording_free(&r);
-	forebay_stop(forebay);
-}
-END_TEST
-
-START_TEST(every_step_cut_at_every_byte) {
-	struct forebay *forebay = start(_i);
-	struct recording r;
-	struct bytes expected = {0};
-	size_t longest = 0;
-
-	record(&r);
-	play_on_postgres(&r, &expected);
-	for (int i = 0; i < r.steps; i++)
-		longest = r.step[i].len > longest ? r.step[i].len : longest;
-	for (size_t cut = 1; cut < longest; cut++) {
-		struct bytes got = {0};
-
-		play(forebay, &r, cut, &got);
-		compare(&expected, &got, "cut at", cut);
-		bytes_free(&got);
+	for (size_t at = 0; at < s->out.len; at = end) {
+		end = at + message_length(s, at);
+		while (together && wait < s->wait_count && s->waits[wait].at < end)
+			wait++;
+		if (together)
+			end = wait < s->wait_count ? s->waits[wait].at : s->out.len;
+		most = end - at > most ? end - at : most;
 	}
-	bytes_free(&expected);
-	recording_free(&r);
-	forebay_stop(forebay);
-}
-END_TEST
-
-/* Sends the start-up message, all steps and Terminate in pieces of `size` bytes without waiting for anything; returns
- * what comes back behind the welcome. */
-static void play_glued(const struct forebay *forebay, const struct recording *r, size_t size, struct bytes *out) {
-	struct raw raw = raw_connect(forebay);
-	struct bytes all = {0};
-	int answers = 0;
-
-	put_startup(&all, 3 << 16, "user", forebay->direct ? "trusted" : "app", "database", "app", NULL);
-	for (int i = 0; i < r->steps; i++) {
-		bytes_add(&all, r->step[i].at, r->step[i].len);
-		answers += r->answers[i];
-	}
-	for (size_t at = 0; at < all.len; at += size)
-		ck_assert(raw_send(&raw, all.at + at, all.len - at < size ? all.len - at : size));
-	raw_until(&raw, 'Z');
-	collect(&raw, answers, out);
-	bytes_free(&all);
-	raw_close(&raw);
+	return most;
 }
 
-START_TEST(everything_glued_together) {
-	static const size_t sizes[] = {SIZE_MAX / 2, 1, 2, 3, 5, 7, 64, 1000, 4096};
-	struct forebay *forebay = start(_i);
-	struct recording r;
-	struct bytes expected = {0};
-
-	record(&r);
-	play_on_postgres(&r, &expected);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct bytes got = {0};
-
-		play_glued(forebay, &r, sizes[i], &got);
-		compare(&expected, &got, "glued, in pieces of", sizes[i]);
-		bytes_free(&got);
-	}
-	bytes_free(&expected);
-	recording_free(&r);
-	forebay_stop(forebay);
-}
-END_TEST
-
-/* A backend that hands PostgreSQL's answers on cut into pieces: a relay of `size` bytes at a time. */
-struct cutter {
-	size_t size;
-};
-
-static void cut_answers(struct raw *raw, void *context) {
-	struct cutter *cutter = context;
-	struct raw server = raw_connect_port(harness_postgres_port());
-
-	for (;;) {
-		struct pollfd polls[2] = {{.fd = raw->fd, .events = POLLIN}, {.fd = server.fd, .events = POLLIN}};
-		uint8_t data[4096];
-		ssize_t n;
-
-		poll(polls, 2, -1);
-		if (polls[0].revents) {
-			n = recv(raw->fd, data, sizeof(data), 0);
-			if (n <= 0 || !raw_send(&server, data, (size_t)n))
-				break;
-		}
-		if (polls[1].revents) {
-			n = recv(server.fd, data, sizeof(data), 0);
-			if (n <= 0)
-				break;
-			for (size_t at = 0; at < (size_t)n; at += cutter->size) {
-				size_t left = (size_t)n - at;
-
-				if (!raw_send(raw, data + at, left < cutter->size ? left : cutter->size))
-					break;
-			}
-		}
-	}
-	raw_close(&server);
-}
-
-START_TEST(answers_of_the_server_in_single_bytes) {
-	static struct cutter cutters[] = {{1}, {2}, {3}, {7}, {50}};
-	struct recording r;
-	struct bytes expected = {0};
+START_TEST(client_s_session_gets_the_same_answers_however_it_is_cut) {
+	struct forebay *forebay = start(_i, "auth = md5", "max_size = 2");
+	struct session s = {0};
+	struct bytes expected;
 
 	if (harness_direct())
 		return;
-	record(&r);
-	play_on_postgres(&r, &expected);
-	for (size_t i = 0; i < sizeof(cutters) / sizeof(cutters[0]); i++) {
-		struct backend *backend = backend_start(cut_answers, &cutters[i]);
-		struct bytes got = {0};
-		struct forebay *forebay;
-		char pool[100];
+	add_simple_queries(&s);
+	add_extended_queries(&s);
+	add_copies(&s);
+	add_end(&s);
+	expected = reference(&s);
+#define UNIX probe_unix(forebay->socket_dir, forebay->port)
+	play_and_compare(UNIX, &s, ONE_BY_ONE, 0, &expected, "message by message");
+	play_and_compare(probe_tcp(forebay->port), &s, ONE_BY_ONE, 0, &expected, "message by message, TCP");
+	play_and_compare(UNIX, &s, TOGETHER, 0, &expected, "glued between waits");
+	play_and_compare(UNIX, &s, GLUED, 0, &expected, "all glued");
+	play_and_compare(probe_tcp(forebay->port), &s, GLUED, 0, &expected, "all glued, TCP");
+	play_and_compare(UNIX, &s, EACH_BYTE, 0, &expected, "byte by byte");
+	play_and_compare(probe_tcp(forebay->port), &s, EACH_BYTE, 0, &expected, "byte by byte, TCP");
+	/* Run k cuts each message (each piece) at its byte k, the shorter ones round and round: all positions of all. */
+	for (size_t cut = 1; cut < longest_piece(&s, false); cut++)
+		play_and_compare(UNIX, &s, EACH_CUT, cut, &expected, "each message cut");
+	for (size_t cut = 1; cut < longest_piece(&s, true); cut++)
+		play_and_compare(UNIX, &s, TOGETHER_CUT, cut, &expected, "glued between waits and cut");
+	for (size_t cut = 1 + (size_t)_i; cut < s.out.len; cut += 4)
+		play_and_compare(UNIX, &s, GLUED_CUT, cut, &expected, "all glued and cut");
+	bytes_free(&expected);
+	session_free(&s);
+	forebay_stop(forebay);
+}
+END_TEST
 
-		snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\nmax_size = 1", backend->port);
-		forebay = forebay_start(&(struct forebay_setup){
-			.workers = WORKERS(_i), .listener = "auth = trust", .pool = pool});
-		play(forebay, &r, 0, &got);
-		compare(&expected, &got, "server's answers in pieces of", cutters[i].size);
+START_TEST(client_s_large_messages_may_be_cut_anywhere) {
+	static const size_t sizes[] = {1000, 16 * 1024 - 20, 16 * 1024 + 20, 70000};
+	struct forebay *forebay = start(_i, "auth = trust", "max_size = 2");
+	char *text = malloc(80000), *sql = malloc(80100);
+	unsigned seed = 4711 + (unsigned)_i;
+
+	if (harness_direct())
+		return;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct session s = {0};
+		struct bytes expected;
+		size_t cuts[80], n = 0;
+
+		memset(text, '1', sizes[i]);
+		text[sizes[i]] = 0;
+		sprintf(sql, "select length('%s')", text);
+		query_and_wait(&s, sql);
+		put_batch(&s, sql, NULL);
+		put_batch(&s, "select length($1::text)", text);
+		put_parse(&s.out, "l", sql);
+		put_bind(&s.out, "l", NULL);
+		put_execute(&s.out);
+		sync_and_wait(&s);
+		put_query(&s.out, "copy split from stdin with (format csv)");
+		await_answer(&s, 'G', 1);
+		memset(text, '\n', sizes[i]);
+		for (size_t at = 0; at + 2 < sizes[i]; at += 2)
+			text[at] = '1';
+		copy_data(&s, text);
+		put_message(&s.out, 'c', "");
+		await_answer(&s, 'Z', 1);
+		query_and_wait(&s, "delete from split where i = 1");
+		query_and_wait(&s, "truncate split");
+		add_end(&s);
+		expected = reference(&s);
+		for (size_t k = 1; k <= 8; k++) {
+			cuts[n++] = k;
+			cuts[n++] = sizes[i] + k;
+		}
+		for (size_t k = 0; k < 6; k++)
+			cuts[n++] = 16 * 1024 - 3 + k;
+		while (n < 30)
+			cuts[n++] = 1 + (size_t)rand_r(&seed) % s.out.len;
+		play_and_compare(UNIX, &s, ONE_BY_ONE, 0, &expected, "large messages");
+		play_and_compare(UNIX, &s, GLUED, 0, &expected, "large messages, glued");
+		for (size_t k = 0; k < n; k++) {
+			play_and_compare(UNIX, &s, k % 3 ? EACH_CUT : GLUED_CUT, cuts[k], &expected,
+					 k % 3 ? "large messages, each cut" : "large messages, glued and cut");
+		}
+		bytes_free(&expected);
+		session_free(&s);
+	}
+	free(text);
+	free(sql);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* The messages of each login are sent in two, cut at every byte; and byte by byte. */
+static void log_in_cut(const struct forebay *forebay, size_t longest) {
+	struct session s = {0};
+	struct bytes expected, welcome = {0}, got, got_welcome = {0};
+
+	query_and_wait(&s, "select 'in'");
+	add_end(&s);
+	expected = play(UNIX, "app", &s, ONE_BY_ONE, 0, &welcome);
+	for (size_t cut = 1; cut < longest; cut++) {
+		got = play(UNIX, "app", &s, EACH_CUT, cut, &got_welcome);
+		expect_same(&got_welcome, &welcome, "login", cut);
+		expect_same(&got, &expected, "first query", cut);
 		bytes_free(&got);
-		play(forebay, &r, SIZE_MAX, &got);
-		compare(&expected, &got, "all in pieces, the server's of", cutters[i].size);
-		bytes_free(&got);
-		forebay_stop(forebay);
-		backend_stop(backend);
 	}
 	bytes_free(&expected);
-	recording_free(&r);
+	bytes_free(&welcome);
+	bytes_free(&got_welcome);
+	session_free(&s);
+}
+
+START_TEST(login_may_be_cut_anywhere) {
+	static const char *const methods[] = {"trust", "password", "md5", "scram-sha-256"};
+
+	if (harness_direct())
+		return;
+	for (int i = 0; i < 4; i++) {
+		char listener[40];
+		struct forebay *forebay;
+
+		snprintf(listener, sizeof(listener), "auth = %s", methods[i]);
+		forebay = start(_i, listener, "max_size = 2");
+		log_in_cut(forebay, i == 3 ? 135 : i == 2 ? 42 : 33);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
+START_TEST(startup_bytes_may_come_one_by_one) {
+	struct forebay *forebay = start(_i, "auth = trust", "max_size = 2");
+	struct bytes b = {0};
+
+	if (harness_direct())
+		return;
+	/* The encryption requests, and the start-up message right behind the one that is answered N. */
+	for (int gss = 0; gss < 2; gss++) {
+		struct probe probe = UNIX;
+		char answer;
+
+		put_message(&b, 0, "i", gss ? 80877104 : 80877103);
+		for (size_t i = 0; i < b.len; i++) {
+			ck_assert(probe_send(&probe, b.at + i, 1));
+			probe_await_read(&probe);
+		}
+		ck_assert_int_eq(recv(probe.fd, &answer, 1, 0), 1);
+		ck_assert_int_eq(answer, 'N'); /* no TLS on a Unix socket */
+		b.len = 0;
+		put_startup(&b, 3 << 16, "user", "app", "database", "app", NULL);
+		for (size_t i = 0; i < b.len; i++) {
+			ck_assert(probe_send(&probe, b.at + i, 1));
+			probe_await_read(&probe);
+		}
+		ck_assert(probe_await(&probe, 'Z', 1));
+		probe_close(&probe);
+		b.len = 0;
+	}
+	bytes_free(&b);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- the other direction ---- */
+
+/* What the scripted backends' threads and the test share. */
+struct script {
+	_Atomic int manner;    /* GLUED, GLUED_CUT or EACH_BYTE */
+	_Atomic size_t cut;
+	_Atomic bool one_query; /* close when the first was answered */
+	_Atomic bool scram;
+	_Atomic int gone;      /* connections closed after their one query */
+};
+
+static bool send_and_await_read(int fd, const void *data, size_t len) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+	if (!serve_send(fd, data, len))
+		return false;
+	while (unread_by_peer(fd) > 0 && harness_now_ms() < deadline)
+		sched_yield();
+	return true;
+}
+
+/* Sends and empties the bytes. */
+static bool deliver_answer(int fd, struct script *script, struct bytes *b) {
+	size_t cut = script->cut;
+	bool ok = true;
+
+	if (script->manner == EACH_BYTE && b->len < 5000) {
+		for (size_t i = 0; ok && i < b->len; i++)
+			ok = send_and_await_read(fd, b->at + i, 1);
+	} else if (script->manner == GLUED_CUT && b->len > 1 && cut > 0) {
+		cut = 1 + (cut - 1) % (b->len - 1);
+		ok = send_and_await_read(fd, b->at, cut) && serve_send(fd, b->at + cut, b->len - cut);
+	} else {
+		ok = serve_send(fd, b->at, b->len);
+	}
+	b->len = 0;
+	return ok;
+}
+
+static void put_rows(struct bytes *b) {
+	put_message(b, 'D', "hv", 1, "first");
+	put_message(b, 'D', "hv", 1, NULL);
+	put_message(b, 'D', "hv", 1, "");
+}
+
+static void put_columns(struct bytes *b) {
+	put_message(b, 'T', "hsihihih", 1, "column", 0, 0, 25, -1, -1, 0);
+}
+
+static void put_failure(struct bytes *b, const char *message) {
+	put_message(b, 'E', "cscscscsc", 'S', "ERROR", 'V', "ERROR", 'C', "22012", 'M', message, 0);
+}
+
+static void put_large_row(struct bytes *b) {
+	char *large = malloc(200001);
+
+	memset(large, 'z', 200000);
+	large[200000] = 0;
+	put_message(b, 'D', "hv", 1, large);
+	free(large);
+}
+
+/* The answer to a simple query, without ReadyForQuery. False: copy data is to come first. */
+static bool put_query_answer(struct bytes *b, const char *sql) {
+	if (strcmp(sql, "rows") == 0) {
+		put_columns(b);
+		put_rows(b);
+		put_message(b, 'C', "s", "SELECT 3");
+	} else if (strcmp(sql, "several") == 0) {
+		put_message(b, 'N', "cscscscsc", 'S', "NOTICE", 'V', "NOTICE", 'C', "00000", 'M', "hear", 0);
+		put_message(b, 'S', "ss", "TimeZone", "Etc/UTC");
+		put_columns(b);
+		put_message(b, 'C', "s", "SELECT 0");
+		put_message(b, 'A', "iss", 4711, "channel", "payload");
+		put_message(b, 'I', "");
+		put_message(b, 'C', "s", "INSERT 0 1");
+		put_failure(b, "the last of several");
+	} else if (strcmp(sql, "large") == 0) {
+		put_columns(b);
+		put_large_row(b);
+		put_message(b, 'C', "s", "SELECT 1");
+	} else if (strcmp(sql, "out") == 0) {
+		put_message(b, 'H', "chhh", 0, 2, 0, 0);
+		put_message(b, 'd', "b", (size_t)4, "1\t2\n");
+		put_message(b, 'd', "b", (size_t)0, "");
+		put_message(b, 'c', "");
+		put_message(b, 'C', "s", "COPY 1");
+	} else if (strcmp(sql, "in") == 0) {
+		put_message(b, 'G', "chh", 0, 1, 0);
+		return false;
+	} else {
+		put_message(b, 'C', "s", "SET");
+	}
+	return true;
+}
+
+static void put_ready(struct bytes *b) {
+	put_message(b, 'Z', "c", 'I');
+}
+
+static bool serve_login(int fd, struct script *script, struct bytes *body, struct bytes *b) {
+	struct scram_talk talk = {0};
+	char type, text[300];
+
+	if (!serve_read(fd, true, &type, body))
+		return false;
+	if (script->scram) {
+		put_message(b, 'R', "isc", 10, "SCRAM-SHA-256", 0);
+		if (!deliver_answer(fd, script, b) || !serve_read(fd, false, &type, body) || body->len < 20 ||
+		    !scram_server_answer(&talk, (const char *)body->at + 18, text))
+			return false;
+		put_message(b, 'R', "ib", 11, strlen(text), text);
+		if (!deliver_answer(fd, script, b) || !serve_read(fd, false, &type, body) ||
+		    !scram_server_final(&talk, (const char *)body->at, "app-secret", text))
+			return false;
+		put_message(b, 'R', "ib", 12, strlen(text), text);
+	}
+	put_welcome(b);
+	return deliver_answer(fd, script, b);
+}
+
+struct extended {
+	bool failed, fails, unnamed_fails;
+};
+
+/* An extended message's answer. True: it is time to deliver. */
+static bool put_extended_answer(struct bytes *b, char type, const struct bytes *body, struct extended *state) {
+	const char *name = (const char *)body->at;
+
+	if (type == 'S') {
+		state->failed = false;
+		put_ready(b);
+		return true;
+	}
+	if (state->failed)
+		return false;
+	switch (type) {
+	case 'P':
+		if (!name[0])
+			state->unnamed_fails = strcmp(name + 1, "fail") == 0;
+		put_message(b, '1', "");
+		return false;
+	case 'B':
+		name += strlen(name) + 1;
+		state->fails = !name[0] && state->unnamed_fails;
+		put_message(b, '2', "");
+		return false;
+	case 'C':
+		put_message(b, '3', "");
+		return false;
+	case 'D':
+		if (body->at[0] == 'S')
+			put_message(b, 't', "hi", 1, 25);
+		if (body->at[0] == 'P' && state->fails)
+			put_message(b, 'n', "");
+		else
+			put_columns(b);
+		return false;
+	case 'E':
+		put_rows(b);
+		if (state->fails) {
+			state->failed = true;
+			put_failure(b, "it had to fail");
+		} else if (body->at[body->len - 1] != 0) { /* a limit */
+			put_message(b, 's', "");
+		} else {
+			put_message(b, 'C', "s", "SELECT 3");
+		}
+		return false;
+	default:
+		return type == 'H';
+	}
+}
+
+static void serve(int fd, void *context) {
+	struct script *script = context;
+	struct bytes body = {0}, b = {0};
+	struct extended state = {0};
+	bool copying = false, done = false;
+	char type;
+
+	if (!serve_login(fd, script, &body, &b))
+		goto out;
+	while (!done && serve_read(fd, false, &type, &body) && type != 'X') {
+		bool hidden = type == 'Q' && strncmp((const char *)body.at, "SET", 3) == 0;
+
+		if (type == 'Q' || type == 'F') {
+			copying = type == 'Q' && !put_query_answer(&b, (const char *)body.at);
+			if (type == 'F')
+				put_message(&b, 'V', "v", "called");
+			if (!copying)
+				put_ready(&b);
+		} else if (copying && type == 'd') {
+			continue;
+		} else if (copying && (type == 'c' || type == 'f')) {
+			copying = false;
+			put_message(&b, 'C', "s", "COPY 1");
+			put_ready(&b);
+		} else if (!put_extended_answer(&b, type, &body, &state)) {
+			continue;
+		}
+		if (!deliver_answer(fd, script, &b))
+			break;
+		done = script->one_query && !hidden;
+	}
+	if (done) {
+		shutdown(fd, SHUT_WR);
+		while (serve_read(fd, false, &type, &body))
+			;
+		atomic_fetch_add(&script->gone, 1);
+	}
+out:
+	bytes_free(&body);
+	bytes_free(&b);
+}
+
+static void put_backend_session(struct session *s, bool large) {
+	query_and_wait(s, "rows");
+	query_and_wait(s, "several");
+	query_and_wait(s, "out");
+	put_query(&s->out, "in");
+	await_answer(s, 'G', 1);
+	copy_data(s, "line\n");
+	put_message(&s->out, 'c', "");
+	await_answer(s, 'Z', 1);
+	if (large)
+		query_and_wait(s, "large");
+	put_batch(s, "one", NULL);
+	put_message(&s->out, 'E', "si", "", 7);
+	put_message(&s->out, 'H', "");
+	put_batch(s, "fail", NULL);
+	sync_and_wait(s);
+	put_parse(&s->out, "named", "two");
+	put_message(&s->out, 'D', "cs", 'S', "named");
+	put_bind(&s->out, "named", "x");
+	put_execute(&s->out);
+	put_message(&s->out, 'C', "cs", 'P', "");
+	sync_and_wait(s);
+	put_message(&s->out, 'C', "cs", 'S', "named");
+	sync_and_wait(s);
+	put_message(&s->out, 'F', "ihhh", 1, 0, 0, 0);
+	await_answer(s, 'Z', 1);
+	add_end(s);
+}
+
+static struct forebay *start_before(int i, const struct unix_backend *backend) {
+	char pool[400];
+
+	snprintf(pool, sizeof(pool), "hosts = %s\nmax_size = 1\nuser = app\npassword = app-secret\n", backend->dir);
+	return start(i, "auth = trust", pool);
+}
+
+START_TEST(backend_s_answers_arrive_the_same_however_they_are_cut) {
+	static struct script script;
+	struct unix_backend *backend;
+	struct forebay *forebay;
+	struct bytes expected;
+	unsigned seed = 815 + (unsigned)_i;
+
+	if (harness_direct())
+		return;
+	script.manner = GLUED;
+	backend = unix_backend_start(serve, &script);
+	forebay = start_before(_i, backend);
+	for (int large = 0; large < 2; large++) {
+		struct session s = {0};
+
+		put_backend_session(&s, large);
+		script.manner = GLUED;
+		/* From the backend itself, without Forebay. */
+		expected = play(probe_unix(backend->dir, 5432), "app", &s, ONE_BY_ONE, 0, NULL);
+		play_and_compare(UNIX, &s, ONE_BY_ONE, 0, &expected, "answers in one piece");
+		play_and_compare(UNIX, &s, GLUED, 0, &expected, "answers to a glued session");
+		script.manner = EACH_BYTE;
+		play_and_compare(UNIX, &s, ONE_BY_ONE, 0, &expected, "answers byte by byte");
+		script.manner = GLUED_CUT;
+		for (size_t cut = 1; cut < 320; cut++) {
+			script.cut = large ? 1 + (size_t)rand_r(&seed) % 200000 : cut;
+			play_and_compare(UNIX, &s, ONE_BY_ONE, 0, &expected, "answers cut");
+			cut += large ? 3 : 0;
+		}
+		bytes_free(&expected);
+		session_free(&s);
+	}
+	forebay_stop(forebay);
+	unix_backend_stop(backend);
+}
+END_TEST
+
+START_TEST(backend_s_login_may_be_cut_anywhere) {
+	static struct script script;
+	struct unix_backend *backend;
+	struct bytes expected = {0};
+	int logins = 0;
+
+	if (harness_direct())
+		return;
+	script.one_query = true;
+	backend = unix_backend_start(serve, &script);
+	for (int scram = 0; scram < 2; scram++) {
+		struct session s = {0};
+		struct forebay *forebay;
+
+		script.scram = scram;
+		query_and_wait(&s, "rows");
+		add_end(&s);
+		forebay = start_before(_i, backend);
+		for (size_t cut = 0; cut < (scram ? 120 : 470); cut++) {
+			struct bytes got;
+			long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+			script.cut = cut;
+			script.manner = cut == 0 ? GLUED : cut == 1 ? EACH_BYTE : GLUED_CUT;
+			got = play(UNIX, "app", &s, ONE_BY_ONE, 0, NULL);
+			if (!expected.at)
+				expected = got;
+			else
+				expect_same(&got, &expected, "login at the backend", cut);
+			if (got.at != expected.at)
+				bytes_free(&got);
+			/* So that the next one needs a new login. */
+			logins++;
+			while (script.gone < logins) {
+				ck_assert_msg(harness_now_ms() < deadline, "a server that has ended is not closed");
+				harness_pause_ms(1);
+			}
+		}
+		forebay_stop(forebay);
+		session_free(&s);
+	}
+	bytes_free(&expected);
+	unix_backend_stop(backend);
 }
 END_TEST
 
@@ -355,10 +847,11 @@ int main(void) {
 	harness_begin(NULL);
 	tcase_set_timeout(tcase, 180);
 	suite_add_tcase(suite, tcase);
-	LOOP(tcase, answers_are_postgresql_s_own);
-	LOOP(tcase, every_byte_by_itself);
-	LOOP(tcase, every_step_cut_at_every_byte);
-	LOOP(tcase, everything_glued_together);
-	LOOP(tcase, answers_of_the_server_in_single_bytes);
+	LOOP(tcase, client_s_session_gets_the_same_answers_however_it_is_cut);
+	LOOP(tcase, client_s_large_messages_may_be_cut_anywhere);
+	LOOP(tcase, login_may_be_cut_anywhere);
+	LOOP(tcase, startup_bytes_may_come_one_by_one);
+	LOOP(tcase, backend_s_answers_arrive_the_same_however_they_are_cut);
+	LOOP(tcase, backend_s_login_may_be_cut_anywhere);
 	return harness_run(suite);
 }
