@@ -103,6 +103,9 @@ static void start(struct stream *s, struct worker *worker, int fd, int phase,
 		.worker = worker, .fd = fd, .on_ready = on_ready, .phase = (uint8_t)phase, .reading = true};
 	list_init(&s->dirty);
 	ev_init(&s->io, on_io);
+	/* What a server has said, its farewell above all, is heard before any client's request of the same wake-up could
+	 * be given to it. */
+	ev_set_priority(&s->io, phase == PHASE_CONNECTING ? 1 : 0);
 	watch(s);
 }
 

@@ -212,7 +212,8 @@ static void forget_all(struct pg_server *ps, struct pg_client *pc) {
  * start-up parameters: those that the command has changed are put back in what the client wants.
  */
 static void restore_startup(struct pg_client *pc) {
-	for (size_t i = 0; pc && i < pc->startup->count; i++) {
+	pc->was_reset = false;
+	for (size_t i = 0; i < pc->startup->count; i++) {
 		const struct setting *s = &pc->startup->at[i];
 		const struct setting *now = settings_find(pc->settings, s->name), *then = settings_find(pc->before, s->name);
 		if (!now || !then || strcmp(now->value, then->value) == 0)
@@ -236,7 +237,8 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		ps->touched |= PG_TOUCHED_SETTINGS;
 		if (!pg_forget_unreported(ps))
 			ps->base.conn.retire = true;
-		restore_startup(pc);
+		if (pc)
+			pc->was_reset = true;
 	} else if (strcmp(tag, "PREPARE") == 0) {
 		ps->touched |= PG_TOUCHED_PREPARED;
 	} else if (strcmp(tag, "LISTEN") == 0) {
@@ -250,7 +252,8 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		if (!pg_forget_unreported(ps))
 			ps->base.conn.retire = true;
 		ps->touched = 0;
-		restore_startup(pc);
+		if (pc)
+			pc->was_reset = true;
 	}
 }
 
@@ -268,7 +271,6 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	if (!tag)
 		return violation(w, a, "a command tag that does not end");
 	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
-	flush_run(w);
 	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT)
 		note_tag(ps, head, tag);
 	for (uint32_t i = 1; ps->copy == 'G' && i < ps->queue.count; i++) {
@@ -592,6 +594,10 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&
 			database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
 	a->visible = visible && !too_much;
+	if (visible && pg_client(client)->was_reset) { /* what has changed was told just before this */
+		flush_run(w);
+		restore_startup(pg_client(client));
+	}
 	pass(w, a);
 	flush_run(w);
 	pg_settle_head(ps);

@@ -31,6 +31,7 @@ struct pg_client {
 	uint32_t batch;            /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
 	uint16_t minor;            /* of the protocol: 0 or 2 */
 	bool skip_to_sync;         /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
+	bool was_reset;            /* RESET or DISCARD ALL has run: its start-up parameters are to be put back */
 	bool refused;              /* its next request was answered with an error: skip that one */
 	bool told_fatal;           /* has been sent a FATAL error: nothing may follow it */
 	bool welcome_pending;      /* logged in, but what its server reports is not known yet */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/text_units.h"
+#include "session/cancel.h"
 #include "session/client.h"
 #include "session/console.h"
 #include "session/database.h"
@@ -44,30 +45,32 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	worker_defer(client->sw->worker, &client->wakeup);
 }
 
-/* Who holds a connection of this pool longest, among this worker's clients. Empty: nobody here. */
-static void longest_held(struct pool_shard *shard, char *out, size_t room) {
-	struct session_worker *sw = worker_of(shard);
+/* Who holds a connection of a pool longest. */
+struct holder {
+	uint64_t for_ns; /* 0: nobody */
+	char who[120];
+};
+
+/* Looks among this worker's clients. */
+static void find_longest(struct session_worker *sw, const struct database *database, struct holder *holder) {
 	const struct client *longest = NULL;
-	out[0] = 0;
 	list_for_each (node, &sw->servers) {
 		const struct server *server = container_of(node, struct server, all);
-		if (server->conn.shard == shard && server->client &&
+		if (server->database == database && server->client &&
 		    (!longest || server->client->linked_ns < longest->linked_ns))
 			longest = server->client;
 	}
-	if (!longest)
+	if (!longest || sw->worker->now_ns - longest->linked_ns <= holder->for_ns)
 		return;
 	struct console_details details = {0};
 	if (longest->protocol->client_describe)
 		longest->protocol->client_describe(longest, &details);
-	uint64_t held = op_now(shard) - longest->linked_ns;
-	char age[32];
-	duration_format(held > NS_PER_S ? held - held % NS_PER_S : held - held % NS_PER_MS, age, sizeof age);
-	snprintf(out, room, ", longest held by %s%s for %s", details.application_name[0] ? "app=" : "client ",
-		 details.application_name[0] ? details.application_name : longest->peer->text, age);
+	holder->for_ns = sw->worker->now_ns - longest->linked_ns;
+	snprintf(holder->who, sizeof holder->who, "%s%s", details.application_name[0] ? "app=" : "client ",
+		 details.application_name[0] ? details.application_name : longest->peer->text);
 }
 
-void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room) {
+static void explain(struct pool_waiter *waiter, enum pool_fail why, const struct holder *holder, char *out, size_t room) {
 	struct pool_shard *shard = waiter->shard;
 	struct pool *pool = pool_of(shard);
 	struct pool_limits limits = pool_limits(pool);
@@ -81,8 +84,11 @@ void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, 
 	char sqlstate[6], last[256], limit[32];
 	account_get_error(account_of(waiter->user), sqlstate, last, sizeof last);
 	duration_format(limits.acquire_timeout, limit, sizeof limit);
-	char longest[160];
-	longest_held(shard, longest, sizeof longest);
+	char longest[192] = "", age[32];
+	uint64_t held = holder->for_ns;
+	duration_format(held > NS_PER_S ? held - held % NS_PER_S : held - held % NS_PER_MS, age, sizeof age);
+	if (held > 0)
+		snprintf(longest, sizeof longest, ", longest held by %s for %s", holder->who, age);
 	switch (why) {
 	case POOL_FAIL_TIMEOUT:
 		if (pool_size(pool) == 0 && last[0])
@@ -111,15 +117,63 @@ void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, 
 	}
 }
 
+void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room) {
+	struct holder holder = {0};
+	find_longest(worker_of(waiter->shard), database_of_shard(waiter->shard), &holder);
+	explain(waiter, why, &holder, out, room);
+}
+
+/* A client that timed out is told who holds the servers: all workers are asked. */
+struct inquiry {
+	struct session_visit visit;
+	struct database *database;
+	struct holder holder;
+	uint32_t client; /* its id: it may have gone when the answer comes */
+	int worker;
+};
+
+static void inquire(struct session_worker *sw, struct session_visit *visit) {
+	struct inquiry *inquiry = container_of(visit, struct inquiry, visit);
+	find_longest(sw, inquiry->database, &inquiry->holder);
+}
+
+static void inquired(struct session_visit *visit) {
+	struct inquiry *inquiry = container_of(visit, struct inquiry, visit);
+	struct client *client = registry_client(inquiry->client, inquiry->worker);
+	if (client && client->explaining) {
+		char text[512];
+		client->explaining = false;
+		explain(&client->waiter, POOL_FAIL_TIMEOUT, &inquiry->holder, text, sizeof text);
+		client_not_served(client, REFUSAL_TIMEOUT, text);
+	}
+	free(inquiry);
+}
+
+static bool explain_later(struct client *client) {
+	struct inquiry *inquiry = client->id ? calloc(1, sizeof *inquiry) : NULL;
+	if (!inquiry)
+		return false;
+	inquiry->database = client->database;
+	inquiry->client = client->id;
+	inquiry->worker = client->sw->worker->id;
+	inquiry->visit.visit = inquire;
+	inquiry->visit.done = inquired;
+	client->explaining = true;
+	session_visit_all(&inquiry->visit, client->sw->worker);
+	return true;
+}
+
 static void op_fail(struct pool_waiter *waiter, enum pool_fail why) {
-	char text[512];
-	acquire_explain(waiter, why, text, sizeof text);
 	static const enum refusal refusals[] = {
 		[POOL_FAIL_TIMEOUT] = REFUSAL_TIMEOUT,
 		[POOL_FAIL_QUEUE_FULL] = REFUSAL_QUEUE_FULL,
 		[POOL_FAIL_UNAVAILABLE] = REFUSAL_UNAVAILABLE,
 		[POOL_FAIL_CLOSED] = REFUSAL_SHUTDOWN,
 	};
+	if (why == POOL_FAIL_TIMEOUT && explain_later(client_of(waiter)))
+		return;
+	char text[512];
+	acquire_explain(waiter, why, text, sizeof text);
 	client_not_served(client_of(waiter), refusals[why], text);
 }
 

@@ -184,7 +184,7 @@ static void client_wakeup(struct deferred *deferred) {
 	struct client *client = container_of(deferred, struct client, wakeup);
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
-	if (client->waiter.waiting || client->waiting_dedicated) /* it has moved on since, and waits again */
+	if (client->waiter.waiting || client->waiting_dedicated || client->explaining) /* it has moved on since, and waits again */
 		return;
 	if (client->hold == HOLD_SERVER || client->hold == HOLD_NONE)
 		client_resume(client);
@@ -402,6 +402,10 @@ bool client_want_server(struct client *client) {
 	struct database_view *view = database_view(client->database, sw->worker->id);
 	uint64_t limit = view->config->acquire_timeout;
 	uint64_t deadline = limit ? sw->worker->now_ns + limit : TIME_NEVER;
+	if (client->retrying)
+		deadline = client->acquire_deadline_ns;
+	client->retrying = false;
+	client->acquire_deadline_ns = deadline;
 	int why = 0;
 	if (atomic_load(&client->database->removed)) {
 		client_end(client, REFUSAL_SHUTDOWN, "the pool was removed from the configuration");
@@ -460,6 +464,7 @@ void client_unlink(struct client *client) {
 }
 
 void client_lose_untouched(struct client *client) {
+	client->retrying = client->hold == HOLD_PREPARE || buf_len(&client->in) > 0;
 	client_unlink(client);
 	client->hold = HOLD_NONE;
 	worker_defer(client->sw->worker, &client->wakeup);

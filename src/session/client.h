@@ -52,6 +52,7 @@ struct client {
 	bool in_input;        /* client_input() is on the stack */
 	bool resume_wanted;   /* client_resume() was called meanwhile */
 	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
+	bool explaining;      /* timed out in the queue; who holds the servers is being asked */
 	bool dedicated;       /* wants a server connection that is its own (replication) */
 	struct listener_runtime *listener; /* referenced while in login */
 	struct database *database;         /* NULL until login */
@@ -65,6 +66,8 @@ struct client {
 	struct list tickets;      /* cancel requests it brought: struct cancel_ticket */
 	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
 	struct stream_peer *peer; /* owned; kept small: freed never before the client */
+	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
+	bool retrying;                /* that server was lost before anything was sent to it */
 	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;
 	uint64_t transactions, queries;
 };

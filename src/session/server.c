@@ -67,6 +67,7 @@ static void server_receive(struct server *server) {
 	if (n == STREAM_AGAIN)
 		return;
 	if (n <= 0) {
+		server->broke = true;
 		const char *reason = n == STREAM_EOF ? "the backend closed the connection" : stream_error(&server->stream);
 		if (server->state < SERVER_SETUP)
 			server_failed(server, false, reason);
@@ -100,6 +101,7 @@ static void server_on_ready(struct stream *stream, int events) {
 	if (server->state == SERVER_CLOSED)
 		return;
 	if (events & STREAM_FAILED) {
+		server->broke = true;
 		if (server->state < SERVER_SETUP)
 			server_failed(server, false, stream_error(stream));
 		else
@@ -299,7 +301,8 @@ bool server_untouched(const struct server *server) {
 
 static void server_close_now(struct server *server, const char *reason) {
 	struct worker *worker = server->sw->worker;
-	bool failed = !server->login_ok && !server->hopeless;
+	/* one that breaks before it was of any use is as good as one that could not be opened */
+	bool failed = !server->hopeless && (!server->login_ok || (server->broke && server->transactions == 0));
 	struct client *client = server->client;
 	bool untouched = server_untouched(server);
 	if (server->login_ok)
@@ -341,6 +344,7 @@ static void server_close_now(struct server *server, const char *reason) {
 }
 
 void server_violation(struct server *server, const char *invariant, const char *detail) {
+	server->broke = true;
 	stat_add(&server->sw->violations, 1);
 	log_error("invariant_violation",
 		  LOG_FIELDS(LOG_TEXT("invariant", invariant), LOG_TEXT("pool", server->database->name),

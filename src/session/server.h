@@ -38,6 +38,7 @@ struct server {
 	struct client *client;  /* linked; NULL: none */
 	bool dedicated;         /* opened for one client (replication): closed with it */
 	bool login_ok;
+	bool broke;             /* it was lost, not closed by us */
 	bool hopeless;          /* its login failed for good */
 	struct list all;        /* the worker's list of servers */
 	struct list cancels;    /* struct cancel under way for it */

@@ -215,7 +215,7 @@ static bool large_parameter(struct xt_client *c, int phase) {
 	snprintf(expected, sizeof(expected), "%u %s", n, token);
 	put_parse(&c->out, "", "select length($1) / length(right($1, $2::int)) || ' ' || right($1, $2::int)");
 	{
-		char length[16];
+		char length[32];
 
 		snprintf(length, sizeof(length), "%zu", strlen(token));
 		put_message(&c->out, 'B', "sshhvvh", "", "", 0, 2, (const char *)value.at, length, 0);

@@ -241,6 +241,10 @@ bool harness_command(const char *const *argv) {
 	return command_as(argv, false);
 }
 
+pid_t harness_spawn(const char *const *argv, const char *log) {
+	return start(argv, log, false);
+}
+
 static bool port_is_free(int port) {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -339,7 +343,7 @@ static void find_pgbin(void) {
 	globfree(&g);
 }
 
-static const char *pg_program(const char *name) {
+const char *harness_pg_program(const char *name) {
 	static char path[300];
 
 	snprintf(path, sizeof(path), "%s/%s", harness.pgbin, name);
@@ -364,7 +368,7 @@ static void init_postgres(const char *extra) {
 
 	if (mkdir(data, 0700) != 0 || (geteuid() == 0 && chown(data, uid, gid) != 0))
 		die("cannot make %s: %s", data, strerror(errno));
-	if (!command_as((const char *const[]){pg_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust",
+	if (!command_as((const char *const[]){harness_pg_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust",
 					      "--no-sync", "-E", "UTF8", "--locale=C", NULL},
 			true)) {
 		old = read_file(harness_path("commands.log"));
@@ -390,7 +394,7 @@ static void init_postgres(const char *extra) {
 }
 
 static bool pg_ctl(const char *const *arguments) {
-	const char *argv[16] = {pg_program("pg_ctl"), "-D", harness_path("pg"), "-s", "-w", "-t", "60"};
+	const char *argv[16] = {harness_pg_program("pg_ctl"), "-D", harness_path("pg"), "-s", "-w", "-t", "60"};
 	size_t n = 7;
 
 	while (*arguments)

@@ -89,6 +89,10 @@ bool forebay_alive(const struct forebay *forebay);
 
 /* Runs a command, its output to the scratch directory's commands.log; false unless it exits with 0. */
 bool harness_command(const char *const *argv);
+/* Starts one in the background, its output to a file. It is killed when the test's process ends. */
+pid_t harness_spawn(const char *const *argv, const char *log);
+/* The path of one of PostgreSQL's programs; of one at a time. */
+const char *harness_pg_program(const char *name);
 
 long long harness_now_ms(void);
 void harness_pause_ms(int ms); /* between two looks at a condition; never instead of one */
