@@ -510,9 +510,6 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (ps->copy == 'G') {
 		ps->uncertain += ps->swallowed_syncs;
 		ps->swallowed_syncs = 0;
-		for (uint32_t i = 1; ps->uncertain > 0 && i < ps->queue.count; i++)
-			if (pg_queue_at(&ps->queue, i)->type <= PG_REQ_FUNCTION)
-				return violation(w, a, "queries were sent behind a copy that failed: their answers cannot be told apart");
 	}
 	ps->copy = 0;
 	if (head->task != PG_TASK_NONE || (head->hidden && !a->visible && ps->recovering)) {
@@ -550,7 +547,11 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	}
 	pass(w, a);
 	flush_run(w);
-	if (pg_drop_to_sync(ps))
+	bool found = pg_drop_to_sync(ps);
+	for (uint32_t i = 0; ps->uncertain > 0 && i < ps->queue.count; i++)
+		if (pg_queue_at(&ps->queue, i)->type <= PG_REQ_FUNCTION)
+			return violation(w, a, "queries were sent behind a copy that failed: their answers cannot be told apart");
+	if (found)
 		return TAKEN;
 	/* The server passes over everything up to a Sync that is still to come: not clean until then. */
 	ps->open_batch = true;

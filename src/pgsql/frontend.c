@@ -765,6 +765,8 @@ static taken on_sync(struct pg_client *pc, const struct message *m) {
 	taken n;
 	if (!small_and_whole(pc, m, &n))
 		return n;
+	if (m->total != PG_HEADER)
+		return protocol_error(pc, "invalid Sync message");
 	struct pg_server *ps = server_of(pc);
 	if (!ps) { /* nothing is under way anywhere */
 		pc->skip_to_sync = false;
@@ -852,6 +854,11 @@ static taken on_message(struct pg_client *pc, const struct message *m) {
 		return skip_refused(pc, m);
 	if (pc->skip_to_sync && m->type != 'S')
 		return discard(pc, m);
+	/* Whether a copy has swallowed the Syncs that were sent with it is known when it has ended: nothing that is answered
+	 * goes behind it before. */
+	struct pg_server *copying = server_of(pc);
+	if (copying && (copying->uncertain > 0 || copying->queue.copy_ends > 0) && strchr("QFPBDEC", m->type))
+		return hold(pc);
 	switch (m->type) {
 	case 'Q':
 		return on_query(pc, m);
@@ -871,6 +878,8 @@ static taken on_message(struct pg_client *pc, const struct message *m) {
 		taken n;
 		if (!small_and_whole(pc, m, &n))
 			return n;
+		if (m->total != PG_HEADER) /* its error would be one that nobody waits for */
+			return protocol_error(pc, "invalid Flush message");
 		return server_of(pc) ? forward(pc, m) : m->have;
 	}
 	case 'F':

@@ -19,6 +19,7 @@ struct pg_request *pg_queue_push(struct pg_queue *q, enum pg_request_type type) 
 	struct pg_request *request = pg_queue_at(q, q->count++);
 	memset(request, 0, sizeof *request);
 	request->type = (uint8_t)type;
+	q->copy_ends += type == PG_REQ_COPY_END;
 	return request;
 }
 
@@ -40,6 +41,8 @@ static void leave(struct pg_queue *q, const struct pg_request *r) {
 		q->simple--;
 	if (is_reset(r) && q->resets > 0)
 		q->resets--;
+	if (r->type == PG_REQ_COPY_END)
+		q->copy_ends--;
 }
 
 void pg_queue_pop(struct pg_queue *q) {

@@ -54,6 +54,7 @@ struct pg_queue {
 	uint32_t head, count, cap; /* cap: a power of two */
 	uint32_t simple;           /* Query and Function entries in it */
 	uint32_t resets;           /* entries that may drop all prepared statements */
+	uint32_t copy_ends;        /* PG_REQ_COPY_END entries */
 };
 
 /* A zeroed entry at the tail. NULL: out of memory. */

@@ -47,6 +47,8 @@ static bool server_input_over(struct server *server) {
 	server->in_input = false;
 	if (server->close_wanted)
 		server_close_now(server, server->close_reason);
+	else if (server->ready_wanted)
+		server_ready(server);
 	return server->state != SERVER_CLOSED;
 }
 
@@ -218,6 +220,9 @@ bool server_open(struct pool_shard *shard, struct pool_user *user) {
 }
 
 void server_ready(struct server *server) {
+	server->ready_wanted = server->in_input; /* what it sends behind its login must be sound, too */
+	if (server->in_input)
+		return;
 	worker_timeout_clear(server->sw->worker, &server->timeout);
 	server->login_ok = true;
 	server->connected_ns = server->sw->worker->now_ns;
@@ -388,8 +393,6 @@ void server_maybe_release(struct server *server) {
 	if (server->state == SERVER_CLOSED || server->in_input || server->close_wanted)
 		return;
 	bool recovered = (server->state == SERVER_RECOVERING || server->state == SERVER_FENCED) && server->recovery_done;
-	if (buf_len(&server->in) > 0 && !recovered)
-		return;
 	/* what is merely queued can leave now; what the socket does not take ends with STREAM_DRAINED */
 	if (stream_pending(&server->stream) > 0 && (!stream_flush(&server->stream) || stream_pending(&server->stream) > 0))
 		return;
@@ -402,6 +405,11 @@ void server_maybe_release(struct server *server) {
 		return;
 	if (!server->protocol->server_clean(server))
 		return;
+	if (buf_len(&server->in) > 0) {
+		if (!client->keeps_server && !client->dedicated)
+			server_close(server, "it has sent bytes that nobody has asked for");
+		return;
+	}
 	if (client->goodbye_wanted) {
 		client_maybe_goodbye(client);
 		return;

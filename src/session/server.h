@@ -57,6 +57,7 @@ struct server {
 	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
 	struct deferred later;  /* begins to connect */
 	bool in_input;          /* server_input() is on the stack */
+	bool ready_wanted;      /* server_ready() was called meanwhile */
 	bool close_wanted;      /* server_close() was called meanwhile */
 	const char *close_reason;
 	char close_text[256];
