@@ -329,7 +329,7 @@ static void defer_write(struct worker *worker, void *arg) {
 
 /* That callback comes after the last look at the timeouts before the loop waits. */
 START_TEST(timeout_that_a_failure_of_deferred_output_sets_fires) {
-	struct deferred deferred;
+	struct deferred deferred = {.run = NULL};
 
 	on_worker(&workers[0], pause_end, NULL);
 	close(peer);
@@ -381,7 +381,7 @@ END_TEST
 /* An end in memory of its own, which goes with the stream. */
 struct mortal {
 	struct stream stream;
-	struct deferred deferred;
+	struct deferred deferred = {.run = NULL};
 	struct gate *freed;
 };
 
