@@ -381,7 +381,7 @@ END_TEST
 /* An end in memory of its own, which goes with the stream. */
 struct mortal {
 	struct stream stream;
-	struct deferred deferred = {.run = NULL};
+	struct deferred deferred;
 	struct gate *freed;
 };
 
