@@ -387,6 +387,13 @@ static bool start(struct config *config, struct error *error) {
 	return start_workers(error);
 }
 
+static void warn_without_effect(void *context, const char *section, const char *key, const char *value) {
+	(void)context;
+	log_warning("config_without_effect",
+		    LOG_FIELDS(LOG_TEXT("section", section), LOG_TEXT("key", key), LOG_TEXT("value", value)),
+		    "[%s] %s is accepted, but this version does not act on it yet", section, key);
+}
+
 static void announce(const struct config *config) {
 	char listens[512] = "", pools[512] = "", status[128];
 	size_t len = 0;
@@ -405,9 +412,7 @@ static void announce(const struct config *config) {
 			    LOG_NUMBER("workers", forebay.workers_made), LOG_TEXT("listen", listens),
 			    LOG_TEXT("pools", pools)),
 		 "forebay " PACKAGE_VERSION " is ready on %s", listens);
-	if (config->metrics_listen)
-		log_debug("metrics_off", LOG_FIELDS(LOG_TEXT("address", config->metrics_listen)),
-			  "metrics_listen is set, but this version has no metrics yet");
+	config_each_without_effect(config, warn_without_effect, NULL);
 	snprintf(status, sizeof status, "ready, %d workers", forebay.workers_made);
 	process_notify_ready(status);
 }

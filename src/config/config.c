@@ -68,6 +68,19 @@ struct setting *section_setting(const struct section *section, const char *key) 
 
 /* ---- what is shown ---- */
 
+void config_each_without_effect(const struct config *config,
+				void (*each)(void *context, const char *section, const char *key, const char *value),
+				void *context) {
+	size_t count;
+
+	for (struct section *s = config_first_section(config); s; s = s->next) {
+		const struct config_key *keys = schema_keys(s->kind, &count);
+		for (size_t i = 0; i < count; i++)
+			if (keys[i].flags & KEY_LATER && strcmp(s->settings[i].shown, s->settings[i].shown_default) != 0)
+				each(context, s->label, keys[i].name, s->settings[i].shown);
+	}
+}
+
 void config_each(const struct config *config,
 		 void (*each)(void *context, const char *section, const char *key, const char *value,
 			      const char *default_value, bool reloadable),

@@ -152,6 +152,10 @@ void config_each(const struct config *config,
 		 void (*each)(void *context, const char *section, const char *key, const char *value,
 			      const char *default_value, bool reloadable),
 		 void *context);
+/* Settings that the file gives a value of their own, but that this version does not act on yet. */
+void config_each_without_effect(const struct config *config,
+				void (*each)(void *context, const char *section, const char *key, const char *value),
+				void *context);
 /* What differs, key by key, secrets masked; `needs_restart` where a reload does not apply it. A section that
  * came or went has the key "(section)", "absent" or "present"; one that came, each key that it gives as well.
  * Users of the auth_file alone have the section "auth_file" and their name as the key. What the files behind

@@ -78,7 +78,8 @@ static void print_key(FILE *out, const struct config_key *key) {
 		fprintf(out, "\n; ---- %s ----\n", key->heading);
 	describe_values(key, values, sizeof(values));
 	snprintf(comment, sizeof(comment), "%s%s%s", key->description, values,
-		 key->flags & KEY_RESTART ? " A change takes a restart." : "");
+		 key->flags & KEY_LATER ? " (Accepted, but without effect in this version.)"
+		 : key->flags & KEY_RESTART ? " A change takes a restart." : "");
 	fputc('\n', out);
 	print_wrapped(out, comment);
 	fprintf(out, "%s =%s%s\n", key->name, value[0] ? " " : "", value);

@@ -46,7 +46,8 @@ enum key_flag {
 	KEY_ZERO = 2,       /* 0 is allowed below `min` as well: off, or no limit */
 	KEY_REQUIRED = 4,   /* must be there and not empty */
 	KEY_SYSTEM = 8,     /* KEY_PATH: the word "system" is no path */
-	KEY_KEEP_EMPTY = 16 /* an empty text is "", not NULL */
+	KEY_KEEP_EMPTY = 16, /* an empty text is "", not NULL */
+	KEY_LATER = 32       /* accepted, but without effect in this version */
 };
 
 struct config_choice {

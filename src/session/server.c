@@ -1,5 +1,7 @@
 #include "session/server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +136,17 @@ static void server_free_deferred(struct deferred *deferred) {
 	free(server);
 }
 
+/* Peers that went silent are found by the kernel. */
+static void tune_socket(int fd, const struct config *config) {
+	int idle_s = (int)(config->tcp_keepalive_idle / NS_PER_S), user_ms = (int)(config->tcp_user_timeout / NS_PER_MS);
+	if (idle_s > 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+#ifdef TCP_USER_TIMEOUT
+	if (user_ms > 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof user_ms);
+#endif
+}
+
 static void server_resolved(struct resolver_query *query, const struct resolved *answer) {
 	struct server *server = query->context;
 	bool cancelled = query->cancelled;
@@ -152,11 +165,14 @@ static void server_resolved(struct resolver_query *query, const struct resolved 
 	server->address = answer->at[at].address;
 	server->address_len = answer->at[at].len;
 	server->state = SERVER_CONNECTING;
+	bool tcp = server->address.ss_family != AF_UNIX;
 	if (!stream_connect(&server->stream, server->sw->worker, (struct sockaddr *)&server->address,
 			    server->address_len, server_on_ready)) {
 		snprintf(text, sizeof text, "cannot connect to %s: %s", server->host_text,
 			 stream_error(&server->stream));
 		server_failed(server, false, text);
+	} else if (tcp) {
+		tune_socket(server->stream.fd, view_of(server)->generation->config);
 	}
 }
 
