@@ -372,11 +372,13 @@ START_TEST(crowd_in_login_leaves_those_who_are_in_alone) {
 	scene = begin(_i, "max_login_clients = 10", NULL);
 	for (int i = 0; i < 60; i++)
 		crowd[i] = probe_tcp(scene.forebay->port);
-	for (int i = 10; i < 60; i++) {
-		if (probe_await_closed_within(&crowd[i], i == 10 ? 5000 : 200))
-			refused++;
+	/* Which of them are let in is not said: several workers take them. */
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; refused < 50 && harness_now_ms() < deadline;) {
+		refused = 0;
+		for (int i = 0; i < 60; i++)
+			refused += probe_await_closed_within(&crowd[i], 5);
 	}
-	ck_assert_msg(refused >= 45, "%d of 50 clients too many were refused", refused);
+	ck_assert_msg(refused >= 50, "%d of 50 clients too many were refused", refused);
 	expect_undisturbed(&scene, "a crowd in login");
 	for (int i = 0; i < 60; i++)
 		probe_close(&crowd[i]);

@@ -513,7 +513,8 @@ START_TEST(startup_bytes_may_come_one_by_one) {
 		put_message(&b, 0, "i", gss ? 80877104 : 80877103);
 		for (size_t i = 0; i < b.len; i++) {
 			ck_assert(probe_send(&probe, b.at + i, 1));
-			probe_await_read(&probe);
+			if (i + 1 < b.len) /* the wait takes what comes: the answer is for recv() */
+				probe_await_read(&probe);
 		}
 		ck_assert_int_eq(recv(probe.fd, &answer, 1, 0), 1);
 		ck_assert_int_eq(answer, 'N'); /* no TLS on a Unix socket */
