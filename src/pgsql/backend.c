@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "base/reader.h"
@@ -207,22 +208,38 @@ static void forget_all(struct pg_server *ps, struct pg_client *pc) {
 		pg_names_clear(&pc->names);
 }
 
+/* Whether the server is back at its own defaults in all that this client had asked for at its start. */
+static bool all_at_defaults(const struct pg_client *pc, const struct pg_server *ps) {
+	for (size_t i = 0; i < pc->startup->count; i++) {
+		const char *name = pc->startup->at[i].name;
+		const struct setting *now = settings_find(ps->settings, name), *first = settings_find(ps->defaults, name);
+		if (now && first && strcmp(now->value, first->value) != 0)
+			return false;
+	}
+	return true;
+}
+
 /*
  * RESET and DISCARD ALL go back to what the session started with. The server's session did not start with this client's
- * start-up parameters: those that the command has changed are put back in what the client wants.
+ * start-up parameters: they are put back in what the client wants. Where the statement does not say which (it was one of
+ * several), all at their defaults means all.
  */
-static void restore_startup(struct pg_client *pc) {
+static void restore_startup(struct pg_client *pc, struct pg_server *ps) {
+	bool all = pc->reset_name[0] ? strcmp(pc->reset_name, "all") == 0 : all_at_defaults(pc, ps);
 	pc->was_reset = false;
 	for (size_t i = 0; i < pc->startup->count; i++) {
 		const struct setting *s = &pc->startup->at[i];
 		const struct setting *now = settings_find(pc->settings, s->name), *then = settings_find(pc->before, s->name);
-		if (!now || !then || strcmp(now->value, then->value) == 0)
+		bool named = all || strcasecmp(pc->reset_name, s->name) == 0;
+		bool changed = now && then && strcmp(now->value, then->value) != 0;
+		if (!now || (!named && !changed) || strcmp(now->value, s->value) == 0)
 			continue;
 		struct settings *restored = settings_with(pc->settings, now->name, s->value, now->reported);
 		if (!restored)
 			return;
 		settings_unref(pc->settings);
 		pc->settings = restored;
+		pc->restored = true;
 		pg_send_parameter(&pc->base, s->name, s->value);
 	}
 }
@@ -252,8 +269,10 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		if (!pg_forget_unreported(ps))
 			ps->base.conn.retire = true;
 		ps->touched = 0;
-		if (pc)
+		if (pc) {
 			pc->was_reset = true;
+			strcpy(pc->reset_name, "all");
+		}
 	}
 }
 
@@ -597,7 +616,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	a->visible = visible && !too_much;
 	if (visible && pg_client(client)->was_reset) { /* what has changed was told just before this */
 		flush_run(w);
-		restore_startup(pg_client(client));
+		restore_startup(pg_client(client), ps);
 	}
 	pass(w, a);
 	flush_run(w);
@@ -735,6 +754,8 @@ size_t pg_backend_input(struct pg_server *ps, const uint8_t *data, size_t len) {
 	struct client *client = ps->base.client;
 	if (client)
 		pg_client(client)->mid_message = ps->passing > 0 && ps->passing_to_client;
+	if (client && !ps->base.close_wanted)
+		pg_settle_restored(pg_client(client), ps);
 	if (client && !ps->base.close_wanted && client->hold == HOLD_OUTCOME)
 		client_resume(client);
 	return used;

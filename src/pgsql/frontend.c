@@ -600,6 +600,14 @@ static bool small_and_whole(struct pg_client *pc, const struct message *m, taken
 	return is_whole(m);
 }
 
+/* What a RESET that is about to be sent names; more than one under way: nobody knows. */
+static void note_reset(struct pg_client *pc, enum pg_text_kind kind, const char *name) {
+	struct pg_server *ps = server_of(pc);
+	pc->reset_name[0] = 0;
+	if (kind == PG_TEXT_RESET && !(ps && ps->queue.simple + ps->queue.resets > 0))
+		snprintf(pc->reset_name, sizeof pc->reset_name, "%s", name);
+}
+
 static taken on_describe(struct pg_client *pc, const struct message *m) {
 	taken n;
 	if (!small_and_whole(pc, m, &n))
@@ -623,7 +631,7 @@ static taken on_execute(struct pg_client *pc, const struct message *m) {
 		return protocol_error(pc, "invalid Execute message");
 	if (!portal[0] && pc->portal && pc->portal->kind == PG_TEXT_DEALLOCATE) {
 		/* The name is ours to forget; on the server it is called otherwise. */
-		struct pg_name *name = pg_name_find(&pc->names, pc->portal->deallocates);
+		struct pg_name *name = pg_name_find(&pc->names, pc->portal->argument);
 		if (depends_on_earlier_batch(pc, name))
 			return hold(pc);
 		if (name && name->text) {
@@ -641,6 +649,8 @@ static taken on_execute(struct pg_client *pc, const struct message *m) {
 			return m->have;
 		}
 	}
+	if (!portal[0])
+		note_reset(pc, pc->portal ? pc->portal->kind : PG_TEXT_PLAIN, pc->portal ? pc->portal->argument : NULL);
 	return forward_counted(pc, m, PG_REQ_EXECUTE);
 }
 
@@ -717,17 +727,16 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	if (!may_leave(m))
 		return 0;
 	enum pg_text_kind kind = PG_TEXT_PLAIN;
-	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER && !keeps_statements(pc)) {
+	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER) {
 		char *name = NULL;
 		size_t len = strnlen((const char *)m->data + PG_HEADER, m->have - PG_HEADER);
 		kind = pg_sql_kind((const char *)m->data + PG_HEADER, len, &name);
-		if (kind == PG_TEXT_DEALLOCATE) {
-			taken n;
-			bool done = query_deallocate(pc, m, name, &n);
-			free(name);
-			if (done)
-				return n;
-		}
+		taken n;
+		bool done = kind == PG_TEXT_DEALLOCATE && !keeps_statements(pc) && query_deallocate(pc, m, name, &n);
+		note_reset(pc, kind, name);
+		free(name);
+		if (done)
+			return n;
 	}
 	if (!want_server(pc))
 		return 0;

@@ -31,6 +31,8 @@ struct pg_client {
 	uint32_t batch;            /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
 	uint16_t minor;            /* of the protocol: 0 or 2 */
 	bool skip_to_sync;         /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
+	bool restored;             /* ... have been put back in `settings`, not yet on the server it keeps */
+	char reset_name[64];       /* what the RESET under way names; empty: it is not known */
 	bool was_reset;            /* RESET or DISCARD ALL has run: its start-up parameters are to be put back */
 	bool refused;              /* its next request was answered with an error: skip that one */
 	bool told_fatal;           /* has been sent a FATAL error: nothing may follow it */
@@ -62,6 +64,7 @@ struct pg_server {
 	struct server base;
 	struct pg_server_login *login;
 	struct settings *settings;       /* in force on it */
+	struct settings *defaults;       /* what its session started with */
 	struct pg_queue queue;           /* outstanding requests */
 	struct pg_statements statements; /* prepared on it by us */
 	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
@@ -144,6 +147,8 @@ void pg_forget_statements(struct pg_server *server);
 /* Settings that no ParameterStatus tells of are back at their defaults. False: out of memory. */
 bool pg_forget_unreported(struct pg_server *server);
 bool pg_client_linked(struct client *client, struct server *server);
+/* Gives a session that keeps its server the start-up parameters that a RESET has gone back to. */
+void pg_settle_restored(struct pg_client *client, struct pg_server *server);
 void pg_server_recover(struct server *server);
 void pg_server_uncancelled(struct server *server);
 void pg_server_reset(struct server *server);

@@ -88,13 +88,25 @@ static bool sql_at_end(const char *sql, size_t len, size_t at) {
 enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name) {
 	size_t at = sql_skip(sql, len, 0);
 	*name = NULL;
-	if (at >= len || !strchr("dDsS", sql[at]))
+	if (at >= len || !strchr("dDsSrR", sql[at]))
 		return PG_TEXT_PLAIN;
 	if (sql_word(sql, len, &at, "discard"))
 		return sql_word(sql, len, &at, "all") ? PG_TEXT_DEALLOCATE_ALL : PG_TEXT_PLAIN;
 	if (sql_word(sql, len, &at, "set"))
 		return sql_word(sql, len, &at, "local") && !memchr(sql + at, ';', len - at) ? PG_TEXT_SET_LOCAL
 											       : PG_TEXT_PLAIN;
+	if (sql_word(sql, len, &at, "reset")) {
+		*name = sql_identifier(sql, len, &at);
+		if (*name && strcmp(*name, "time") == 0 && sql_word(sql, len, &at, "zone")) {
+			free(*name);
+			*name = strdup("timezone");
+		}
+		if (*name && sql_at_end(sql, len, at))
+			return PG_TEXT_RESET;
+		free(*name);
+		*name = NULL;
+		return PG_TEXT_PLAIN;
+	}
 	if (!sql_word(sql, len, &at, "deallocate"))
 		return PG_TEXT_PLAIN;
 	size_t before = at;
@@ -125,10 +137,10 @@ struct pg_text *pg_text_get(struct pg_texts *texts, const uint8_t *body, size_t 
 	text->len = (uint32_t)len;
 	text->texts = texts;
 	memcpy(text->body, body, len);
-	text->kind = pg_sql_kind((const char *)text->body, strnlen((const char *)text->body, len), &text->deallocates);
+	text->kind = pg_sql_kind((const char *)text->body, strnlen((const char *)text->body, len), &text->argument);
 	HASH_ADD_KEYPTR(hh, texts->by_body, text->body, len, text);
 	if (text->lost) {
-		free(text->deallocates);
+		free(text->argument);
 		free(text);
 		return NULL;
 	}
@@ -144,7 +156,7 @@ void pg_text_unref(struct pg_text *text) {
 	if (!text || --text->references > 0)
 		return;
 	HASH_DEL(text->texts->by_body, text);
-	free(text->deallocates);
+	free(text->argument);
 	free(text);
 }
 

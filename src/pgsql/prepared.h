@@ -36,7 +36,8 @@ enum pg_text_kind {
 	PG_TEXT_PLAIN,
 	PG_TEXT_DEALLOCATE,     /* DEALLOCATE [PREPARE] name */
 	PG_TEXT_DEALLOCATE_ALL, /* DEALLOCATE ALL, DISCARD ALL */
-	PG_TEXT_SET_LOCAL       /* SET LOCAL: leaves nothing behind */
+	PG_TEXT_SET_LOCAL,      /* SET LOCAL: leaves nothing behind */
+	PG_TEXT_RESET           /* RESET name, RESET ALL */
 };
 
 /* What follows the name in a Parse message: SQL, zero, count and types of parameters. Owner worker only. */
@@ -49,7 +50,7 @@ struct pg_text {
 	uint8_t id[PG_STATEMENT_ID];
 	uint8_t meaning[16]; /* of the settings that `id` was made with */
 	uint32_t epoch;    /* goes up when its result has changed: what servers have is stale then */
-	char *deallocates; /* PG_TEXT_DEALLOCATE: the name */
+	char *argument; /* the name that DEALLOCATE or RESET bears */
 	struct pg_texts *texts;
 	uint8_t body[];
 };
@@ -65,7 +66,7 @@ struct pg_text *pg_text_ref(struct pg_text *text);
 void pg_text_unref(struct pg_text *text); /* NULL is fine */
 /* The statement's id: a hash of the text and of what the settings make it mean. NULL: out of memory. */
 const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings);
-/* What the first words of a SQL text say; `name` (to be freed) for PG_TEXT_DEALLOCATE. */
+/* What the first words of a SQL text say; `name` (to be freed) for PG_TEXT_DEALLOCATE and PG_TEXT_RESET. */
 enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name);
 void pg_statement_name(const uint8_t id[PG_STATEMENT_ID], char out[PG_STATEMENT_NAME]);
 

@@ -200,6 +200,7 @@ static void server_free(struct server *server) {
 	if (ps->settings) /* server_begin() has been here */
 		pg_statements_clear(&ps->statements);
 	settings_unref(ps->settings);
+	settings_unref(ps->defaults);
 	buf_release(server->sw->worker->buffers, &ps->replay);
 	/* a connection of one client's own is opened anew in the same struct */
 	memset((uint8_t *)ps + sizeof ps->base, 0, sizeof *ps - sizeof ps->base);

@@ -267,7 +267,7 @@ static bool untouch(struct pg_server *ps) {
 bool pg_client_linked(struct client *client, struct server *server) {
 	struct pg_client *pc = pg_client(client);
 	struct pg_server *ps = pg_server(server);
-	pc->unnamed_passed = false;
+	pc->unnamed_passed = pc->restored = false;
 	pc->mid_message = false;
 	ps->let_finish = false;
 	if (pc->welcome_pending) {
@@ -284,6 +284,18 @@ bool pg_client_linked(struct client *client, struct server *server) {
 		return false;
 	}
 	return give_settings(pc, ps);
+}
+
+void pg_settle_restored(struct pg_client *pc, struct pg_server *ps) {
+	struct client *client = &pc->base;
+	if (!pc->restored || !client->keeps_server || ps->status != 'I' || ps->queue.count > 0 || ps->open_batch ||
+	    ps->passing > 0 || ps->half_sent > 0 || client->closing)
+		return;
+	pc->restored = false;
+	enum client_hold before = client->hold;
+	client->hold = HOLD_PREPARE; /* until settings_given() */
+	if (give_settings(pc, ps))
+		client->hold = before;
 }
 
 static void settings_given(struct pg_server *ps) {
@@ -344,6 +356,7 @@ void pg_server_logged_in(struct pg_server *ps) {
 			account_set_welcome(account, settings_ref(ps->settings));
 	}
 	account_set_error(account, "", "");
+	ps->defaults = settings_ref(ps->settings);
 	ps->status = 'I';
 	const struct pool_config *config = database_view(server->database, server->sw->worker->id)->config;
 	if (config->init_sql && !server->dedicated) {
