@@ -49,8 +49,6 @@ static bool server_input_over(struct server *server) {
 	server->in_input = false;
 	if (server->close_wanted)
 		server_close_now(server, server->close_reason);
-	else if (server->ready_wanted)
-		server_ready(server);
 	return server->state != SERVER_CLOSED;
 }
 
@@ -68,8 +66,10 @@ static void server_receive(struct server *server) {
 		room = server->in.cap - server->in.end;
 	}
 	ssize_t n = stream_recv(&server->stream, into, room);
-	if (n == STREAM_AGAIN)
+	if (n == STREAM_AGAIN) {
+		server_maybe_release(server);
 		return;
+	}
 	if (n <= 0) {
 		server->broke = true;
 		const char *reason = n == STREAM_EOF ? "the backend closed the connection" : stream_error(&server->stream);
@@ -97,7 +97,11 @@ static void server_receive(struct server *server) {
 		}
 	}
 	server_gate(server);
-	server_maybe_release(server);
+	/* Either may hand it to another worker: nothing may touch it afterwards. */
+	if (server->ready_wanted)
+		server_ready(server);
+	else
+		server_maybe_release(server);
 }
 
 static void server_on_ready(struct stream *stream, int events) {
@@ -123,7 +127,10 @@ static void server_on_ready(struct stream *stream, int events) {
 	if ((events & STREAM_DRAINED) && server->state != SERVER_CLOSED) {
 		if (server->client)
 			client_gate(server->client);
-		server_maybe_release(server);
+		if (!(events & STREAM_READABLE)) {
+			server_maybe_release(server); /* after which it may be another worker's */
+			return;
+		}
 	}
 	if ((events & STREAM_READABLE) && server->state != SERVER_CLOSED)
 		server_receive(server);
