@@ -153,14 +153,15 @@ START_TEST(long_keys_of_protocol_3_2_work) {
 		return;
 	raw = login_for_key(forebay, 3 << 16 | 2, key, &len);
 	ck_assert_uint_gt(len, 8);
-	raw_put(&raw, 'Q', "s", "select 'long key', pg_sleep(60)");
+	/* DO has no rows to describe: the answer is the same however early the cancel comes. */
+	raw_put(&raw, 'Q', "s", "do $$begin perform pg_sleep(60); end$$ /* long key */");
 	await_running(control, "long key");
 	key[len - 1] ^= 1;
 	send_cancel(forebay, key, len);
 	key[len - 1] ^= 1;
 	ck_assert_int_gt(await_running(control, "long key"), 0);
 	send_cancel(forebay, key, len);
-	raw_answers(&raw, "T E:57014 Z:I");
+	raw_answers(&raw, "E:57014 Z:I");
 	raw_close(&raw);
 	PQfinish(control);
 	forebay_stop(forebay);
