@@ -55,7 +55,7 @@ static void run_all(int workers, const char *clients, const char *transactions) 
 				    (const char *const[]){"-c", clients, "-M", modes[i], "-S", "-t", transactions, NULL});
 		}
 		/* A connection for each transaction. */
-		run_pgbench(forebay, control, (const char *const[]){"-c", "50", "-C", "-S", "-t", "10", NULL});
+		run_pgbench(forebay, control, (const char *const[]){"-c", clients, "-C", "-S", "-t", "3", NULL});
 	}
 	PQfinish(control);
 	forebay_stop(forebay);
