@@ -9,6 +9,9 @@
 #include "config/private.h"
 #include "config/text.h"
 
+/* As many as pool/pool.h knows. */
+enum { POOL_HOSTS_MAX = 16 };
+
 struct check {
 	const struct config *config;
 	bool complete; /* nothing was left out of it because of an error */
@@ -184,6 +187,8 @@ static void check_hosts(struct check *check, const struct pool_config *pool) {
 static void check_pool(struct check *check, const struct pool_config *pool) {
 	static const char *const OF_AUTH_USER[] = {"auth_query", "auth_password", "auth_password_file",
 						   "auth_database"};
+	static const char *const OF_MONITOR_USER[] = {"monitor_password", "monitor_password_file",
+						      "monitor_database"};
 
 	check_tls(check, &pool->tls, false);
 	check_hosts(check, pool);
@@ -192,10 +197,17 @@ static void check_pool(struct check *check, const struct pool_config *pool) {
 		     pool->max_size);
 	check_one_secret(check, "password", "password_file");
 	check_one_secret(check, "auth_password", "auth_password_file");
+	check_one_secret(check, "monitor_password", "monitor_password_file");
 	for (size_t i = 0; i < sizeof(OF_AUTH_USER) / sizeof(OF_AUTH_USER[0]); i++)
 		if (section_setting(check->section, OF_AUTH_USER[i])->state == SETTING_GIVEN &&
 		    is_set(check, OF_AUTH_USER[i]))
 			need(check, OF_AUTH_USER[i], "auth_user", OF_AUTH_USER[i]);
+	for (size_t i = 0; i < sizeof(OF_MONITOR_USER) / sizeof(OF_MONITOR_USER[0]); i++)
+		if (section_setting(check->section, OF_MONITOR_USER[i])->state == SETTING_GIVEN &&
+		    is_set(check, OF_MONITOR_USER[i]))
+			need(check, OF_MONITOR_USER[i], "monitor_user", OF_MONITOR_USER[i]);
+	if (pool->host_count > POOL_HOSTS_MAX)
+		fail(check, "hosts", "%zu hosts are listed; expected at most %d", pool->host_count, POOL_HOSTS_MAX);
 	if (pool->protocol == PROTOCOL_POSTGRESQL &&
 	    (strcmp(pool->name, "forebay") == 0 || strcmp(pool->name, "pgbouncer") == 0))
 		error_sink_add(check->errors, check->section->file, check->section->line,

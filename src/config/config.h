@@ -53,6 +53,14 @@ struct listener_config {
 	int backlog;
 };
 
+/* A duration that is not given: what a wider section says holds. */
+#define CONFIG_INHERIT UINT64_MAX
+
+enum unavailable { UNAVAILABLE_WAIT, UNAVAILABLE_FAIL };
+enum host_order { HOST_ORDER_FAILOVER, HOST_ORDER_ROUND_ROBIN, HOST_ORDER_LEAST_BUSY };
+enum host_target { HOST_TARGET_ANY, HOST_TARGET_PRIMARY, HOST_TARGET_STANDBY, HOST_TARGET_PREFER_STANDBY };
+enum statement_text { STATEMENT_NORMALIZED, STATEMENT_FULL, STATEMENT_NONE };
+
 struct pool_config {
 	const char *name; /* of [pool:name]; "*" serves every other name */
 	enum protocol_id protocol;
@@ -72,7 +80,14 @@ struct pool_config {
 	uint64_t leak_detection_threshold;
 	enum leak_action leak_action;
 	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
+	uint64_t client_login_timeout; /* CONFIG_INHERIT: as [forebay] says */
 	uint64_t wait_notice_after;
+	enum unavailable when_unavailable;
+	enum host_order host_order;
+	enum host_target target;
+	uint64_t monitor_interval;
+	const char *monitor_user, *monitor_password, *monitor_database; /* NULL: none */
+	const char *validation_query; /* NULL: none is run at hand-over */
 	uint64_t recovery_timeout; /* to cancel, drain and roll back after a client that vanished */
 	const char *init_sql;      /* NULL: none */
 	const char *reset_sql;     /* session mode: run when a session ends (DISCARD ALL) */
@@ -87,6 +102,9 @@ struct user_config {
 	const char *password; /* plaintext or a stored secret; NULL: none */
 	const char *pool;     /* mysql: NULL none */
 	uint32_t max_connections;
+	/* CONFIG_INHERIT: as the pool says */
+	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
+	uint64_t client_login_timeout;
 	bool from_auth_file;
 };
 
@@ -106,6 +124,8 @@ struct config {
 	const char *pid_file, *run_as; /* NULL: none */
 	uint64_t client_login_timeout, shutdown_timeout;
 	uint64_t tcp_keepalive_idle, tcp_user_timeout;
+	uint64_t dns_refresh; /* 0: names are looked up at each connect only */
+	enum statement_text statement_text;
 
 	const struct listener_config *listeners;
 	size_t listener_count;

@@ -367,7 +367,14 @@ static void add_listed_user(void *context, const char *name, const char *secret,
 		return;
 	}
 	listed->user =
-		(struct user_config){.name = name_copy, .password = secret_copy, .from_auth_file = true};
+		(struct user_config){.name = name_copy,
+				     .password = secret_copy,
+				     .query_timeout = CONFIG_INHERIT,
+				     .transaction_timeout = CONFIG_INHERIT,
+				     .idle_transaction_timeout = CONFIG_INHERIT,
+				     .client_idle_timeout = CONFIG_INHERIT,
+				     .client_login_timeout = CONFIG_INHERIT,
+				     .from_auth_file = true};
 	listed->next = p->auth_file_users;
 	p->auth_file_users = listed;
 	if (!name_index_add(&p->users, &p->arena, name_copy, &listed->user))

@@ -57,6 +57,30 @@ static const struct config_choice POOL_MODES[] = {
 	{"statement", POOL_MODE_STATEMENT},
 	{NULL, 0},
 };
+static const struct config_choice UNAVAILABLE[] = {
+	{"wait", UNAVAILABLE_WAIT},
+	{"fail", UNAVAILABLE_FAIL},
+	{NULL, 0},
+};
+static const struct config_choice HOST_ORDERS[] = {
+	{"failover", HOST_ORDER_FAILOVER},
+	{"round-robin", HOST_ORDER_ROUND_ROBIN},
+	{"least-busy", HOST_ORDER_LEAST_BUSY},
+	{NULL, 0},
+};
+static const struct config_choice HOST_TARGETS[] = {
+	{"any", HOST_TARGET_ANY},
+	{"primary", HOST_TARGET_PRIMARY},
+	{"standby", HOST_TARGET_STANDBY},
+	{"prefer-standby", HOST_TARGET_PREFER_STANDBY},
+	{NULL, 0},
+};
+static const struct config_choice STATEMENT_TEXTS[] = {
+	{"normalized", STATEMENT_NORMALIZED},
+	{"full", STATEMENT_FULL},
+	{"none", STATEMENT_NONE},
+	{NULL, 0},
+};
 static const struct config_choice LEAK_ACTIONS[] = {
 	{"log", LEAK_ACTION_LOG},
 	{"close", LEAK_ACTION_CLOSE},
@@ -97,6 +121,7 @@ static const struct section_schema SECTIONS[SECTION_KINDS] = {
 #define INTEGER(text, low, high, what) \
 	.type = KEY_INTEGER, .default_text = text, .min = low, .max = high, .unit = what
 #define DURATION(text, low) .type = KEY_DURATION, .default_text = text, .min = low, .max = YEAR
+#define OVERRIDE DURATION("", 10 * MS), .flags = KEY_ZERO | KEY_INHERIT | KEY_LATER
 #define CHOICE(kind, text, names) .type = kind, .default_text = text, .choices = names
 #define COUNT(type, field) .count_offset = offsetof(struct type, field)
 
@@ -128,6 +153,9 @@ static const struct config_key KEYS[] = {
 	 .description = "How a line of the log looks: for people or for programs."},
 	{IN_FOREBAY("log_connections", log_connections), BOOL("true"),
 	 .description = "Logs each client that logs in and each that leaves."},
+	{IN_FOREBAY("statement_text", statement_text), CHOICE(KEY_ENUM, "normalized", STATEMENT_TEXTS), .flags = KEY_LATER,
+	 .description = "How reports of leaks show a client's statements: without their constants, in full, or "
+			"not at all."},
 
 	{IN_FOREBAY("auth_file", auth_file), TEXT(KEY_PATH), .heading = "Logging in",
 	 .description = "A file of users in the form of PgBouncer's userlist.txt: a line \"name\" \"secret\" "
@@ -148,6 +176,10 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("tcp_user_timeout", tcp_user_timeout), DURATION("0", MS), .flags = KEY_ZERO,
 	 .description = "A TCP connection whose peer has acknowledged nothing for this long is given up; 0 "
 			"leaves it to the system."},
+
+	{IN_FOREBAY("dns_refresh", dns_refresh), DURATION("15s", 100 * MS), .flags = KEY_ZERO | KEY_LATER,
+	 .description = "Names of database hosts are looked up anew this often, and connections to addresses that "
+			"they no longer have are retired; 0 looks up at each connect only."},
 
 	/* ---- [listener:NAME] ---- */
 	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
@@ -195,6 +227,12 @@ static const struct config_key KEYS[] = {
 	 .example = "127.0.0.1:5432",
 	 .description = "Where the database is: host:port, [IPv6]:port, or the folder of a Unix socket; "
 			"several with commas between them."},
+	{IN_POOL("host_order", host_order), CHOICE(KEY_ENUM, "failover", HOST_ORDERS), .flags = KEY_LATER,
+	 .description = "Which of several healthy hosts gets the next connection: the first in the list, each in "
+			"turn, or the one with the fewest connections in use."},
+	{IN_POOL("target", target), CHOICE(KEY_ENUM, "any", HOST_TARGETS), .flags = KEY_LATER,
+	 .description = "Which hosts are for this pool: any, the primary, standbys, or standbys as long as there "
+			"is one."},
 	{IN_POOL("database", database), TEXT(KEY_STRING),
 	 .description = "The database's name there; empty is the name that the client asked for."},
 	{IN_POOL("user", user), TEXT(KEY_STRING),
@@ -233,6 +271,9 @@ static const struct config_key KEYS[] = {
 		 "A client waits this long for a connection and then gets an error; 0 waits for ever."},
 	{IN_POOL("wait_notice_after", wait_notice_after), DURATION("5s", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
 	 .description = "A client that has waited this long is told so by a notice; 0 is never."},
+	{IN_POOL("when_unavailable", when_unavailable), CHOICE(KEY_ENUM, "wait", UNAVAILABLE), .flags = KEY_LATER,
+	 .description = "What a client gets while no host of the pool can be reached: it waits, within "
+			"acquire_timeout, or an error at once."},
 	{IN_POOL("connect_timeout", connect_timeout), DURATION("5s", 10 * MS),
 	 .description = "Reaching the database and logging in there must be done in this time."},
 
@@ -248,6 +289,9 @@ static const struct config_key KEYS[] = {
 			"use; 0 tries each."},
 	{IN_POOL("validation_timeout", validation_timeout), DURATION("5s", 10 * MS),
 	 .flags = KEY_LATER, .description = "A connection that does not answer a trial in this time is dead."},
+	{IN_POOL("validation_query", validation_query), TEXT(KEY_SQL), .flags = KEY_LATER,
+	 .description = "SQL that a connection must answer before it is handed out after more than "
+			"alive_bypass_window; empty looks at its socket only, which costs no round trip."},
 	{IN_POOL("init_sql", init_sql), TEXT(KEY_SQL),
 	 .description = "SQL that is run once on each new connection, before anybody gets it."},
 	{IN_POOL("reset_sql", reset_sql), .type = KEY_SQL, .default_text = "DISCARD ALL",
@@ -271,9 +315,25 @@ static const struct config_key KEYS[] = {
 	{IN_POOL("client_idle_timeout", client_idle_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
 	 .description =
 		 "A client outside a transaction that does nothing for this long is let go; 0 is no limit."},
+	{IN_POOL("client_login_timeout", client_login_timeout), DURATION("", 10 * MS),
+	 .flags = KEY_ZERO | KEY_INHERIT | KEY_LATER,
+	 .description = "A client of this pool must have logged in after this long; empty is as [forebay] says."},
 	{IN_POOL("recovery_timeout", recovery_timeout), DURATION("5s", 10 * MS),
 	 .description = "A connection whose client vanished is cancelled, drained and rolled back within "
 			"this time, or closed."},
+
+	{IN_POOL("monitor_interval", monitor_interval), DURATION("5s", 100 * MS), .flags = KEY_ZERO | KEY_LATER,
+	 .heading = "Watching the hosts",
+	 .description = "Each host is probed this often: does it answer, is it primary or standby, how many "
+			"connections has it left; 0 is never."},
+	{IN_POOL("monitor_user", monitor_user), TEXT(KEY_STRING), .flags = KEY_LATER,
+	 .description = "Who probes; empty is user, or else auth_user, and where none of them has a plaintext "
+			"password a host is only asked whether it takes connections."},
+	{IN_POOL("monitor_password", monitor_password), TEXT(KEY_SECRET), .flags = KEY_LATER, .description = "Its password."},
+	{IN_POOL("monitor_password_file", monitor_password), TEXT(KEY_SECRET_FILE), .flags = KEY_LATER,
+	 .description = "A file whose first line is its password."},
+	{IN_POOL("monitor_database", monitor_database), TEXT(KEY_STRING), .flags = KEY_LATER,
+	 .description = "The database to probe; empty is the pool's own."},
 
 	{IN_POOL("auth_user", auth_user), TEXT(KEY_STRING),
 	 .heading = "Asking the database for users' secrets",
@@ -316,6 +376,15 @@ static const struct config_key KEYS[] = {
 	 .description = "mysql: the pool of this user's clients when they name no schema that a pool bears."},
 	{IN_USER("max_connections", max_connections), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
 	 .description = "Clients of this user that may be connected; 0 is no limit but max_clients."},
+	{IN_USER("query_timeout", query_timeout), OVERRIDE, .description = "For this user in place of the pool's."},
+	{IN_USER("transaction_timeout", transaction_timeout), OVERRIDE,
+	 .description = "For this user in place of the pool's."},
+	{IN_USER("idle_transaction_timeout", idle_transaction_timeout), OVERRIDE,
+	 .description = "For this user in place of the pool's."},
+	{IN_USER("client_idle_timeout", client_idle_timeout), OVERRIDE,
+	 .description = "For this user in place of the pool's."},
+	{IN_USER("client_login_timeout", client_login_timeout), OVERRIDE,
+	 .description = "For this user in place of the pool's."},
 };
 
 enum { KEY_COUNT = sizeof(KEYS) / sizeof(KEYS[0]) };

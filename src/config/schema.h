@@ -47,7 +47,8 @@ enum key_flag {
 	KEY_REQUIRED = 4,   /* must be there and not empty */
 	KEY_SYSTEM = 8,     /* KEY_PATH: the word "system" is no path */
 	KEY_KEEP_EMPTY = 16, /* an empty text is "", not NULL */
-	KEY_LATER = 32       /* accepted, but without effect in this version */
+	KEY_LATER = 32,      /* accepted, but without effect in this version */
+	KEY_INHERIT = 64     /* KEY_DURATION: empty is CONFIG_INHERIT, as a wider section says */
 };
 
 struct config_choice {

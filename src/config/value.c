@@ -120,8 +120,10 @@ static bool set_threads(struct setter *s) {
 static bool set_with_unit(struct setter *s, bool (*parse)(const char *, uint64_t *),
 			  void (*format)(uint64_t, char *, size_t), const char *what) {
 	char low[32], high[32], shown[32];
-	uint64_t value;
+	uint64_t value = CONFIG_INHERIT;
 
+	if (s->key->flags & KEY_INHERIT && !s->text[0])
+		return land(s, &value, sizeof(value), "");
 	if (!parse(s->text, &value) || !in_bounds(s->key, value)) {
 		bool bare =
 			s->text[0] && !s->text[strspn(s->text, "0123456789")] && strcmp(s->text, "0") != 0;

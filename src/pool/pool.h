@@ -44,7 +44,7 @@ struct pool_shard;
 struct pool_conn;
 struct pool_waiter;
 
-enum { POOL_MAX_WORKERS = 64 };
+enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 
 /* A worker's own longest waiter goes before another worker's that has waited up to this much longer. */
 #define POOL_UNFAIRNESS_NS (5 * NS_PER_MS)
@@ -100,6 +100,7 @@ struct pool_conn {
 	const char *reason; /* closing: why */
 	enum pool_conn_state state;
 	bool retire;     /* close at release instead of reuse (RECONNECT, too old, shrunk) */
+	int host;        /* its place among the pool's hosts */
 	bool opened;     /* the login was done once */
 	bool taken;      /* busy by pool_conn_take(): put back where it was */
 	bool held;       /* idle, and detach refused it lately: not offered to other workers for a while */
@@ -194,6 +195,32 @@ void pool_retry_now(struct pool_shard *shard);
  * each shard applies it at its next tick, which the caller provokes by pool_shard_tick() on each worker. */
 void pool_set_limits(struct pool *pool, const struct pool_limits *limits);
 
+/*
+ * Hosts. A pool has up to POOL_MAX_HOSTS places for them; a connection belongs to one (pool_conn.host). A host keeps
+ * its place as long as it is configured or has a connection. What is known of a host is reported from outside (a
+ * monitor); what the pool itself has seen (failed opens) it adds: each host has a backoff of its own.
+ */
+enum pool_host_order { POOL_FAILOVER, POOL_ROUND_ROBIN, POOL_LEAST_BUSY };
+enum pool_target { POOL_ANY, POOL_PRIMARY, POOL_STANDBY, POOL_PREFER_STANDBY };
+enum pool_role { POOL_ROLE_UNKNOWN, POOL_ROLE_PRIMARY, POOL_ROLE_STANDBY };
+
+/* The configured hosts, in their order: names are "host:port". Those that are not among them any more are retired.
+ * Places are given to the new ones. False: no place is free (too many old hosts still have connections); the others
+ * are in force all the same. Any thread; then tick each shard, as after pool_set_limits(). */
+bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
+		    enum pool_target target);
+/* The place of a host, or -1. Any thread. */
+int pool_host_find(const struct pool *pool, const char *name);
+/* A monitor's finding. Down, or of a role that the pool's target does not want: its idle connections are closed at
+ * once, the others when they are released, and no new ones are opened. Any thread; then tick each shard. */
+void pool_host_report(struct pool *pool, int host, bool up, enum pool_role role);
+
+/* PAUSE: nobody is served, connections are closed as they become free, none are opened, until it is ended. Waiters
+ * wait, within their deadlines. Any thread; then tick each shard. */
+void pool_set_paused(struct pool *pool, bool paused);
+/* Connections that are to be closed when they are released (pool_shard_retire(), shrunk, paused). Any thread. */
+uint32_t pool_retiring(const struct pool *pool);
+
 /* The user of that name in the pool, made when new; referenced (atomic). Takes the pool's mutex: at login
  * only. `*created` (may be NULL) tells whether the session must give it a context. */
 struct pool_user *pool_user_get(struct pool *pool, const char *name, bool *created);
@@ -238,6 +265,8 @@ void pool_conn_closed(struct pool_conn *conn, bool failed_to_open);
  * waiters, on every worker, fail with POOL_FAIL_UNAVAILABLE. The user backs off, alone: so for such a failure
  * call this and then pool_conn_closed(conn, false), and the logins of other users go on. */
 void pool_user_failed(struct pool_shard *shard, struct pool_user *user);
+/* Closes it now if it is idle, else when it is released or opened. `reason` is a static string. */
+void pool_conn_retire(struct pool_conn *conn, const char *reason);
 /* Retires every connection of the shard: idle ones close now, busy ones at release. */
 void pool_shard_retire(struct pool_shard *shard);
 /* Fails all waiters (POOL_FAIL_CLOSED) and closes idle connections; busy ones close at release, opening ones

@@ -163,6 +163,15 @@ static bool explain_later(struct client *client) {
 	return true;
 }
 
+uint64_t wait_notice_next(const struct client *client) {
+	(void)client;
+	return TIME_NEVER;
+}
+
+void wait_notice_due(struct client *client) {
+	(void)client;
+}
+
 static void op_fail(struct pool_waiter *waiter, enum pool_fail why) {
 	static const enum refusal refusals[] = {
 		[POOL_FAIL_TIMEOUT] = REFUSAL_TIMEOUT,

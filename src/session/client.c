@@ -12,6 +12,7 @@
 #include "session/database.h"
 #include "session/server.h"
 #include "session/session.h"
+#include "session/watch.h"
 
 /* How long a client that has been told why it is closed may take to read it and hang up. */
 #define LINGER_NS (2 * NS_PER_S)
@@ -32,8 +33,10 @@ void client_set_state(struct client *client, enum client_state state) {
 	if (client->state == CLIENT_LOGIN && state != CLIENT_LOGIN)
 		atomic_fetch_sub(&session_totals()->login_clients, 1);
 	client->state = state;
-	if (state != CLIENT_CLOSED)
-		list_push_back(&client->sw->clients[state], &client->node);
+	if (state == CLIENT_CLOSED)
+		return;
+	list_push_back(&client->sw->clients[state], &client->node);
+	client_watch(client);
 }
 
 /* ---- reading, and the gates against a slow other side ---- */
@@ -201,6 +204,8 @@ static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
 	else if (client->state == CLIENT_LOGIN)
 		client_end(client, REFUSAL_LOGIN_TIMEOUT,
 			   "login took too long; client_login_timeout limits it");
+	else
+		client_watch_expired(client);
 }
 
 void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd) {
