@@ -546,7 +546,7 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (stale && is_complete_answer(a) && (flush_run(w), replay(w, head)))
 		return TAKEN;
 	if (head->renamed && strcmp(sqlstate, "26000") == 0)
-		ps->base.conn.retire = true; /* something has dropped our statements behind our back */
+		pool_conn_retire(&ps->base.conn, "statements_lost"); /* dropped behind our back */
 	/* A re-Parse of ours that fails is the client's failure: it is told in place of its Bind. */
 	a->visible = pc != NULL && head->task == PG_TASK_NONE && !ps->recovering;
 	if (a->visible && head->refused && strcmp(sqlstate, "26000") == 0) {

@@ -154,7 +154,7 @@ static void server_begin(struct server *server) {
 	pg_statements_init(&ps->statements);
 	ps->settings = settings_empty();
 	if (!ps->settings || !pg_server_login_begin(ps))
-		server_failed(server, false, "out of memory");
+		server_failed(server, SERVER_UNREACHABLE, "out of memory");
 }
 
 static void server_secured(struct server *server) {

@@ -338,8 +338,16 @@ static void untouched(struct pg_server *ps) {
 
 /* ---- login's end ---- */
 
+/* PostgreSQL 14 and later say of themselves whether they are a standby. */
+static bool has_wanted_role(struct pg_server *ps) {
+	const struct setting *standby = settings_find(ps->settings, "in_hot_standby");
+	return !standby ||
+	       server_learned_role(&ps->base, strcmp(standby->value, "on") == 0 ? POOL_ROLE_STANDBY : POOL_ROLE_PRIMARY);
+}
+
 static void login_complete(struct pg_server *ps) {
-	server_ready(&ps->base);
+	if (has_wanted_role(ps))
+		server_ready(&ps->base);
 }
 
 void pg_server_logged_in(struct pg_server *ps) {
@@ -492,7 +500,7 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 		if (ps->task_failed) {
 			snprintf(text, sizeof text, "init_sql failed: %s", ps->task_error);
 			account_set_error(account_of(server->conn.user), ps->task_sqlstate, text);
-			server_failed(server, false, text);
+			server_failed(server, SERVER_UNREACHABLE, text);
 		} else {
 			login_complete(ps);
 		}

@@ -82,7 +82,7 @@ __attribute__((format(printf, 3, 4))) static void fail(struct pg_server *server,
 	va_end(args);
 	if (permanent)
 		account_set_error(account_of(server->base.conn.user), "28000", text);
-	server_failed(&server->base, permanent, text);
+	server_failed(&server->base, permanent ? SERVER_REFUSED : SERVER_UNREACHABLE, text);
 }
 
 static void fail_memory(struct pg_server *server) {
@@ -293,7 +293,10 @@ static void take_error(struct pg_server *server, const uint8_t *body, size_t len
 	}
 	snprintf(text, sizeof text, "%s: %s", server->base.host_text, message);
 	account_set_error(account_of(server->base.conn.user), sqlstate, text);
-	server_failed(&server->base, is_permanent(sqlstate), text);
+	/* it answers, and is starting up or recovering: it will not be long */
+	bool not_ready = strcmp(sqlstate, "57P03") == 0;
+	server_failed(&server->base,
+		      is_permanent(sqlstate) ? SERVER_REFUSED : not_ready ? SERVER_NOT_READY : SERVER_UNREACHABLE, text);
 }
 
 /* ---- authentication ---- */

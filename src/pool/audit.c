@@ -9,6 +9,7 @@
 
 struct sums {
 	uint32_t opening, busy, idle, held, waiting, want, wanting;
+	uint32_t host_busy[POOL_MAX_HOSTS];
 };
 
 static const char *audit_list(const struct slot *slot, const struct list *list, enum pool_conn_state state,
@@ -80,6 +81,8 @@ static const char *audit_slot(const struct slot *slot, struct sums *sums) {
 	REQUIRE(busy == slot->busy_n, "count of busy connections");
 	REQUIRE(idle == slot->idle_n, "count of idle connections");
 	REQUIRE(slot->shard->depth || opening + busy + idle + slot->waiting_n, "an empty slot is linked");
+	list_for_each(node, &slot->busy)
+		sums->host_busy[list_entry(node, struct pool_conn, node)->host]++;
 	sums->opening += opening;
 	sums->busy += busy;
 	sums->idle += idle;
@@ -128,6 +131,22 @@ static const char *audit_shard(const struct pool_shard *shard, const struct sums
 	REQUIRE(timed == shard->deadlines.count, "deadlines and waiters differ");
 	REQUIRE(oldest == atomic_load(&stats->oldest_wait_ns), "gauge of the oldest wait");
 	REQUIRE(shard->depth || list_empty(&shard->doomed), "connections are still to be closed");
+	uint32_t closing = 0, doomed = 0;
+	list_for_each(node, &shard->closing) {
+		const struct pool_conn *conn = list_entry(node, struct pool_conn, node);
+		REQUIRE(conn->state == POOL_CONN_CLOSING && conn->shard == shard && !conn->doomed,
+			"a connection that is not being closed is on that list");
+		closing++;
+	}
+	list_for_each(node, &shard->doomed) {
+		const struct pool_conn *conn = list_entry(node, struct pool_conn, node);
+		REQUIRE(conn->state == POOL_CONN_CLOSING && conn->shard == shard && conn->doomed,
+			"a connection that is not to be closed is on that list");
+		doomed++;
+	}
+	REQUIRE(closing == shard->closing_n && doomed == shard->doomed_n, "count of closing connections");
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		REQUIRE(atomic_load(&shard->host_busy[i]) == sums->host_busy[i], "count of busy connections of a host");
 	return NULL;
 }
 

@@ -52,7 +52,7 @@ static void leave_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 		slot->opening_n--;
 		count(&shard->stats.opening, -1);
 		atomic_fetch_sub(&slot->user->opening, 1);
-		atomic_fetch_sub(&shard->pool->opening, 1);
+		host_end(shard->pool, conn->host);
 		break;
 	case POOL_CONN_IDLE:
 		list_remove(&conn->idle_lru);
@@ -65,11 +65,18 @@ static void leave_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 	case POOL_CONN_BUSY:
 		slot->busy_n--;
 		count(&shard->stats.busy, -1);
+		count(&shard->host_busy[conn->host], -1);
 		if (now > conn->busy_since_ns)
 			stat_add(&shard->stats.busy_ns, now - conn->busy_since_ns);
 		break;
-	case POOL_CONN_MOVING:
 	case POOL_CONN_CLOSING:
+		if (conn->doomed)
+			shard->doomed_n--;
+		else
+			shard->closing_n--;
+		conn->doomed = false;
+		break;
+	case POOL_CONN_MOVING:
 	case POOL_CONN_CLOSED:
 		break;
 	}
@@ -98,10 +105,16 @@ static void enter_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 		list_push_back(&slot->busy, &conn->node);
 		slot->busy_n++;
 		count(&shard->stats.busy, 1);
+		count(&shard->host_busy[conn->host], 1);
 		conn->busy_since_ns = now;
+		conn->lent = false;
 		break;
 	case POOL_CONN_CLOSING:
-		list_push_back(&shard->doomed, &conn->node);
+		list_push_back(conn->doomed ? &shard->doomed : &shard->closing, &conn->node);
+		if (conn->doomed)
+			shard->doomed_n++;
+		else
+			shard->closing_n++;
 		break;
 	case POOL_CONN_MOVING:
 	case POOL_CONN_CLOSED:
@@ -115,6 +128,10 @@ void conn_set_state(struct pool_conn *conn, enum pool_conn_state state, uint64_t
 	conn->state = state;
 	if (state != POOL_CONN_IDLE)
 		conn->held = false;
+	if (conn->retire && (state == POOL_CONN_CLOSING || state == POOL_CONN_CLOSED)) {
+		conn->retire = false;
+		atomic_fetch_sub(&slot->shard->pool->retiring, 1);
+	}
 	enter_state(slot, conn, now);
 	if (state == POOL_CONN_MOVING || state == POOL_CONN_CLOSING || state == POOL_CONN_CLOSED)
 		slot_unlink_later(slot);
@@ -155,6 +172,7 @@ void conn_doom(struct pool_conn *conn, const char *reason, bool claimed) {
 	if (!claimed)
 		permit_mark_closing(conn->user);
 	conn->reason = reason;
+	conn->doomed = true;
 	conn_set_state(conn, POOL_CONN_CLOSING, shard_now(conn->shard));
 }
 
@@ -210,23 +228,50 @@ bool conn_give(struct pool_conn *conn, uint64_t now) {
 	return true;
 }
 
-static const char *reason_to_end(const struct pool_conn *conn, uint64_t now) {
+void conn_set_retire(struct pool_conn *conn, const char *reason) {
+	if (conn->retire)
+		return;
+	conn->retire = true;
+	conn->reason = reason;
+	atomic_fetch_add(&conn->shard->pool->retiring, 1);
+}
+
+void pool_conn_retire(struct pool_conn *conn, const char *reason) {
+	struct pool_shard *shard = conn->shard;
+	if (conn->state == POOL_CONN_CLOSING || conn->state == POOL_CONN_CLOSED)
+		return;
+	shard_enter(shard);
+	if (conn->state == POOL_CONN_IDLE)
+		conn_doom(conn, reason, false);
+	else
+		conn_set_retire(conn, reason);
+	shard_leave(shard);
+}
+
+const char *conn_ends(const struct pool_conn *conn, uint64_t now) {
 	if (conn->shard->shut)
 		return "shut";
 	if (conn->retire)
-		return "retired";
-	return conn->expires_ns <= now ? "max_lifetime" : NULL;
+		return conn->reason;
+	if (atomic_load_explicit(&conn->shard->pool->paused, memory_order_relaxed))
+		return "paused";
+	const char *reason = host_ends(conn->shard->pool, conn->host);
+	if (reason)
+		return reason;
+	return conn->expires_ns <= now && keep_expires(conn, now) ? "max_lifetime" : NULL;
 }
 
 void conn_place(struct pool_conn *conn) {
 	struct pool_shard *shard = conn->shard;
 	struct pool *pool = shard->pool;
 	uint64_t now = shard_now(shard);
-	const char *reason = reason_to_end(conn, now);
+	const char *reason = conn_ends(conn, now);
 	if (reason) {
 		conn_doom(conn, reason, false);
 		return;
 	}
+	if (conn->expires_ns <= now)
+		keep_expired(conn, now);
 	if (permit_claim_excess(conn->user, atomic_load(&pool->max_size))) {
 		conn_doom(conn, "max_size", true);
 		return;
@@ -260,6 +305,9 @@ void pool_release(struct pool_conn *conn) {
 		return;
 	}
 	shard_enter(shard);
+	uint64_t now = shard_now(shard);
+	if (conn->lent)
+		worth_held(slot_of(conn->user, shard), now > conn->busy_since_ns ? now - conn->busy_since_ns : 0);
 	conn_place(conn);
 	shard_leave(shard);
 }
@@ -274,15 +322,17 @@ void pool_conn_take(struct pool_conn *conn) {
 	shard_leave(shard);
 }
 
-void pool_conn_init(struct pool_conn *conn, struct pool_shard *shard, struct pool_user *user) {
+void pool_conn_init(struct pool_conn *conn, struct pool_shard *shard, struct pool_user *user, int host) {
 	uint64_t now = shard_now(shard);
 	*conn = (struct pool_conn){.shard = shard,
 				   .user = pool_user_ref(user),
 				   .state = POOL_CONN_OPENING,
+				   .host = host,
 				   .began_ns = now,
 				   .expires_ns = TIME_NEVER};
 	list_init(&conn->node);
 	list_init(&conn->idle_lru);
+	atomic_fetch_add(&shard->pool->hosts[host].conns, 1);
 	struct slot *slot = slot_of(user, shard);
 	slot_link(slot);
 	enter_state(slot, conn, now);
@@ -306,8 +356,11 @@ void pool_conn_opened(struct pool_conn *conn) {
 	conn->expires_ns = conn_expiry(conn, atomic_load(&pool->max_lifetime));
 	POOL_TEST_POINT();
 	atomic_fetch_add(&user->open, 1);
+	atomic_fetch_add(&pool->hosts[conn->host].open, 1);
 	stat_add(&shard->stats.opened, 1);
-	backoff_clear(&pool->backoff);
+	worth_login(pool, now - conn->began_ns);
+	host_succeeded(pool, conn->host, now);
+	hosts_move(shard, now);
 	if (backoff_failing(&user->backoff)) {
 		backoff_clear(&user->backoff);
 		user_tell(user, shard);
@@ -320,7 +373,17 @@ void pool_conn_opened(struct pool_conn *conn) {
 	shard_leave(shard);
 }
 
-void pool_conn_closed(struct pool_conn *conn, bool failed_to_open) {
+void pool_conn_closing(struct pool_conn *conn) {
+	struct pool_shard *shard = conn->shard;
+	if (conn->state == POOL_CONN_MOVING || conn->state == POOL_CONN_CLOSING || conn->state == POOL_CONN_CLOSED)
+		return;
+	shard_enter(shard);
+	permit_mark_closing(conn->user);
+	conn_set_state(conn, POOL_CONN_CLOSING, shard_now(shard));
+	shard_leave(shard);
+}
+
+void pool_conn_closed(struct pool_conn *conn, enum pool_open_failure failure) {
 	struct pool_shard *shard = conn->shard;
 	struct pool *pool = shard->pool;
 	struct pool_user *user = conn->user;
@@ -332,20 +395,23 @@ void pool_conn_closed(struct pool_conn *conn, bool failed_to_open) {
 	shard_enter(shard);
 	uint64_t now = shard_now(shard);
 	enum pool_conn_state was = conn->state;
-	if (was == POOL_CONN_OPENING && failed_to_open)
-		backoff_failed(&pool->backoff, conn->began_ns, now, pool->ops.random(shard));
+	host_failed(shard, conn->host, conn->began_ns, failure);
 	conn_set_state(conn, POOL_CONN_CLOSED, now);
+	bool last = false;
 	if (conn->opened) {
-		atomic_fetch_sub(&user->open, 1);
+		last = atomic_fetch_sub(&user->open, 1) == 1;
+		atomic_fetch_sub(&pool->hosts[conn->host].open, 1);
 		stat_add(&shard->stats.closed, 1);
 	} else {
 		stat_add(&shard->stats.open_failed, 1);
 	}
+	atomic_fetch_sub(&pool->hosts[conn->host].conns, 1);
 	bool had_room = atomic_load(&pool->max_size_per_user) == 0 && !backoff_failing(&user->backoff);
 	POOL_TEST_POINT();
 	permit_return(user, was == POOL_CONN_CLOSING);
 	POOL_TEST_POINT();
-	if (!had_room)
+	/* its waiters may not have been worth a connection as long as it had one */
+	if (!had_room || last || failure != POOL_OPEN_NO_FAULT)
 		user_tell(user, shard);
 	if (atomic_load(&pool->waiting))
 		shard->look_due = true;

@@ -101,12 +101,10 @@ void slot_refresh_want(struct slot *slot) {
 	}
 	POOL_TEST_POINT();
 	if (want) {
-		uint64_t retry = TIME_NEVER;
-		uint32_t room = user_room(slot->user, shard_now(shard), &retry);
-		if (want > room)
-			want = room;
-		if (retry != TIME_NEVER)
-			shard_wake(shard, &shard->gate_at, retry);
+		uint64_t again = TIME_NEVER, now = shard_now(shard);
+		uint32_t room = user_room(slot->user, now, &again);
+		want = worth_opening(slot, want < room ? want : room, now, &again);
+		shard_wake(shard, &shard->gate_at, again);
 	}
 	uint32_t before = slot->want;
 	if (before && !want)
@@ -147,6 +145,11 @@ static void fail_hopeless(struct slot *slot) {
 	}
 }
 
+static void fail_unavailable(struct slot *slot) {
+	for (uint32_t n = slot->waiting_n; n > 0 && slot->waiting_n && slot_is_unavailable(slot, NULL); n--)
+		waiter_fail(slot_first_waiter(slot), POOL_FAIL_UNAVAILABLE);
+}
+
 /* Gives what is idle to waiters of the same user, here or elsewhere. */
 static void give_idle(struct slot *slot, uint64_t now) {
 	struct pool_conn *conn;
@@ -157,7 +160,16 @@ static void give_idle(struct slot *slot, uint64_t now) {
 
 static bool is_for_own_waiters(const struct slot *slot) {
 	bool hopeless = slot->failed_seen != atomic_load(&slot->user->failed_count);
-	return slot->waiting_n && (slot->idle_n || hopeless);
+	return slot->waiting_n && (slot->idle_n || hopeless || slot_is_unavailable(slot, NULL));
+}
+
+bool slot_is_unavailable(const struct slot *slot, uint64_t *retry_at) {
+	struct pool *pool = slot->shard->pool;
+	uint64_t retry = TIME_NEVER;
+	if (!atomic_load_explicit(&pool->fail_unavailable, memory_order_relaxed) || atomic_load(&slot->user->open) ||
+	    slot->opening_n || !hosts_failing(pool))
+		return false;
+	return !hosts_room(pool, shard_now(slot->shard), retry_at ? retry_at : &retry, NULL);
 }
 
 void shard_look(struct pool_shard *shard) {
@@ -172,6 +184,8 @@ void shard_look(struct pool_shard *shard) {
 			}
 			if (slot->waiting_n)
 				fail_hopeless(slot);
+			if (slot->waiting_n)
+				fail_unavailable(slot);
 			if (slot->idle_n)
 				give_idle(slot, now);
 			if (slot->waiting_n || slot->want)
@@ -198,7 +212,7 @@ static void arrive(struct pool_shard *shard, struct pool_conn *conn) {
 	POOL_TEST_POINT();
 	/* what changed while it was in the mail */
 	if (conn->opened_ns <= shard->retired_ns)
-		conn->retire = true;
+		conn_set_retire(conn, "retired");
 	conn->expires_ns = conn_expiry(conn, atomic_load(&pool->max_lifetime));
 	conn_place(conn);
 	/* it was counted on by a waiter here, whom it may not have reached */

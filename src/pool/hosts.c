@@ -1,31 +1,402 @@
-/* The hosts of a pool: what is known of each, and which gets the next connection. */
+/*
+ * The hosts of a pool: what is known of each, and which gets the next connection.
+ *
+ * What is known comes from three sides. The configuration: a host's rank, or that it is not wanted any more. A monitor:
+ * whether it is up, and its role. The pool's own opens: those that fail shut the host's gate for a while (its backoff),
+ * then let one through at a time until one succeeds; after that, for POOL_RAMP_NS, no more are opened at a time than
+ * there are, so that a host that has just come back is not run down.
+ *
+ * A host is *unfit* where it is not configured or its role is not the target's: its connections are closed and none are
+ * opened. One that is reported *down* loses its connections too, but where no other is fit and up it is still tried, at
+ * the pace of its backoff: a monitor may err. A login that succeeds there proves it.
+ *
+ * Among those that are fit, a host's *preference* comes first (the role that the target asks for before one that is not
+ * known before the other), then the order: by rank, in turn, or by connections in use.
+ */
+#include <stdlib.h>
+#include <string.h>
+
 #include "pool/internal.h"
 
-bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
-		    enum pool_target target) {
-	(void)pool, (void)names, (void)count, (void)order, (void)target;
-	return true;
-}
+/* --- configuration and reports --- */
 
-int pool_host_find(const struct pool *pool, const char *name) {
-	(void)pool, (void)name;
+static int find_locked(const struct pool *pool, const char *name) {
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		if (pool->hosts[i].name && strcmp(pool->hosts[i].name, name) == 0)
+			return i;
 	return -1;
 }
 
-void pool_host_report(struct pool *pool, int host, bool up, enum pool_role role) {
-	(void)pool, (void)host, (void)up, (void)role;
+/* A place that nothing refers to. */
+static int take_place_locked(struct pool *pool, const char *name) {
+	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+		struct host *host = &pool->hosts[i];
+		bool used = host->name && atomic_load(&host->rank) != HOST_UNWANTED;
+		if (used || atomic_load(&host->conns) || atomic_load(&host->opening))
+			continue;
+		char *copy = strdup(name);
+		if (!copy)
+			return -1;
+		free(host->name);
+		host->name = copy;
+		atomic_store(&host->report, 0);
+		atomic_store(&host->ramp_until_ns, 0);
+		atomic_store(&host->backoff.failures, 0);
+		return i;
+	}
+	return -1;
 }
 
-void pool_set_paused(struct pool *pool, bool paused) {
-	(void)pool, (void)paused;
+bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
+		    enum pool_target target) {
+	int places[POOL_MAX_HOSTS];
+	bool ok = count <= POOL_MAX_HOSTS;
+	if (!ok)
+		count = POOL_MAX_HOSTS;
+	pthread_mutex_lock(&pool->shared.mutex);
+	for (size_t i = 0; i < count; i++)
+		places[i] = find_locked(pool, names[i]);
+	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+		bool wanted = false;
+		for (size_t k = 0; k < count; k++)
+			wanted |= places[k] == i;
+		if (!wanted)
+			atomic_store(&pool->hosts[i].rank, HOST_UNWANTED);
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (places[i] < 0)
+			places[i] = take_place_locked(pool, names[i]);
+		if (places[i] < 0)
+			ok = false;
+		else
+			atomic_store(&pool->hosts[places[i]].rank, (uint32_t)i);
+	}
+	atomic_store(&pool->host_order, order);
+	atomic_store(&pool->target, target);
+	atomic_store(&pool->host_count, (uint32_t)count);
+	pthread_mutex_unlock(&pool->shared.mutex);
+	atomic_fetch_add(&pool->limits_version, 1);
+	return ok;
 }
 
-uint32_t pool_retiring(const struct pool *pool) {
-	(void)pool;
-	return 0;
+int pool_host_find(struct pool *pool, const char *name) {
+	pthread_mutex_lock(&pool->shared.mutex);
+	int host = find_locked(pool, name);
+	if (host >= 0 && atomic_load(&pool->hosts[host].rank) == HOST_UNWANTED)
+		host = -1;
+	pthread_mutex_unlock(&pool->shared.mutex);
+	return host;
 }
 
-void pool_conn_retire(struct pool_conn *conn, const char *reason) {
-	(void)reason;
-	conn->retire = true;
+void pool_host_name(struct pool *pool, int host, char *out, size_t room) {
+	pthread_mutex_lock(&pool->shared.mutex);
+	const char *name = host >= 0 && host < POOL_MAX_HOSTS ? pool->hosts[host].name : NULL;
+	size_t len = name ? strlen(name) : 0;
+	if (len >= room)
+		len = room - 1;
+	if (len)
+		memcpy(out, name, len);
+	out[len] = 0;
+	pthread_mutex_unlock(&pool->shared.mutex);
+}
+
+static bool set_report(struct pool *pool, struct host *host, uint32_t set, uint32_t clear) {
+	uint32_t before = atomic_load(&host->report);
+	while (!atomic_compare_exchange_weak(&host->report, &before, (before & ~clear) | set))
+		;
+	if (((before & ~clear) | set) == before)
+		return false;
+	if (before & clear & HOST_IS_DOWN) /* it is back: one is tried at once */
+		atomic_store(&host->backoff.retry_at_ns, 0);
+	atomic_fetch_add(&pool->limits_version, 1);
+	return true;
+}
+
+/* What was known of its role holds until it is known better. */
+static bool learn(struct pool *pool, int place, uint32_t set, uint32_t clear, enum pool_role role) {
+	if (place < 0 || place >= POOL_MAX_HOSTS)
+		return false;
+	if (role != POOL_ROLE_UNKNOWN) {
+		set |= role == POOL_ROLE_PRIMARY ? HOST_IS_PRIMARY : HOST_IS_STANDBY;
+		clear |= role == POOL_ROLE_PRIMARY ? HOST_IS_STANDBY : HOST_IS_PRIMARY;
+	}
+	return set_report(pool, &pool->hosts[place], set, clear);
+}
+
+bool pool_host_role(struct pool *pool, int place, enum pool_role role) {
+	return learn(pool, place, 0, 0, role);
+}
+
+bool pool_host_report(struct pool *pool, int place, bool up, enum pool_role role) {
+	return learn(pool, place, up ? 0 : HOST_IS_DOWN, up ? HOST_IS_DOWN : 0, role);
+}
+
+uint32_t pool_host_open(const struct pool *pool, int host) {
+	return atomic_load(&pool->hosts[host].open);
+}
+
+uint32_t pool_host_opening(const struct pool *pool, int host) {
+	return atomic_load(&pool->hosts[host].opening);
+}
+
+void hosts_free(struct pool *pool) {
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		free(pool->hosts[i].name);
+}
+
+/* --- which are fit --- */
+
+static bool is_unfit(const struct pool *pool, const struct host *host) {
+	if (atomic_load_explicit(&host->rank, memory_order_relaxed) == HOST_UNWANTED)
+		return true;
+	uint32_t report = atomic_load_explicit(&host->report, memory_order_relaxed);
+	switch ((enum pool_target)atomic_load_explicit(&pool->target, memory_order_relaxed)) {
+	case POOL_PRIMARY:
+		return report & HOST_IS_STANDBY;
+	case POOL_STANDBY:
+		return report & HOST_IS_PRIMARY;
+	case POOL_ANY:
+	case POOL_PREFER_STANDBY:
+		break;
+	}
+	return false;
+}
+
+const char *host_ends(const struct pool *pool, int place) {
+	const struct host *host = &pool->hosts[place];
+	if (is_unfit(pool, host))
+		return atomic_load(&host->rank) == HOST_UNWANTED ? "host_removed" : "host_role";
+	return atomic_load_explicit(&host->report, memory_order_relaxed) & HOST_IS_DOWN ? "host_down" : NULL;
+}
+
+/* The lower, the better. */
+static int preference(const struct pool *pool, const struct host *host) {
+	uint32_t report = atomic_load(&host->report);
+	uint32_t best = 0, worst = 0;
+	switch ((enum pool_target)atomic_load(&pool->target)) {
+	case POOL_PRIMARY:
+		best = HOST_IS_PRIMARY;
+		break;
+	case POOL_STANDBY:
+		best = HOST_IS_STANDBY;
+		break;
+	case POOL_PREFER_STANDBY:
+		best = HOST_IS_STANDBY;
+		worst = HOST_IS_PRIMARY;
+		break;
+	case POOL_ANY:
+		return 0;
+	}
+	return report & best ? 0 : report & worst ? 2 : 1;
+}
+
+static uint32_t busy_at(const struct pool *pool, int place) {
+	uint32_t busy = 0;
+	for (int i = 0; i < pool->workers; i++)
+		busy += atomic_load_explicit(&pool->shards[i].host_busy[place], memory_order_relaxed);
+	return busy + atomic_load(&pool->hosts[place].opening);
+}
+
+/* How far down the order a host is: of two with the same preference the lower is next. */
+static uint64_t order_key(const struct pool *pool, int place) {
+	uint32_t rank = atomic_load(&pool->hosts[place].rank), count = atomic_load(&pool->host_count);
+	switch ((enum pool_host_order)atomic_load(&pool->host_order)) {
+	case POOL_ROUND_ROBIN:
+		return (rank + count - atomic_load(&pool->rotor) % (count ? count : 1)) % (count ? count : 1);
+	case POOL_LEAST_BUSY: {
+		uint64_t conns = atomic_load(&pool->hosts[place].open);
+		return (uint64_t)busy_at(pool, place) << 40 | (conns & 0xffffff) << 8 | rank;
+	}
+	case POOL_FAILOVER:
+		break;
+	}
+	return rank;
+}
+
+/* How many could be opened there now; `*retry_at` becomes earlier where only time is missing. */
+static uint32_t host_room(const struct host *host, uint64_t now, uint64_t *retry_at) {
+	switch (backoff_gate(&host->backoff, &host->opening, now, retry_at)) {
+	case GATE_OPEN:
+		break;
+	case GATE_PROBE:
+		return 1;
+	case GATE_BUSY:
+	case GATE_WAIT:
+		return 0;
+	}
+	if (now >= atomic_load(&host->ramp_until_ns))
+		return UINT32_MAX;
+	uint32_t open = atomic_load(&host->open), opening = atomic_load(&host->opening);
+	uint32_t limit = open ? open : 1;
+	return opening < limit ? limit - opening : 0;
+}
+
+/* Room at the best of those that are fit and reported `down` or not. `*any`: there are such. */
+static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t *retry_at, int *host, bool *any) {
+	uint32_t found = 0;
+	int best_preference = 0;
+	uint64_t best_key = 0;
+	*any = false;
+	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+		const struct host *h = &pool->hosts[i];
+		if (is_unfit(pool, h) || down != ((atomic_load(&h->report) & HOST_IS_DOWN) != 0))
+			continue;
+		*any = true;
+		uint32_t room = host_room(h, now, retry_at);
+		if (!room)
+			continue;
+		int p = preference(pool, h);
+		uint64_t key = order_key(pool, i);
+		if (found && (p > best_preference || (p == best_preference && key >= best_key)))
+			continue;
+		found = room;
+		best_preference = p;
+		best_key = key;
+		*host = i;
+	}
+	return found;
+}
+
+uint32_t hosts_room(struct pool *pool, uint64_t now, uint64_t *retry_at, int *host) {
+	int at = 0;
+	bool any;
+	uint32_t room = room_among(pool, false, now, retry_at, &at, &any);
+	if (!any)
+		room = room_among(pool, true, now, retry_at, &at, &any);
+	if (host)
+		*host = at;
+	return room;
+}
+
+int host_begin(struct pool *pool, uint64_t now) {
+	int place = 0;
+	uint64_t retry = TIME_NEVER;
+	/* who loses it to another worker looks once more: at most all workers take one each */
+	for (int tries = 0; tries <= pool->workers; tries++) {
+		uint32_t room = hosts_room(pool, now, &retry, &place);
+		if (!room)
+			return -1;
+		struct host *host = &pool->hosts[place];
+		uint32_t opening = atomic_load(&host->opening);
+		POOL_TEST_POINT();
+		if (room == UINT32_MAX)
+			atomic_fetch_add(&host->opening, 1);
+		else if (!atomic_compare_exchange_strong(&host->opening, &opening, opening + 1))
+			continue;
+		if (atomic_load(&pool->host_order) == POOL_ROUND_ROBIN)
+			atomic_store(&pool->rotor, atomic_load(&host->rank) + 1);
+		return place;
+	}
+	return -1;
+}
+
+void host_failed(struct pool_shard *shard, int place, uint64_t began, enum pool_open_failure failure) {
+	if (failure == POOL_OPEN_NO_FAULT)
+		return;
+	struct pool *pool = shard->pool;
+	backoff_failed(&pool->hosts[place].backoff, began, shard_now(shard), pool->ops.random(shard), POOL_BACKOFF_MIN_NS,
+		       failure == POOL_OPEN_NOT_READY ? POOL_BACKOFF_NOT_READY_NS : POOL_BACKOFF_MAX_NS);
+}
+
+void host_succeeded(struct pool *pool, int place, uint64_t now) {
+	struct host *host = &pool->hosts[place];
+	if (backoff_failing(&host->backoff)) {
+		atomic_store(&host->ramp_until_ns, now + POOL_RAMP_NS);
+		backoff_clear(&host->backoff);
+	}
+	atomic_fetch_and(&host->report, ~(uint32_t)HOST_IS_DOWN);
+}
+
+/* None is fit, or each that is fit has failed or is reported down. */
+bool hosts_failing(struct pool *pool) {
+	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+		const struct host *host = &pool->hosts[i];
+		if (!host_ends(pool, i) && !backoff_failing(&host->backoff))
+			return false;
+	}
+	return true;
+}
+
+enum pool_trouble pool_trouble(struct pool *pool) {
+	bool fit = false;
+	if (atomic_load(&pool->paused))
+		return POOL_PAUSED;
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		fit |= !is_unfit(pool, &pool->hosts[i]);
+	if (!fit)
+		return POOL_NO_HOST;
+	return hosts_failing(pool) ? POOL_HOSTS_DOWN : POOL_WELL;
+}
+
+/* --- back to where they belong --- */
+
+/*
+ * The host that has a connection which would be opened elsewhere now; -1: all is as it should be. A host that has failed
+ * of late, or is reported down, draws nothing to itself.
+ */
+static int misplaced_at(struct pool *pool) {
+	int best = -1, worst = -1, best_preference = 0, worst_preference = 0;
+	uint64_t best_key = 0, worst_key = 0;
+	bool failover = atomic_load(&pool->host_order) == POOL_FAILOVER;
+	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+		struct host *host = &pool->hosts[i];
+		if (host_ends(pool, i))
+			continue;
+		int p = preference(pool, host);
+		uint32_t open = atomic_load(&host->open), rank = atomic_load(&host->rank);
+		uint64_t key = failover ? rank : open;
+		if (!backoff_failing(&host->backoff) &&
+		    (best < 0 || p < best_preference || (p == best_preference && key < best_key))) {
+			best = i;
+			best_preference = p;
+			best_key = key;
+		}
+		if (open && (worst < 0 || p > worst_preference || (p == worst_preference && key > worst_key))) {
+			worst = i;
+			worst_preference = p;
+			worst_key = key;
+		}
+	}
+	if (best < 0 || worst < 0 || best == worst)
+		return -1;
+	if (worst_preference > best_preference)
+		return worst;
+	if (worst_preference < best_preference)
+		return -1;
+	return failover ? (worst_key > best_key ? worst : -1) : (worst_key >= best_key + 2 ? worst : -1);
+}
+
+static struct pool_conn *conn_at(struct pool_shard *shard, int place) {
+	list_for_each(node, &shard->idle_lru) {
+		struct pool_conn *conn = list_entry(node, struct pool_conn, idle_lru);
+		if (conn->host == place)
+			return conn;
+	}
+	list_for_each(node, &shard->slots) {
+		struct slot *slot = list_entry(node, struct slot, node);
+		list_for_each(n, &slot->busy) {
+			struct pool_conn *conn = list_entry(n, struct pool_conn, node);
+			if (conn->host == place && !conn->retire)
+				return conn;
+		}
+	}
+	return NULL;
+}
+
+void hosts_move(struct pool_shard *shard, uint64_t now) {
+	struct pool *pool = shard->pool;
+	if (atomic_load(&pool->host_count) < 2 || shard->shut)
+		return;
+	int place = misplaced_at(pool);
+	if (place < 0)
+		return;
+	uint64_t next = atomic_load(&pool->move_next_ns);
+	struct pool_conn *conn = conn_at(shard, place);
+	if (conn && now >= next &&
+	    atomic_compare_exchange_strong(&pool->move_next_ns, &next, now + POOL_MOVE_INTERVAL_NS)) {
+		pool_conn_retire(conn, "moved_to_better_host");
+		next = now + POOL_MOVE_INTERVAL_NS;
+	}
+	if (conn)
+		shard_wake(shard, &shard->move_at, next > now ? next : now + POOL_MOVE_INTERVAL_NS);
 }

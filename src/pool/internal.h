@@ -30,12 +30,15 @@ struct slot {
 	uint32_t opening_n, busy_n, idle_n, held_n, waiting_n;
 	uint32_t want;        /* permits it could use now; part of shard->want */
 	uint32_t failed_seen; /* user->failed_count up to which its waiters were failed */
+	uint64_t queue_since_ns; /* since when somebody waits without a break (worth.c) */
+	uint32_t queue_served;   /* how many have been served since */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
 	_Atomic uint32_t lendable;      /* idle and not held */
 	_Atomic uint64_t heads[HEADS];  /* since when its first waiters wait; TIME_NEVER: there is none */
 	_Atomic uint64_t active_ns;     /* when a client last acquired here */
+	_Atomic uint64_t hold_ns;       /* how long clients hold a connection, on average of late; 0: not known */
 	/* atomic: written by all */
 	_Atomic uint32_t inbound; /* connections of the user in the mail to this shard */
 };
@@ -46,6 +49,22 @@ struct backoff {
 	_Atomic uint64_t retry_at_ns;  /* not before */
 	_Atomic uint64_t failed_at_ns; /* the latest failure that counted */
 };
+
+/* A host, or a place that is free for one (hosts.c). */
+struct host {
+	char *name; /* under pool->shared.mutex; NULL: the place is free */
+
+	/* atomic */
+	_Atomic uint32_t rank;   /* in the configured order; HOST_UNWANTED: it is not configured any more */
+	_Atomic uint32_t report; /* enum host_report */
+	_Atomic uint32_t conns;  /* connections that name this place, whatever their state */
+	_Atomic uint32_t open, opening;
+	_Atomic uint64_t ramp_until_ns; /* it has come back: connections are opened gradually until then */
+	struct backoff backoff;
+};
+
+#define HOST_UNWANTED UINT32_MAX
+enum host_report { HOST_IS_DOWN = 1, HOST_IS_PRIMARY = 2, HOST_IS_STANDBY = 4 };
 
 struct pool_user {
 	/* immutable */
@@ -90,6 +109,8 @@ struct pool_shard {
 	struct list idle_lru; /* all idle connections, the least recently used first */
 	struct list waiters;  /* all waiters, the longest first */
 	struct list doomed;   /* closing; ops.close is still to be called */
+	struct list closing;  /* ops.close was called, or the session closes it of its own accord */
+	uint32_t doomed_n, closing_n;
 	struct timeouts deadlines;
 	uint32_t depth;       /* calls of the pool on the stack */
 	bool look_due, sweep_due, ticking;
@@ -102,7 +123,8 @@ struct pool_shard {
 	uint64_t turn_next_ns; /* no claim is put up before */
 	uint64_t wish_ns;      /* what ops.wake_at was last told */
 	/* next time for each kind of work; TIME_NEVER: none */
-	uint64_t held_at, gate_at, turn_at, idle_at, fill_at;
+	uint64_t held_at, gate_at, turn_at, idle_at, fill_at, move_at;
+	bool paused_seen;     /* what pool->paused was when it was last acted upon */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t lendable; /* idle, not held, of all users: published last */
@@ -111,6 +133,7 @@ struct pool_shard {
 	_Atomic uint32_t want_size;    /* of the wanting user with the fewest connections: how many */
 	_Atomic uint64_t want_since_ns;/* and since when it waits */
 	_Atomic bool closed;           /* shut */
+	_Atomic uint32_t host_busy[POOL_MAX_HOSTS]; /* connections in use, by host */
 	/* atomic: written by all */
 	_Atomic uint32_t inbound; /* connections of all users in the mail to this shard */
 
@@ -129,13 +152,19 @@ struct pool {
 	/* atomic: read often, written at a reload */
 	_Atomic uint32_t max_size, min_idle, max_waiting, max_size_per_user;
 	_Atomic uint64_t acquire_timeout, idle_timeout, max_lifetime;
-	_Atomic uint32_t limits_version;
+	_Atomic bool fail_unavailable, paused;
+	_Atomic uint32_t limits_version; /* of these and of the hosts */
+	_Atomic uint32_t host_order, target, host_count;
 
 	/* atomic: written when connections open and close */
 	_Alignas(CACHE_LINE) _Atomic uint64_t permits; /* low half: taken; high half: of those, closing */
-	_Atomic uint32_t opening;
-	struct backoff backoff;
-	_Atomic uint32_t in_mail; /* messages */
+	_Atomic uint32_t retiring; /* connections that are marked so */
+	_Atomic uint32_t in_mail;  /* messages */
+	_Atomic uint32_t rotor;    /* round robin: the rank that is next */
+	_Atomic uint64_t login_ns; /* how long logins take, on average of late; 0: not known */
+	_Atomic uint64_t expire_next_ns; /* max_lifetime: no other is retired before */
+	_Atomic uint64_t move_next_ns;   /* hosts: no other is moved before */
+	struct host hosts[POOL_MAX_HOSTS];
 
 	/* atomic: written when a client has to wait */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
@@ -216,9 +245,12 @@ void conn_place(struct pool_conn *conn);
 /* Serves its user's longest waiter, here or elsewhere, if there is any (busy or idle here). */
 bool conn_give(struct pool_conn *conn, uint64_t now);
 void conn_set_held(struct pool_conn *conn, bool held);
+void conn_set_retire(struct pool_conn *conn, const char *reason);
 /* The most recently used idle one, only such as may go to other workers where `lendable`. */
 struct pool_conn *slot_idle_conn(const struct slot *slot, bool lendable);
 uint64_t conn_expiry(const struct pool_conn *conn, uint64_t max_lifetime);
+/* Why one that nobody uses is to be closed; NULL: it is not. */
+const char *conn_ends(const struct pool_conn *conn, uint64_t now);
 
 /* --- permits.c --- */
 
@@ -243,10 +275,14 @@ uint32_t user_room(struct pool_user *user, uint64_t now, uint64_t *retry_at);
 
 enum gate { GATE_OPEN, GATE_PROBE, GATE_BUSY, GATE_WAIT };
 /* Whether opens are in order: yes; one only (after failures); not until that one is done; not before
- * `*retry_at`. */
+ * `*retry_at`, which becomes earlier. */
 enum gate backoff_gate(const struct backoff *backoff, const _Atomic uint32_t *opening, uint64_t now,
 		       uint64_t *retry_at);
-void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random);
+/* Delays from `min_ns`, doubling, to `max_ns`, less a random part of up to a quarter. */
+void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random, uint64_t min_ns,
+		    uint64_t max_ns);
+/* Counts one in, unless there are `limit` already. */
+bool count_below(_Atomic uint32_t *count, uint32_t limit);
 static inline void backoff_clear(struct backoff *backoff) {
 	if (atomic_load_explicit(&backoff->failures, memory_order_relaxed))
 		atomic_store(&backoff->failures, 0);
@@ -254,6 +290,36 @@ static inline void backoff_clear(struct backoff *backoff) {
 static inline bool backoff_failing(const struct backoff *backoff) {
 	return atomic_load(&backoff->failures) != 0;
 }
+
+/* --- hosts.c --- */
+
+/* How many could be opened now, as far as the hosts go, on the one that is next (`*host`; may be NULL). 0: none can;
+ * `*retry_at` becomes earlier where only time is missing, else whoever ends a try sees to it, or a report. */
+uint32_t hosts_room(struct pool *pool, uint64_t now, uint64_t *retry_at, int *host);
+/* Takes a place among those that are being opened at a host; -1: none can be. */
+int host_begin(struct pool *pool, uint64_t now);
+static inline void host_end(struct pool *pool, int host) {
+	atomic_fetch_sub(&pool->hosts[host].opening, 1);
+}
+/* An open has failed; `began`: when it was begun. */
+void host_failed(struct pool_shard *shard, int host, uint64_t began, enum pool_open_failure failure);
+/* A login has succeeded. */
+void host_succeeded(struct pool *pool, int host, uint64_t now);
+/* No host that is fit to use is known to work. */
+bool hosts_failing(struct pool *pool);
+/* Why connections of this host are to be closed; NULL: they are not. */
+const char *host_ends(const struct pool *pool, int host);
+/* Moves one connection to where it would be opened now, if it is time; sees to the next. */
+void hosts_move(struct pool_shard *shard, uint64_t now);
+void hosts_free(struct pool *pool);
+
+/* --- worth.c --- */
+
+/* How many connections are worth opening for the `short_n` waiters of a slot for whom nothing is on its way. Where it
+ * is fewer, `*again_at` becomes the time at which to ask again. */
+uint32_t worth_opening(const struct slot *slot, uint32_t short_n, uint64_t now, uint64_t *again_at);
+void worth_held(struct slot *slot, uint64_t held_ns);
+void worth_login(struct pool *pool, uint64_t took_ns);
 
 /* --- exchange.c --- */
 
@@ -265,6 +331,8 @@ uint32_t shard_wants(const struct pool_shard *shard);
 void shard_look(struct pool_shard *shard);
 /* Works out anew what a slot wants, asks others to lend, publishes. */
 void slot_refresh_want(struct slot *slot);
+/* Waiters of this slot need not wait: nothing works, nothing can be opened now, and the pool is to say so. */
+bool slot_is_unavailable(const struct slot *slot, uint64_t *retry_at);
 /* After a new waiter: what can be done for it. */
 void slot_seek(struct slot *slot);
 /* Tells the other shards where this user has waiters to look again. */
@@ -291,6 +359,12 @@ bool turn_take(struct pool_conn *conn, uint64_t now);
 
 /* --- keep.c --- */
 
+/* An idle or released connection has reached its max_lifetime: whether it is its turn to go, so that they never go
+ * all at once. */
+bool keep_expires(const struct pool_conn *conn, uint64_t now);
+/* One that has expired and is kept, because it is not its turn or its successor is to come first: begins to open that.
+ * When to look again. */
+uint64_t keep_expired(struct pool_conn *conn, uint64_t now);
 /* Closes idle connections that are due. */
 void keep_idle(struct pool_shard *shard, uint64_t now);
 /* Opens up to min_idle. */

@@ -53,6 +53,70 @@ static struct census take_census(struct pool_shard *own) {
 
 /* --- closing what is due --- */
 
+/* So much later the next may follow: a full pool takes an eighth of max_lifetime, however close all of it expires. */
+static uint64_t expiry_spacing(const struct pool *pool) {
+	uint32_t size = atomic_load(&pool->max_size);
+	return atomic_load(&pool->max_lifetime) / 8 / (size ? size : 1);
+}
+
+static uint32_t user_idle(const struct pool_user *user) {
+	uint32_t idle = 0;
+	for (int i = 0; i < user->pool->workers; i++)
+		idle += atomic_load(&user->slots[i].lendable);
+	return idle;
+}
+
+static uint64_t user_active_ns(const struct pool_user *user) {
+	uint64_t active = 0;
+	for (int i = 0; i < user->pool->workers; i++) {
+		uint64_t at = atomic_load_explicit(&user->slots[i].active_ns, memory_order_relaxed);
+		active = at > active ? at : active;
+	}
+	return active;
+}
+
+static bool user_is_active(const struct pool_user *user, uint64_t now) {
+	uint64_t active = user_active_ns(user), idle_timeout = atomic_load(&user->pool->idle_timeout);
+	return active && (!idle_timeout || now < active + idle_timeout);
+}
+
+/*
+ * Whether an expired connection is kept for now. While nothing new can be had, what works is not given up. And where it
+ * would be the last idle one of a user who will want one again, and there is room for another beside it, that other is
+ * opened first.
+ */
+static bool waits_for_successor(const struct pool_conn *conn, uint64_t now) {
+	const struct pool_user *user = conn->user;
+	struct pool *pool = user->pool;
+	if (backoff_failing(&user->backoff) || hosts_failing(pool))
+		return true;
+	if (!permits_free(pool) || atomic_load(&pool->waiting))
+		return false;
+	if (user_idle(user) > (conn->state == POOL_CONN_IDLE ? 1 : 0))
+		return false;
+	if (conn->replaced)
+		return atomic_load(&user->opening) > 0;
+	return atomic_load(&user->fixed) ? atomic_load(&pool->min_idle) != 0 : user_is_active(user, now);
+}
+
+bool keep_expires(const struct pool_conn *conn, uint64_t now) {
+	struct pool *pool = conn->shard->pool;
+	uint64_t next = atomic_load(&pool->expire_next_ns);
+	if (now < next || waits_for_successor(conn, now))
+		return false;
+	return atomic_compare_exchange_strong(&pool->expire_next_ns, &next, now + expiry_spacing(pool));
+}
+
+uint64_t keep_expired(struct pool_conn *conn, uint64_t now) {
+	struct pool *pool = conn->shard->pool;
+	uint64_t next = atomic_load(&pool->expire_next_ns);
+	if (!waits_for_successor(conn, now))
+		return next > now ? next : now + TRY_AGAIN_NS;
+	if (!conn->replaced && atomic_load(&conn->user->opening) == 0)
+		conn->replaced = slot_open(slot_of(conn->user, conn->shard));
+	return now + 2 * atomic_load(&pool->login_ns) + POOL_FILL_INTERVAL_NS;
+}
+
 void keep_idle(struct pool_shard *shard, uint64_t now) {
 	struct pool *pool = shard->pool;
 	uint64_t idle_timeout = atomic_load(&pool->idle_timeout), next = TIME_NEVER;
@@ -68,18 +132,24 @@ void keep_idle(struct pool_shard *shard, uint64_t now) {
 			if (locked)
 				idle = take_census(shard).idle;
 		}
+		uint64_t again = conn->expires_ns;
 		if (conn->expires_ns <= now) {
-			conn_doom(conn, "max_lifetime", false);
-			idle--;
-		} else if (due <= now && locked && idle > min_idle) {
+			if (keep_expires(conn, now)) {
+				conn_doom(conn, "max_lifetime", false);
+				idle--;
+				continue;
+			}
+			again = keep_expired(conn, now);
+		}
+		if (due <= now && locked && idle > min_idle) {
 			conn_doom(conn, "idle_timeout", false);
 			idle--;
-		} else {
-			if (conn->expires_ns < next)
-				next = conn->expires_ns;
-			if (due > now && due < next)
-				next = due;
+			continue;
 		}
+		if (again < next)
+			next = again;
+		if (due > now && due < next)
+			next = due;
 	}
 	if (locked)
 		pthread_mutex_unlock(&pool->keep_mutex);
@@ -92,7 +162,7 @@ void keep_idle(struct pool_shard *shard, uint64_t now) {
 
 /* The user to open for: the pool's own, or else the one active last, if of late. Referenced; NULL: nobody. */
 static struct pool_user *user_to_fill(struct pool *pool, uint64_t now) {
-	uint64_t idle_timeout = atomic_load(&pool->idle_timeout), latest = 0, retry = TIME_NEVER;
+	uint64_t latest = 0, retry = TIME_NEVER;
 	struct pool_user *found = NULL;
 	pthread_mutex_lock(&pool->shared.mutex);
 	for (struct pool_user *user = pool->shared.users; user; user = user->hh.next) {
@@ -100,13 +170,8 @@ static struct pool_user *user_to_fill(struct pool *pool, uint64_t now) {
 			found = user_room(user, now, &retry) ? user : NULL;
 			break;
 		}
-		uint64_t active = 0;
-		for (int i = 0; i < pool->workers; i++) {
-			uint64_t at = atomic_load_explicit(&user->slots[i].active_ns, memory_order_relaxed);
-			active = at > active ? at : active;
-		}
-		if (active > latest && (!idle_timeout || now < active + idle_timeout) &&
-		    user_room(user, now, &retry)) {
+		uint64_t active = user_active_ns(user);
+		if (active > latest && user_is_active(user, now) && user_room(user, now, &retry)) {
 			latest = active;
 			found = user;
 		}
@@ -133,15 +198,9 @@ static bool fill_wanted(struct pool_shard *shard, uint64_t now) {
 		return false;
 	}
 	uint64_t retry = TIME_NEVER;
-	switch (backoff_gate(&pool->backoff, &pool->opening, now, &retry)) {
-	case GATE_WAIT:
-		shard_wake(shard, &shard->fill_at, retry);
+	if (!hosts_room(pool, now, &retry, NULL)) {
+		shard_wake(shard, &shard->fill_at, retry); /* or whoever ends a try sees to it */
 		return false;
-	case GATE_BUSY:
-		return false; /* whoever ends that try sees to it */
-	case GATE_OPEN:
-	case GATE_PROBE:
-		break;
 	}
 	if (c.least != shard) {
 		note_send(shard, c.least, NOTE_FILL);
@@ -152,7 +211,7 @@ static bool fill_wanted(struct pool_shard *shard, uint64_t now) {
 
 void keep_fill(struct pool_shard *shard, uint64_t now) {
 	struct pool *pool = shard->pool;
-	if (atomic_load(&pool->min_idle) == 0 || shard->shut)
+	if (atomic_load(&pool->min_idle) == 0 || shard->shut || atomic_load(&pool->paused))
 		return;
 	if (pthread_mutex_trylock(&pool->keep_mutex) != 0) {
 		shard_wake(shard, &shard->fill_at, now + TRY_AGAIN_NS);
@@ -173,6 +232,20 @@ void keep_fill(struct pool_shard *shard, uint64_t now) {
 	}
 }
 
+bool pool_is_ready(struct pool *pool) {
+	uint32_t max = atomic_load(&pool->max_size), wanted = atomic_load(&pool->min_idle), there = 0;
+	bool fixed = false;
+	if (pool_trouble(pool) != POOL_WELL)
+		return false;
+	pthread_mutex_lock(&pool->shared.mutex);
+	for (struct pool_user *user = pool->shared.users; user; user = user->hh.next)
+		fixed |= atomic_load(&user->fixed);
+	pthread_mutex_unlock(&pool->shared.mutex);
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		there += atomic_load(&pool->hosts[i].open);
+	return !fixed || there >= (wanted < max ? wanted : max);
+}
+
 /* --- new limits --- */
 
 void keep_apply_limits(struct pool_shard *shard, uint64_t now) {
@@ -183,7 +256,10 @@ void keep_apply_limits(struct pool_shard *shard, uint64_t now) {
 		list_for_each_safe(n, &slot->idle) {
 			struct pool_conn *conn = list_entry(n, struct pool_conn, node);
 			conn->expires_ns = conn_expiry(conn, lifetime);
-			if (permit_claim_user_excess(slot->user))
+			const char *reason = conn_ends(conn, now);
+			if (reason)
+				conn_doom(conn, reason, false);
+			else if (permit_claim_user_excess(slot->user))
 				conn_doom(conn, "max_size_per_user", true);
 		}
 		list_for_each(n, &slot->busy) {

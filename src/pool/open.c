@@ -1,15 +1,13 @@
 /* Who may open a connection, and who has to go to make room for it. */
 #include "pool/internal.h"
 
-static bool opening_begin(const struct backoff *backoff, _Atomic uint32_t *opening, uint64_t now) {
+static bool user_begin(struct pool_user *user, uint64_t now) {
 	uint64_t retry = TIME_NEVER;
-	uint32_t none = 0;
-	switch (backoff_gate(backoff, opening, now, &retry)) {
+	switch (backoff_gate(&user->backoff, &user->opening, now, &retry)) {
 	case GATE_OPEN:
-		atomic_fetch_add(opening, 1);
-		return true;
+		return count_below(&user->opening, UINT32_MAX);
 	case GATE_PROBE:
-		return atomic_compare_exchange_strong(opening, &none, 1);
+		return count_below(&user->opening, 1);
 	case GATE_BUSY:
 	case GATE_WAIT:
 		break;
@@ -17,20 +15,21 @@ static bool opening_begin(const struct backoff *backoff, _Atomic uint32_t *openi
 	return false;
 }
 
-/* Takes a permit and passes both gates, or nothing. */
-static bool begin(struct pool_user *user, uint64_t now) {
+/* Takes a permit and passes the gates of a host and the user, or nothing (-1). */
+static int begin(struct pool_user *user, uint64_t now) {
 	struct pool *pool = user->pool;
-	if (!permit_take(user))
-		return false;
+	if (atomic_load(&pool->paused) || !permit_take(user))
+		return -1;
 	POOL_TEST_POINT();
-	if (opening_begin(&pool->backoff, &pool->opening, now)) {
+	int host = host_begin(pool, now);
+	if (host >= 0) {
 		POOL_TEST_POINT();
-		if (opening_begin(&user->backoff, &user->opening, now))
-			return true;
-		atomic_fetch_sub(&pool->opening, 1);
+		if (user_begin(user, now))
+			return host;
+		host_end(pool, host);
 	}
 	permit_return(user, false);
-	return false;
+	return -1;
 }
 
 bool slot_open(struct slot *slot) {
@@ -38,11 +37,12 @@ bool slot_open(struct slot *slot) {
 	struct pool *pool = shard->pool;
 	struct pool_user *user = slot->user;
 	uint64_t now = shard_now(shard);
-	if (!begin(user, now))
+	int host = begin(user, now);
+	if (host < 0)
 		return false;
 	uint32_t before = slot->opening_n;
 	shard_enter(shard);
-	bool ok = pool->ops.open(shard, user);
+	bool ok = pool->ops.open(shard, user, host);
 	shard_leave(shard);
 	if (slot->opening_n > before)
 		return true;
@@ -51,9 +51,9 @@ bool slot_open(struct slot *slot) {
 			  "a connection was begun but not entered into the pool");
 	atomic_fetch_sub(&user->opening, 1);
 	POOL_TEST_POINT();
-	atomic_fetch_sub(&pool->opening, 1);
+	host_end(pool, host);
 	permit_return(user, false);
-	backoff_failed(&pool->backoff, now, now, pool->ops.random(shard));
+	host_failed(shard, host, now, POOL_OPEN_FAILED);
 	stat_add(&shard->stats.open_failed, 1);
 	return false;
 }
@@ -129,7 +129,7 @@ static uint32_t wanted_elsewhere(struct pool_shard *shard, const struct turn *ow
 
 void shard_open(struct pool_shard *shard) {
 	struct pool *pool = shard->pool;
-	for (;;) {
+	while (!atomic_load(&pool->paused)) {
 		uint32_t free_n = permits_free(pool);
 		if (!free_n)
 			return;
@@ -140,13 +140,13 @@ void shard_open(struct pool_shard *shard) {
 		if (!slot && !ahead)
 			return;
 		uint64_t retry = TIME_NEVER;
-		enum gate gate = backoff_gate(&pool->backoff, &pool->opening, shard_now(shard), &retry);
-		if (gate == GATE_WAIT)
+		uint32_t room = hosts_room(pool, shard_now(shard), &retry, NULL);
+		if (!room) { /* where one is under way, whoever ends it looks again */
 			shard_wake(shard, &shard->gate_at, retry);
-		if (gate == GATE_WAIT || gate == GATE_BUSY)
-			return; /* whoever ends the try that is under way looks again */
-		if (gate == GATE_PROBE)
-			free_n = 1;
+			return;
+		}
+		if (room < free_n)
+			free_n = room;
 		if (!slot || free_n <= ahead) {
 			/* one after the other: it comes to this same place and tells the next */
 			note_send(shard, first, NOTE_LOOK);
@@ -171,24 +171,18 @@ static uint32_t wanted_in_all(struct pool *pool) {
 static uint32_t connections_to_keep(struct pool_shard *shard) {
 	struct pool *pool = shard->pool;
 	uint32_t max = atomic_load(&pool->max_size);
-	if (atomic_load(&pool->waiting) == 0)
+	if (atomic_load(&pool->waiting) == 0 || atomic_load(&pool->paused))
 		return max;
 	uint32_t wanted = wanted_in_all(pool);
 	if (!wanted)
 		return max;
 	uint64_t retry = TIME_NEVER;
-	switch (backoff_gate(&pool->backoff, &pool->opening, shard_now(shard), &retry)) {
-	case GATE_OPEN:
-		return wanted < max ? max - wanted : 0;
-	case GATE_PROBE:
-		return max ? max - 1 : 0;
-	case GATE_WAIT:
+	uint32_t room = hosts_room(pool, shard_now(shard), &retry, NULL);
+	if (!room) /* what works is not given up while nothing new can be had */
 		shard_wake(shard, &shard->gate_at, retry);
-		break;
-	case GATE_BUSY:
-		break;
-	}
-	return max; /* what works is not given up while nothing new can be had */
+	if (room < wanted)
+		wanted = room;
+	return wanted < max ? max - wanted : 0;
 }
 
 /* The shard with the least recently used idle connection that may be closed. */

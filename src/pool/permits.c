@@ -109,16 +109,26 @@ enum gate backoff_gate(const struct backoff *backoff, const _Atomic uint32_t *op
 	return atomic_load(opening) ? GATE_BUSY : GATE_PROBE;
 }
 
-void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random) {
+bool count_below(_Atomic uint32_t *count, uint32_t limit) {
+	uint32_t n = atomic_load(count);
+	do {
+		if (n >= limit)
+			return false;
+	} while (!atomic_compare_exchange_weak(count, &n, n + 1));
+	return true;
+}
+
+void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random, uint64_t min_ns,
+		    uint64_t max_ns) {
 	uint32_t failures = atomic_load(&backoff->failures);
 	/* one of several that were under way together: they count as one */
 	if (failures && began <= atomic_load(&backoff->failed_at_ns))
 		return;
-	uint64_t delay = POOL_BACKOFF_MIN_NS;
-	for (uint32_t i = 0; i < failures && delay < POOL_BACKOFF_MAX_NS; i++)
+	uint64_t delay = min_ns;
+	for (uint32_t i = 0; i < failures && delay < max_ns; i++)
 		delay *= 2;
-	if (delay > POOL_BACKOFF_MAX_NS)
-		delay = POOL_BACKOFF_MAX_NS;
+	if (delay > max_ns)
+		delay = max_ns;
 	delay -= random % (delay / 4 + 1);
 	atomic_store(&backoff->failed_at_ns, now);
 	atomic_store(&backoff->retry_at_ns, now + delay);

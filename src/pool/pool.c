@@ -104,6 +104,7 @@ static void store_limits(struct pool *pool, const struct pool_limits *limits) {
 	atomic_store(&pool->acquire_timeout, limits->acquire_timeout);
 	atomic_store(&pool->idle_timeout, limits->idle_timeout);
 	atomic_store(&pool->max_lifetime, limits->max_lifetime);
+	atomic_store(&pool->fail_unavailable, limits->fail_unavailable);
 	atomic_fetch_add(&pool->limits_version, 1);
 }
 
@@ -120,9 +121,11 @@ static void init_shard(struct pool *pool, int index) {
 	list_init(&shard->idle_lru);
 	list_init(&shard->waiters);
 	list_init(&shard->doomed);
+	list_init(&shard->closing);
 	timeouts_init(&shard->deadlines);
 	shard->wish_ns = TIME_NEVER;
-	shard->held_at = shard->gate_at = shard->turn_at = shard->idle_at = shard->fill_at = TIME_NEVER;
+	shard->held_at = shard->gate_at = shard->turn_at = shard->idle_at = shard->fill_at = shard->move_at =
+		TIME_NEVER;
 	atomic_init(&shard->lru_since_ns, TIME_NEVER);
 	atomic_init(&shard->want_since_ns, TIME_NEVER);
 	atomic_init(&shard->stats.oldest_wait_ns, TIME_NEVER);
@@ -159,6 +162,9 @@ struct pool *pool_new(const char *name, int workers, const struct pool_limits *l
 	pthread_mutex_init(&pool->keep_mutex, NULL);
 	pthread_mutex_init(&pool->shared.mutex, NULL);
 	store_limits(pool, limits);
+	for (int i = 1; i < POOL_MAX_HOSTS; i++)
+		atomic_init(&pool->hosts[i].rank, HOST_UNWANTED);
+	atomic_init(&pool->host_count, 1);
 	for (int i = 0; i < workers; i++)
 		init_shard(pool, i);
 	return pool;
@@ -187,6 +193,7 @@ void pool_free(struct pool *pool) {
 	}
 	for (int i = 0; i < pool->workers; i++)
 		timeouts_free(&pool->shards[i].deadlines);
+	hosts_free(pool);
 	pthread_mutex_destroy(&pool->keep_mutex);
 	pthread_mutex_destroy(&pool->shared.mutex);
 	free(pool->notes);
@@ -232,6 +239,7 @@ struct pool_limits pool_limits(const struct pool *pool) {
 		.acquire_timeout = atomic_load(&pool->acquire_timeout),
 		.idle_timeout = atomic_load(&pool->idle_timeout),
 		.max_lifetime = atomic_load(&pool->max_lifetime),
+		.fail_unavailable = atomic_load(&pool->fail_unavailable),
 	};
 }
 
@@ -243,9 +251,19 @@ void pool_set_limits(struct pool *pool, const struct pool_limits *limits) {
 	store_limits(pool, limits);
 }
 
+void pool_set_paused(struct pool *pool, bool paused) {
+	atomic_store(&pool->paused, paused);
+	atomic_fetch_add(&pool->limits_version, 1);
+}
+
+uint32_t pool_retiring(const struct pool *pool) {
+	return atomic_load(&pool->retiring);
+}
+
 void pool_retry_now(struct pool_shard *shard) {
 	shard_enter(shard);
-	backoff_clear(&shard->pool->backoff);
+	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+		atomic_store(&shard->pool->hosts[i].backoff.retry_at_ns, 0);
 	shard->look_due = true;
 	keep_fill_soon(shard, shard_now(shard), 0);
 	shard_leave(shard);

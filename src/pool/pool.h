@@ -60,6 +60,13 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 /* After a failed open; doubles with each further one; a random part of up to a quarter is taken off. */
 #define POOL_BACKOFF_MIN_NS (10 * NS_PER_MS)
 #define POOL_BACKOFF_MAX_NS (5 * NS_PER_S)
+#define POOL_BACKOFF_NOT_READY_NS (250 * NS_PER_MS)
+/* After logins of a user that cannot heal: its first delay. */
+#define POOL_BACKOFF_HOPELESS_NS (200 * NS_PER_MS)
+/* A host that has come back gets, for so long, no more opens at a time than it has connections (at least one). */
+#define POOL_RAMP_NS (10 * NS_PER_S)
+/* A connection that would be opened at another host now (that has come back) is moved there: one in this time. */
+#define POOL_MOVE_INTERVAL_NS NS_PER_S
 
 /*
  * Limits and times of a pool; copied in, so the caller's may go. Durations in ns; 0: off. `min_idle` counts
@@ -69,6 +76,14 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 struct pool_limits {
 	uint32_t max_size, min_idle, max_waiting, max_size_per_user;
 	uint64_t acquire_timeout, idle_timeout, max_lifetime;
+	bool fail_unavailable; /* where no connection works and none can be opened, fail at once instead of waiting */
+};
+
+/* How an open ended that did not succeed. */
+enum pool_open_failure {
+	POOL_OPEN_NO_FAULT,  /* given up, or a failure that pool_user_failed() has been told of */
+	POOL_OPEN_FAILED,    /* the host is to be left in peace for a while, 10 ms doubling to 5 s */
+	POOL_OPEN_NOT_READY  /* it is there and not ready (starting up): asked again sooner */
 };
 
 enum pool_conn_state {
@@ -97,12 +112,15 @@ struct pool_conn {
 	struct list idle_lru; /* idle only: all that are idle in the shard, least recently used first */
 	struct pool_shard *shard;
 	struct pool_user *user;
-	const char *reason; /* closing: why */
+	const char *reason; /* closing, or to be closed at release: why */
 	enum pool_conn_state state;
-	bool retire;     /* close at release instead of reuse (RECONNECT, too old, shrunk) */
+	bool retire;     /* close at release instead of reuse; `reason` says why */
 	int host;        /* its place among the pool's hosts */
 	bool opened;     /* the login was done once */
 	bool taken;      /* busy by pool_conn_take(): put back where it was */
+	bool lent;       /* busy for a client: how long counts */
+	bool doomed;     /* closing: pool_ops.close is still to be called */
+	bool replaced;   /* expired: its successor has been begun */
 	bool held;       /* idle, and detach refused it lately: not offered to other workers for a while */
 	uint16_t jitter; /* the random part of max_lifetime, of 65536 */
 	uint64_t began_ns, opened_ns, busy_since_ns;
@@ -133,10 +151,10 @@ struct pool_waiter {
 /* What the pool asks of its surroundings. Each is called on the shard's worker thread (unless it says so). */
 struct pool_ops {
 	uint64_t (*now)(struct pool_shard *shard); /* monotonic ns; the same within one callback */
-	/* Begin to open a connection of this user in this shard; the permit is taken. Create the pool_conn,
-	 * call pool_conn_init() from within, later pool_conn_opened() or pool_conn_closed(). Must not call
+	/* Begin to open a connection of this user to this host in this shard; the permit is taken. Create the
+	 * pool_conn, call pool_conn_init() from within, later pool_conn_opened() or pool_conn_closed(). Must not call
 	 * back otherwise from within. False: could not even begin (the permit is given back by the pool). */
-	bool (*open)(struct pool_shard *shard, struct pool_user *user);
+	bool (*open)(struct pool_shard *shard, struct pool_user *user, int host);
 	/* Close it: it is on no list any more. Later (or from within) pool_conn_closed() gives the permit
 	 * back. Called when the pool's own lists are in order, just before the outermost call returns. */
 	void (*close)(struct pool_conn *conn, const char *reason);
@@ -189,7 +207,7 @@ struct pool_shard_stats *pool_shard_stats_mut(struct pool_shard *shard);
 struct pool_limits pool_limits(const struct pool *pool);
 /* Connections open or opening, of all workers and users. Any thread. */
 uint32_t pool_size(const struct pool *pool);
-/* The backend is known to be there again (a probe found it): ends the backoff. On a worker's thread. */
+/* The backends are known to be there again: ends the backoff of every host. On a worker's thread. */
 void pool_retry_now(struct pool_shard *shard);
 /* New limits (reload): a smaller bound shrinks by retiring, a larger one serves waiters at once. Any thread;
  * each shard applies it at its next tick, which the caller provokes by pool_shard_tick() on each worker. */
@@ -209,11 +227,29 @@ enum pool_role { POOL_ROLE_UNKNOWN, POOL_ROLE_PRIMARY, POOL_ROLE_STANDBY };
  * are in force all the same. Any thread; then tick each shard, as after pool_set_limits(). */
 bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
 		    enum pool_target target);
+/* The name of a host at its place, copied; "" where there is none. Any thread. */
+void pool_host_name(struct pool *pool, int host, char *out, size_t room);
 /* The place of a host, or -1. Any thread. */
-int pool_host_find(const struct pool *pool, const char *name);
+int pool_host_find(struct pool *pool, const char *name);
+/* What a host has said of itself when it was logged in to. True: that is news; tick each shard. Any thread. */
+bool pool_host_role(struct pool *pool, int host, enum pool_role role);
 /* A monitor's finding. Down, or of a role that the pool's target does not want: its idle connections are closed at
- * once, the others when they are released, and no new ones are opened. Any thread; then tick each shard. */
-void pool_host_report(struct pool *pool, int host, bool up, enum pool_role role);
+ * once, the others when they are released, and no new ones are opened. True: it is news; then tick each shard. Any thread. */
+bool pool_host_report(struct pool *pool, int host, bool up, enum pool_role role);
+
+/* Open connections of a host; and those that are being opened. Any thread. */
+uint32_t pool_host_open(const struct pool *pool, int host);
+uint32_t pool_host_opening(const struct pool *pool, int host);
+/* What keeps the pool from opening connections at present. */
+enum pool_trouble {
+	POOL_WELL,
+	POOL_PAUSED,
+	POOL_NO_HOST,      /* none has the role that the target asks for */
+	POOL_HOSTS_DOWN    /* opens fail, or a monitor says so, at every host that would do */
+};
+enum pool_trouble pool_trouble(struct pool *pool);
+/* Whether it can serve: min_idle is there, where it can be without a client; the hosts are not down. Any thread. */
+bool pool_is_ready(struct pool *pool);
 
 /* PAUSE: nobody is served, connections are closed as they become free, none are opened, until it is ended. Waiters
  * wait, within their deadlines. Any thread; then tick each shard. */
@@ -254,16 +290,19 @@ void pool_release(struct pool_conn *conn);
  * */
 void pool_conn_take(struct pool_conn *conn);
 /* From pool_ops.open: enters the new connection as opening. */
-void pool_conn_init(struct pool_conn *conn, struct pool_shard *shard, struct pool_user *user);
+void pool_conn_init(struct pool_conn *conn, struct pool_shard *shard, struct pool_user *user, int host);
 /* Login done: to the first waiter, or idle. */
 void pool_conn_opened(struct pool_conn *conn);
+/* The session closes it of its own accord, whatever its state was (not moving), and that takes a while (the backend
+ * is to hang up first): it leaves its list, its permit is still held; pool_conn_closed() is to follow. */
+void pool_conn_closing(struct pool_conn *conn);
 /* It is gone, whatever its state was (not moving): leaves its list, gives the permit back, tells who can use
- * it; the caller frees it. `failed_to_open` (of one that was opening) backs off, in the whole pool: 10 ms
- * doubling to 5 s, with jitter, and one try at a time until one succeeds. */
-void pool_conn_closed(struct pool_conn *conn, bool failed_to_open);
+ * it; the caller frees it. `failure`, of one that was opening or has served nobody: its host backs off, and one try at
+ * a time is made there until one succeeds. */
+void pool_conn_closed(struct pool_conn *conn, enum pool_open_failure failure);
 /* Logins of this user fail in a way that cannot heal: where no connection of the user is open, all its
  * waiters, on every worker, fail with POOL_FAIL_UNAVAILABLE. The user backs off, alone: so for such a failure
- * call this and then pool_conn_closed(conn, false), and the logins of other users go on. */
+ * call this and then pool_conn_closed(conn, POOL_OPEN_NO_FAULT), and the logins of other users go on. */
 void pool_user_failed(struct pool_shard *shard, struct pool_user *user);
 /* Closes it now if it is idle, else when it is released or opened. `reason` is a static string. */
 void pool_conn_retire(struct pool_conn *conn, const char *reason);

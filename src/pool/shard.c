@@ -6,6 +6,10 @@ void shard_settle(struct pool_shard *shard) {
 		struct list *node = list_pop_front(&shard->doomed);
 		if (node) {
 			struct pool_conn *conn = list_entry(node, struct pool_conn, node);
+			conn->doomed = false;
+			shard->doomed_n--;
+			shard->closing_n++;
+			list_push_back(&shard->closing, &conn->node);
 			shard->pool->ops.close(conn, conn->reason);
 			continue;
 		}
@@ -45,6 +49,7 @@ static void run_due(struct pool_shard *shard, uint64_t now) {
 	if (version != shard->limits_seen) {
 		shard->limits_seen = version;
 		keep_apply_limits(shard, now);
+		hosts_move(shard, now);
 	}
 	timeouts_run(&shard->deadlines, now);
 	if (due(&shard->held_at, now))
@@ -57,6 +62,8 @@ static void run_due(struct pool_shard *shard, uint64_t now) {
 		keep_idle(shard, now);
 	if (due(&shard->fill_at, now))
 		keep_fill(shard, now);
+	if (due(&shard->move_at, now))
+		hosts_move(shard, now);
 }
 
 void pool_shard_tick(struct pool_shard *shard) {
@@ -67,7 +74,7 @@ void pool_shard_tick(struct pool_shard *shard) {
 	shard_settle(shard);
 	shard->ticking = false;
 	const uint64_t times[] = {timeouts_next(&shard->deadlines), shard->held_at, shard->gate_at,
-				  shard->turn_at, shard->idle_at, shard->fill_at};
+				  shard->turn_at, shard->idle_at, shard->fill_at, shard->move_at};
 	shard->wish_ns = TIME_NEVER;
 	for (size_t i = 0; i < sizeof times / sizeof *times; i++)
 		if (times[i] < shard->wish_ns)
@@ -83,9 +90,9 @@ static void retire_all(struct pool_shard *shard, const char *reason) {
 		list_for_each_safe(n, &slot->idle)
 			conn_doom(list_entry(n, struct pool_conn, node), reason, false);
 		list_for_each(n, &slot->busy)
-			list_entry(n, struct pool_conn, node)->retire = true;
+			conn_set_retire(list_entry(n, struct pool_conn, node), reason);
 		list_for_each(n, &slot->opening)
-			list_entry(n, struct pool_conn, node)->retire = true;
+			conn_set_retire(list_entry(n, struct pool_conn, node), reason);
 	}
 }
 
@@ -104,7 +111,8 @@ void pool_shard_shut(struct pool_shard *shard) {
 	while ((node = list_first(&shard->waiters)))
 		waiter_fail(list_entry(node, struct pool_waiter, shard_node), POOL_FAIL_CLOSED);
 	retire_all(shard, "shut");
-	shard->held_at = shard->gate_at = shard->turn_at = shard->idle_at = shard->fill_at = TIME_NEVER;
+	shard->held_at = shard->gate_at = shard->turn_at = shard->idle_at = shard->fill_at = shard->move_at =
+		TIME_NEVER;
 	shard_leave(shard);
 }
 

@@ -70,8 +70,11 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 		return false; /* out of memory: no place either */
 	}
 	slot_link(slot);
-	if (!slot->waiting_n)
+	if (!slot->waiting_n) {
 		slot->failed_seen = atomic_load(&slot->user->failed_count);
+		slot->queue_since_ns = now;
+		slot->queue_served = 0;
+	}
 	list_push_back(&slot->waiters, &waiter->node);
 	list_push_back(&shard->waiters, &waiter->shard_node);
 	slot->waiting_n++;
@@ -112,6 +115,8 @@ void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	uint64_t now = shard_now(shard);
 	conn->taken = false;
 	conn_set_state(conn, POOL_CONN_BUSY, now);
+	conn->lent = true;
+	slot->queue_served++;
 	waiter_remove(waiter);
 	stat_add(&shard->stats.acquires, 1);
 	atomic_store_explicit(&slot->active_ns, now, memory_order_relaxed);
@@ -131,8 +136,9 @@ void waiter_fail(struct pool_waiter *waiter, enum pool_fail why) {
 /* An idle connection of this slot that may be used, if any. Takes out of the way what has become too old. */
 static struct pool_conn *usable_idle(struct slot *slot, uint64_t now) {
 	struct pool_conn *conn;
-	while ((conn = slot_idle_conn(slot, false)) && (conn->retire || conn->expires_ns <= now))
-		conn_doom(conn, conn->retire ? "retired" : "max_lifetime", false);
+	const char *reason = NULL;
+	while ((conn = slot_idle_conn(slot, false)) && (reason = conn_ends(conn, now)))
+		conn_doom(conn, reason, false);
 	return conn;
 }
 
@@ -158,13 +164,21 @@ static struct pool_conn *acquire(struct slot *slot, struct pool_waiter *waiter, 
 		return NULL;
 	}
 	keep_fill_soon(shard, now, POOL_FILL_INTERVAL_NS);
-	struct pool_conn *conn = idle_for_newcomer(slot, now);
+	struct pool_conn *conn = atomic_load_explicit(&shard->pool->paused, memory_order_relaxed)
+					 ? NULL
+					 : idle_for_newcomer(slot, now);
 	if (conn) {
 		conn->taken = false;
 		conn_set_state(conn, POOL_CONN_BUSY, now);
+		conn->lent = true;
 		stat_add(&shard->stats.acquires, 1);
 		atomic_store_explicit(&slot->active_ns, now, memory_order_relaxed);
 		return conn;
+	}
+	if (slot_is_unavailable(slot, NULL)) {
+		atomic_store_explicit(&slot->active_ns, now, memory_order_relaxed);
+		*why = POOL_FAIL_UNAVAILABLE;
+		return NULL;
 	}
 	waiter->shard = shard;
 	waiter->user = slot->user;
@@ -214,7 +228,8 @@ void pool_user_failed(struct pool_shard *shard, struct pool_user *user) {
 	/* what fails while one waits anyway is one failure with that before */
 	uint64_t retry = TIME_NEVER;
 	bool same = backoff_gate(&user->backoff, &user->opening, now, &retry) == GATE_WAIT;
-	backoff_failed(&user->backoff, same ? 0 : now, now, shard->pool->ops.random(shard));
+	backoff_failed(&user->backoff, same ? 0 : now, now, shard->pool->ops.random(shard), POOL_BACKOFF_HOPELESS_NS,
+		       POOL_BACKOFF_MAX_NS);
 	if (atomic_load(&user->open) == 0) {
 		atomic_fetch_add(&user->failed_count, 1);
 		user_tell(user, shard);

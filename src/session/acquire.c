@@ -30,8 +30,8 @@ static uint64_t op_now(struct pool_shard *shard) {
 	return worker_of(shard)->worker->now_ns;
 }
 
-static bool op_open(struct pool_shard *shard, struct pool_user *user) {
-	return server_open(shard, user);
+static bool op_open(struct pool_shard *shard, struct pool_user *user, int host) {
+	return server_open(shard, user, host);
 }
 
 static void op_close(struct pool_conn *conn, const char *reason) {

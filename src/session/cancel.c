@@ -178,7 +178,6 @@ static struct cancel *cancel_start(struct server *server) {
 	list_init(&cancel->waiters);
 	list_init(&cancel->node);
 	cancel->server = server;
-	cancel->host_index = server->host;
 	memcpy(cancel->host_text, server->host_text, sizeof cancel->host_text);
 	list_push_back(&server->cancels, &cancel->node);
 	list_push_back(&sw->cancel_list, &cancel->all);

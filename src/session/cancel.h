@@ -32,8 +32,7 @@ struct cancel {
 	struct list waiters;   /* answers owed to cancel connections: struct cancel_ticket */
 	struct server *server; /* NULL: let go (fence A) */
 	struct database *database;
-	size_t host_index;     /* of the pool's hosts: TLS verifies its name */
-	char host_text[128];
+	char host_text[128];   /* TLS verifies its name */
 	bool connected, sent;
 	struct timeout timeout;
 	struct deferred deferred;

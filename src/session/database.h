@@ -18,7 +18,6 @@ struct database_view {
 	struct generation *generation;
 	struct timeout tick; /* pool_shard_tick() */
 	struct pool_shard *shard;
-	size_t next_host;
 };
 
 struct database {
@@ -53,6 +52,12 @@ void databases_free(void);
 static inline struct database_view *database_view(struct database *database, int worker) {
 	return &database->views[worker];
 }
+/* The name of a host in the pool's table of hosts, in logs and on the console: "10.0.0.5:5432". */
+void database_host_name(const struct config_address *host, char *out, size_t room);
+/* The address of a pool's host, by its place (pool_conn.host). NULL: it is not configured any more. */
+const struct config_address *database_host(const struct database_view *view, int place);
+/* What a host has said of itself. Any thread; all workers act on it. */
+void database_host_role(struct database *database, int place, enum pool_role role);
 struct database *database_of_shard(const struct pool_shard *shard);
 /* The account of a user in this database; made when new. References the pool_user. */
 struct pool_user *database_user(struct database *database, const char *name);

@@ -13,6 +13,12 @@
 #include "session/database.h"
 #include "session/session.h"
 
+/* How long a backend may take to hang up on a connection that we have closed, and what it may send meanwhile. */
+#define LINGER_NS (5 * NS_PER_S)
+#define LINGER_BYTES_MAX (1024 * 1024)
+
+static void server_gone(struct server *server);
+
 static struct server *server_of(struct stream *stream) {
 	return container_of(stream, struct server, stream);
 }
@@ -74,7 +80,7 @@ static void server_receive(struct server *server) {
 		server->broke = true;
 		const char *reason = n == STREAM_EOF ? "the backend closed the connection" : stream_error(&server->stream);
 		if (server->state < SERVER_SETUP)
-			server_failed(server, false, reason);
+			server_failed(server, SERVER_UNREACHABLE, reason);
 		else
 			server_close(server, reason);
 		return;
@@ -111,7 +117,7 @@ static void server_on_ready(struct stream *stream, int events) {
 	if (events & STREAM_FAILED) {
 		server->broke = true;
 		if (server->state < SERVER_SETUP)
-			server_failed(server, false, stream_error(stream));
+			server_failed(server, SERVER_UNREACHABLE, stream_error(stream));
 		else
 			server_close(server, stream_error(stream));
 		return;
@@ -165,7 +171,7 @@ static void server_resolved(struct resolver_query *query, const struct resolved 
 	if (!answer || answer->count == 0) {
 		snprintf(text, sizeof text, "cannot resolve %s: %.400s", server->host_text,
 			 answer ? answer->error.text : "no answer");
-		server_failed(server, false, text);
+		server_failed(server, SERVER_UNREACHABLE, text);
 		return;
 	}
 	int at = (int)(server->id % (uint32_t)answer->count);
@@ -177,7 +183,7 @@ static void server_resolved(struct resolver_query *query, const struct resolved 
 			    server->address_len, server_on_ready)) {
 		snprintf(text, sizeof text, "cannot connect to %s: %s", server->host_text,
 			 stream_error(&server->stream));
-		server_failed(server, false, text);
+		server_failed(server, SERVER_UNREACHABLE, text);
 	} else if (tcp) {
 		tune_socket(server->stream.fd, view_of(server)->generation->config);
 	}
@@ -187,14 +193,16 @@ static void server_start(struct deferred *deferred) {
 	struct server *server = container_of(deferred, struct server, later);
 	struct database_view *view = view_of(server);
 	const struct pool_config *config = view->config;
-	server->host = view->next_host % config->host_count;
-	const struct config_address *host = &config->hosts[server->host];
-	snprintf(server->host_text, sizeof server->host_text, host->host[0] == '/' ? "%s:%d" : "%s:%d", host->host,
-		 host->port);
+	const struct config_address *host = database_host(view, server->conn.host);
+	if (!host) {
+		server_failed(server, SERVER_UNREACHABLE, "its host is not configured any more");
+		return;
+	}
+	database_host_name(host, server->host_text, sizeof server->host_text);
 	worker_timeout(server->sw->worker, &server->timeout, config->connect_timeout);
 	struct resolver_query *query = calloc(1, sizeof *query);
 	if (!query) {
-		server_failed(server, false, "out of memory");
+		server_failed(server, SERVER_UNREACHABLE, "out of memory");
 		return;
 	}
 	query->context = server;
@@ -207,17 +215,19 @@ static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
 	(void)now_ns;
 	struct server *server = container_of(timeout, struct server, timeout);
 	char text[256];
-	if (server->state < SERVER_IDLE) {
+	if (server->lingers) {
+		server_gone(server);
+	} else if (server->state < SERVER_IDLE) {
 		snprintf(text, sizeof text, "%s did not let us in within connect_timeout (it was %s)", server->host_text,
 			 server_state_name(server->state));
-		server_failed(server, false, text);
+		server_failed(server, SERVER_UNREACHABLE, text);
 	} else {
 		server_close(server, server->state == SERVER_FENCED ? "a cancel request took longer than recovery_timeout"
 								    : "it was not clean within recovery_timeout");
 	}
 }
 
-bool server_open(struct pool_shard *shard, struct pool_user *user) {
+bool server_open(struct pool_shard *shard, struct pool_user *user, int host) {
 	struct database *database = database_of_shard(shard);
 	struct session_worker *sw = session_worker(pool_shard_index(shard));
 	struct server *server = database_adopt(sw, database) ? calloc(1, database->protocol->server_size) : NULL;
@@ -237,7 +247,7 @@ bool server_open(struct pool_shard *shard, struct pool_user *user) {
 	list_init(&server->all);
 	list_push_back(&sw->servers, &server->all);
 	server->connected_ns = server->request_ns = sw->worker->now_ns;
-	pool_conn_init(&server->conn, shard, user);
+	pool_conn_init(&server->conn, shard, user, host);
 	worker_defer(sw->worker, &server->later);
 	return true;
 }
@@ -262,7 +272,7 @@ void server_ready(struct server *server) {
 	pool_conn_opened(&server->conn);
 }
 
-void server_failed(struct server *server, bool permanent, const char *text) {
+void server_failed(struct server *server, enum server_failure why_failed, const char *text) {
 	if (server->state == SERVER_CLOSED || server->close_wanted)
 		return;
 	struct pool_shard *shard = server->conn.shard;
@@ -272,14 +282,14 @@ void server_failed(struct server *server, bool permanent, const char *text) {
 	log_warning("server_connect_failed", SERVER_FIELDS(server), "cannot open a connection to the backend: %s", why);
 	char sqlstate[6], before[8];
 	account_get_error(account_of(user), sqlstate, before, sizeof before);
-	account_set_error(account_of(user), permanent ? sqlstate : "", why);
-	view_of(server)->next_host++;
+	account_set_error(account_of(user), why_failed == SERVER_REFUSED ? sqlstate : "", why);
 	struct client *client = server->client_for_dedicated;
 	server->client_for_dedicated = NULL;
 	if (client)
 		client->waiting_dedicated = NULL;
-	if (permanent) { /* this user's misfortune alone: the pool need not back off */
-		server->hopeless = true;
+	server->not_ready = why_failed == SERVER_NOT_READY;
+	server->failed = why_failed != SERVER_REFUSED;
+	if (why_failed == SERVER_REFUSED) { /* this user's misfortune alone: the host need not be left in peace */
 		pool_user_failed(shard, user);
 	}
 	server_close(server, why);
@@ -327,10 +337,68 @@ bool server_untouched(const struct server *server) {
 	return client->hold == HOLD_PREPARE || (!client->keeps_server && server->protocol->server_clean(server));
 }
 
+/* Its memory goes, and its permit is given back. */
+static void server_gone(struct server *server) {
+	struct worker *worker = server->sw->worker;
+	enum pool_open_failure failure = POOL_OPEN_NO_FAULT;
+	/* one that breaks before it was of any use is as good as one that could not be opened */
+	if (server->failed || (server->login_ok && server->broke && server->transactions == 0))
+		failure = server->not_ready ? POOL_OPEN_NOT_READY : POOL_OPEN_FAILED;
+	server->lingers = false;
+	list_remove(&server->all);
+	worker_timeout_clear(worker, &server->timeout);
+	stream_close(&server->stream);
+	pool_conn_closed(&server->conn, failure);
+	worker_defer(worker, &server->deferred);
+}
+
+static void server_on_linger(struct stream *stream, int events) {
+	struct server *server = server_of(stream);
+	struct worker *worker = server->sw->worker;
+	if (!server->lingers)
+		return;
+	if (events & STREAM_FAILED) {
+		server_gone(server);
+	} else if (events & STREAM_READABLE) {
+		ssize_t n = stream_recv(stream, worker->scratch, WORKER_SCRATCH_SIZE);
+		if (n == STREAM_AGAIN)
+			return;
+		server->linger_bytes += n > 0 ? (uint64_t)n : 0;
+		if (n <= 0 || server->linger_bytes > LINGER_BYTES_MAX)
+			server_gone(server);
+	}
+}
+
+/*
+ * A backend takes a moment to end when its connection is closed, and counts as a connection until it has. So we close our
+ * side for writing only and keep the permit until it has hung up, within bounds: then no database ever sees more
+ * connections than max_size. One that is broken, or cannot be told, has nobody to wait for.
+ */
+static void server_linger(struct server *server) {
+	struct stream *stream = &server->stream;
+	bool can_wait = server->login_ok && !server->broke && !server->sw->stopping && stream->fd >= 0 && !stream->error &&
+			stream_flush(stream) && stream_pending(stream) == 0;
+	if (!can_wait || shutdown(stream->fd, SHUT_WR) != 0) {
+		server_gone(server);
+		return;
+	}
+	server->lingers = true;
+	stream->on_ready = server_on_linger;
+	stream_resume(stream);
+	worker_timeout(server->sw->worker, &server->timeout, LINGER_NS);
+	list_remove(&server->all);
+	list_push_back(&server->sw->lingering, &server->all);
+	pool_conn_closing(&server->conn);
+}
+
+void server_stop(struct server *server) {
+	server_close(server, "the process stops");
+	if (server->lingers)
+		server_gone(server);
+}
+
 static void server_close_now(struct server *server, const char *reason) {
 	struct worker *worker = server->sw->worker;
-	/* one that breaks before it was of any use is as good as one that could not be opened */
-	bool failed = !server->hopeless && (!server->login_ok || (server->broke && server->transactions == 0));
 	struct client *client = server->client;
 	bool untouched = server_untouched(server);
 	if (server->login_ok)
@@ -338,7 +406,6 @@ static void server_close_now(struct server *server, const char *reason) {
 	if (server->login_ok && !server->client)
 		server->protocol->server_goodbye(server);
 	server->state = SERVER_CLOSED;
-	list_remove(&server->all);
 	list_remove(&server->later.node);
 	worker_timeout_clear(worker, &server->timeout);
 	cancel_fence(server);
@@ -355,7 +422,6 @@ static void server_close_now(struct server *server, const char *reason) {
 	server->client_for_dedicated = NULL;
 	if (promised)
 		promised->waiting_dedicated = NULL;
-	stream_close(&server->stream);
 	if (client && untouched) {
 		client_lose_untouched(client);
 	} else if (client) {
@@ -367,8 +433,7 @@ static void server_close_now(struct server *server, const char *reason) {
 	}
 	server->protocol->server_free(server);
 	buf_release(worker->buffers, &server->in);
-	pool_conn_closed(&server->conn, failed);
-	worker_defer(worker, &server->deferred);
+	server_linger(server);
 }
 
 void server_violation(struct server *server, const char *invariant, const char *detail) {
@@ -380,6 +445,22 @@ void server_violation(struct server *server, const char *invariant, const char *
 			     LOG_NUMBER("client", server->client ? server->client->id : 0)),
 		  "closing the server connection and its client: %s", detail);
 	server_close(server, detail);
+}
+
+bool server_learned_role(struct server *server, enum pool_role role) {
+	const struct pool_config *config = view_of(server)->config;
+	bool wanted = config->target == HOST_TARGET_ANY || config->target == HOST_TARGET_PREFER_STANDBY ||
+		      (config->target == HOST_TARGET_PRIMARY) == (role == POOL_ROLE_PRIMARY);
+	if (role != POOL_ROLE_UNKNOWN && config->target != HOST_TARGET_ANY)
+		database_host_role(server->database, server->conn.host, role);
+	if (wanted)
+		return true;
+	char text[256];
+	snprintf(text, sizeof text, "%s is a %s, and pool \"%s\" has target = %s", server->host_text,
+		 role == POOL_ROLE_PRIMARY ? "primary" : "standby", server->database->name,
+		 config->target == HOST_TARGET_PRIMARY ? "primary" : "standby");
+	server_failed(server, SERVER_UNREACHABLE, text);
+	return false;
 }
 
 /* ---- giving it back ---- */

@@ -24,7 +24,7 @@ enum server_state {
 	SERVER_ACTIVE,     /* linked to a client */
 	SERVER_RECOVERING, /* its client has gone; draining, rolling back, or being reset */
 	SERVER_FENCED,     /* clean, but a cancel request for it is under way: nobody may have it */
-	SERVER_CLOSED
+	SERVER_CLOSED      /* of no use any more; it may wait for the backend to hang up (`lingers`) */
 };
 
 struct server {
@@ -39,7 +39,10 @@ struct server {
 	bool dedicated;         /* opened for one client (replication): closed with it */
 	bool login_ok;
 	bool broke;             /* it was lost, not closed by us */
-	bool hopeless;          /* its login failed for good */
+	bool failed;            /* it could not be opened, and that is its host's fault */
+	bool not_ready;         /* its host asked to come again soon */
+	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
+	uint64_t linger_bytes;  /* received meanwhile, for nobody */
 	struct list all;        /* the worker's list of servers */
 	struct list cancels;    /* struct cancel under way for it */
 	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
@@ -48,7 +51,6 @@ struct server {
 	struct resolver_query *resolving;
 	struct sockaddr_storage address; /* where it is connected: a cancel goes there too */
 	socklen_t address_len;
-	size_t host;           /* index into the pool's hosts */
 	char host_text[128];   /* "10.0.0.5:5432" for logs, TLS and the console */
 	uint32_t last_client;  /* id of the client that had it last; 0: none */
 	uint32_t id;
@@ -65,12 +67,18 @@ struct server {
 };
 
 /* pool_ops.open: begins to connect. */
-bool server_open(struct pool_shard *shard, struct pool_user *user);
+bool server_open(struct pool_shard *shard, struct pool_user *user, int host);
 /* The protocol's login is done and the connection is clean. */
 void server_ready(struct server *server);
-/* Could not connect or log in. `permanent`: trying again cannot help (bad password, no such database). The text is
- * what clients are told; the server is closed. */
-void server_failed(struct server *server, bool permanent, const char *text);
+enum server_failure {
+	SERVER_UNREACHABLE, /* the host does not answer, or takes no more connections */
+	SERVER_NOT_READY,   /* it answers, and asks to come again soon (starting up) */
+	SERVER_REFUSED      /* trying again cannot help: bad password, no such database */
+};
+/* Could not connect or log in. The text is what clients are told; the server is closed. */
+void server_failed(struct server *server, enum server_failure why, const char *text);
+/* A server has said at its login what it is. False: that is not what the pool's target asks for; it has failed. */
+bool server_learned_role(struct server *server, enum pool_role role);
 static inline bool server_write(struct server *server, const void *data, size_t len) {
 	return stream_write(&server->stream, data, len);
 }
@@ -90,6 +98,8 @@ const char *server_state_name(enum server_state state);
 void server_recovered(struct server *server);
 /* Closes it; its client, if any, is told (REFUSAL_BACKEND_LOST) unless `client_told`. */
 void server_close(struct server *server, const char *reason);
+/* The process stops: closes it and waits for nobody. */
+void server_stop(struct server *server);
 /* Whether nothing of its client's is on it: not a byte sent, or all answered and no transaction open. Such a client
  * need not know when the server is lost. */
 bool server_untouched(const struct server *server);

@@ -81,6 +81,31 @@ static void tick_each(struct database *database, void *context) {
 		pool_shard_tick(shard);
 }
 
+/* A shard of one database is to look at what has changed. */
+struct tick_letter {
+	struct mail mail;
+	struct database *database;
+};
+
+static void deliver_tick(struct mail *mail, void *receiver) {
+	(void)receiver;
+	struct tick_letter *letter = (struct tick_letter *)mail;
+	struct shard_tick tick = {.worker = session_current()->worker->id};
+	tick_each(letter->database, &tick);
+	free(letter);
+}
+
+void session_tick(struct database *database) {
+	for (int i = 0; i < session.count; i++) {
+		struct tick_letter *letter = calloc(1, sizeof *letter);
+		if (!letter) /* it looks by itself when it is next due */
+			return;
+		letter->mail.deliver = deliver_tick;
+		letter->database = database;
+		mailbox_post(&session.workers[i].mailbox, &letter->mail);
+	}
+}
+
 static void deliver_generation(struct mail *mail, void *receiver) {
 	(void)receiver;
 	struct notice *notice = (struct notice *)mail;
@@ -113,6 +138,7 @@ bool session_start(struct worker *workers, int count, struct generation *generat
 		sw->worker = &workers[i];
 		workers[i].context = sw;
 		list_init(&sw->servers);
+		list_init(&sw->lingering);
 		list_init(&sw->cancel_list);
 		for (size_t s = 0; s < sizeof sw->clients / sizeof sw->clients[0]; s++)
 			list_init(&sw->clients[s]);
@@ -234,13 +260,16 @@ static void deliver_close(struct mail *mail, void *receiver) {
 	(void)receiver;
 	free(mail);
 	struct session_worker *sw = session_current();
+	sw->stopping = true;
 	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
 		list_for_each_safe (node, &sw->clients[s])
 			client_destroy(container_of(node, struct client, node), "the process stops");
 	struct shard_tick tick = {.worker = sw->worker->id};
 	databases_each(close_database, &tick);
+	list_for_each_safe (node, &sw->lingering)
+		server_stop(container_of(node, struct server, all));
 	list_for_each_safe (node, &sw->servers)
-		server_close(container_of(node, struct server, all), "the process stops");
+		server_stop(container_of(node, struct server, all));
 	cancel_stop(sw);
 }
 

@@ -10,15 +10,19 @@
 #include "net/worker.h"
 #include "session/generation.h"
 
+struct database;
+
 struct session_worker {
 	struct worker *worker;
 
 	/* owner only */
 	struct generation *generation;
 	struct list clients[6]; /* by enum client_state */
-	struct list servers;    /* all, by struct server.all */
+	struct list servers;    /* all, by struct server.all ... */
+	struct list lingering;  /* ... but those that are closed and wait for their backend to hang up */
 	uint64_t random_state;
 	bool draining;
+	bool stopping; /* the process ends: nothing is waited for */
 	void *protocol_state[2]; /* by enum protocol_id: what a protocol keeps for each worker (statement texts) */
 	uint32_t cancels;
 	struct list cancel_list; /* struct cancel.all */
@@ -47,6 +51,8 @@ void session_accept(const char *listener_name, int fd);
 void session_close_all(void);
 /* Main thread: a new generation to all workers (a reference is taken for each). */
 void session_reload(struct generation *generation);
+/* Any thread: something was changed in the pool of a database (its hosts, PAUSE) that each of its shards is to act on. */
+void session_tick(struct database *database);
 /* Main thread: finish transactions, say goodbye, close; `drained` is called on the main loop's thread by mail when no
  * client is left. */
 void session_drain(struct mailbox *main_mailbox, void (*drained)(void *context), void *context);

@@ -48,7 +48,7 @@ static uint64_t op_now(struct pool_shard *shard) {
 	return sim->now_ns - sim->skew_ns[pool_shard_index(shard)];
 }
 
-static bool op_open(struct pool_shard *shard, struct pool_user *user) {
+static bool op_open(struct pool_shard *shard, struct pool_user *user, int host) {
 	struct sim *sim = sim_of(shard);
 	sim->tries++;
 	if (sim->cannot_begin)
@@ -57,17 +57,17 @@ static bool op_open(struct pool_shard *shard, struct pool_user *user) {
 	conn->number = (int)++sim->opens;
 	conn->ready_ns = sim->login_ns ? sim->now_ns + sim->login_ns : TIME_NEVER;
 	list_push_back(&sim->conns, &conn->all);
-	pool_conn_init(&conn->conn, shard, user);
+	pool_conn_init(&conn->conn, shard, user, host);
 	return true;
 }
 
-static void gone(struct sim_conn *conn, bool failed_to_open) {
+static void gone(struct sim_conn *conn, enum pool_open_failure failure) {
 	struct sim *sim = sim_of(conn->conn.shard);
 	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
 	list_remove(&conn->all);
 	if (conn->client)
 		conn->client->conn = NULL;
-	pool_conn_closed(&conn->conn, failed_to_open);
+	pool_conn_closed(&conn->conn, failure);
 	sim->at_work = before;
 	free(conn);
 }
@@ -77,17 +77,17 @@ static void op_close(struct pool_conn *c, const char *reason) {
 	struct sim_conn *conn = conn_of(c);
 	if (conn->client)
 		complain(sim, "a connection was closed under its client");
-	if (c->state != POOL_CONN_CLOSING || list_linked(&c->node))
-		complain(sim, "a connection to be closed is on a list");
+	if (c->state != POOL_CONN_CLOSING || c->doomed)
+		complain(sim, "a connection to be closed is in another state");
 	sim->closes++;
 	sim->last_reason = reason;
 	conn->closing = true;
 	if (!sim->close_later)
-		gone(conn, false);
+		gone(conn, POOL_OPEN_NO_FAULT);
 }
 
 void sim_close_done(struct sim_conn *conn) {
-	gone(conn, false);
+	gone(conn, POOL_OPEN_NO_FAULT);
 }
 
 static void op_serve(struct pool_waiter *waiter, struct pool_conn *c) {
@@ -219,7 +219,7 @@ bool sim_free(struct sim *sim) {
 	}
 	struct list *node;
 	while ((node = list_first(&sim->conns)))
-		gone(list_entry(node, struct sim_conn, all), false);
+		gone(list_entry(node, struct sim_conn, all), POOL_OPEN_NO_FAULT);
 	current = NULL;
 	bool empty = pool_is_empty(sim->pool) && !sim->wrong;
 	pool_free(sim->pool);
@@ -290,13 +290,16 @@ struct sim_conn *sim_opening(struct sim *sim) {
 
 void sim_login(struct sim_conn *conn, bool ok) {
 	if (!ok) {
-		gone(conn, true);
+		gone(conn, POOL_OPEN_FAILED);
 		return;
 	}
 	struct sim *sim = sim_of(conn->conn.shard);
 	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
 	pool_conn_opened(&conn->conn);
 	sim->at_work = before;
+	uint64_t login = atomic_load(&sim->pool->login_ns);
+	if (login > sim->longest_login_ns)
+		sim->longest_login_ns = login;
 }
 
 void sim_login_all(struct sim *sim) {
@@ -306,7 +309,7 @@ void sim_login_all(struct sim *sim) {
 }
 
 void sim_die(struct sim_conn *conn) {
-	gone(conn, conn->conn.state == POOL_CONN_OPENING);
+	gone(conn, conn->conn.state == POOL_CONN_OPENING ? POOL_OPEN_FAILED : POOL_OPEN_NO_FAULT);
 }
 
 void sim_take(struct sim_conn *conn) {
@@ -328,7 +331,7 @@ void sim_hopeless(struct sim_conn *conn) {
 	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
 	pool_user_failed(conn->conn.shard, conn->conn.user);
 	sim->at_work = before;
-	gone(conn, false);
+	gone(conn, POOL_OPEN_NO_FAULT);
 }
 
 unsigned sim_count(struct sim *sim, enum pool_conn_state state) {
@@ -478,27 +481,28 @@ const char *sim_check(struct sim *sim) {
 	return NULL;
 }
 
-static bool gate_shut(struct sim *sim, const struct backoff *backoff, const _Atomic uint32_t *opening) {
-	uint64_t retry = TIME_NEVER;
-	enum gate gate = backoff_gate(backoff, opening, sim->now_ns - NS_PER_MS, &retry); /* clocks differ */
-	return gate == GATE_WAIT || gate == GATE_BUSY;
-}
-
-/* Permits that waiters of this client's user and worker could use. */
-static uint32_t uncovered(const struct sim_client *client) {
+/* Permits that waiters of this client's user and worker could use and are worth it. Other workers are not told of all
+ * that makes one worth it; but it is seen to by the time that a login takes. */
+static uint32_t uncovered(struct sim *sim, const struct sim_client *client) {
 	const struct slot *slot = &client->user->slots[client->worker];
-	return slot->waiting_n > slot->opening_n ? slot->waiting_n - slot->opening_n : 0;
+	uint64_t again = TIME_NEVER, now = op_now(slot->shard), login = sim->longest_login_ns;
+	uint32_t short_n = slot->waiting_n > slot->opening_n ? slot->waiting_n - slot->opening_n : 0;
+	if (atomic_load(&client->user->open) && login && (slot->queue_since_ns + login >= now || slot->opening_n))
+		return 0;
+	return worth_opening(slot, short_n, now, &again);
 }
 
 static bool may_open(struct sim *sim, const struct sim_client *client) {
-	uint64_t retry = TIME_NEVER;
-	return !gate_shut(sim, &sim->pool->backoff, &sim->pool->opening) &&
-	       user_room(client->user, sim->now_ns - NS_PER_MS, &retry) && uncovered(client);
+	uint64_t retry = TIME_NEVER, now = sim->now_ns - NS_PER_MS; /* clocks differ */
+	return hosts_room(sim->pool, now, &retry, NULL) && user_room(client->user, now, &retry) &&
+	       uncovered(sim, client);
 }
 
 static const char *check_waiter(struct sim *sim, const struct sim_client *client) {
 	uint64_t permits = atomic_load(&sim->pool->permits);
 	bool coming = permits >> 32; /* a permit is on its way back */
+	if (atomic_load(&sim->pool->paused))
+		return NULL;
 	if (may_open(sim, client) && permits_free(sim->pool))
 		return "a client waits though a permit is free";
 	list_for_each(node, &sim->conns) {
@@ -510,7 +514,7 @@ static const char *check_waiter(struct sim *sim, const struct sim_client *client
 		if (c->user == client->user && (here || !c->held))
 			return "a client waits though a connection of its user is idle";
 		if (c->user != client->user && !c->held && !coming && may_open(sim, client) &&
-		    !backoff_failing(&sim->pool->backoff))
+		    !hosts_failing(sim->pool))
 			return "a client waits though an idle connection could make room";
 	}
 	return NULL;

@@ -70,6 +70,7 @@ struct sim {
 
 	/* what happened */
 	uint64_t served, opens, tries, closes, refusals, ticks, users_freed;
+	uint64_t longest_login_ns; /* the most that the pool has taken a login to last */
 	uint64_t unfairness_ns;    /* the worst so far: served though another of the same user waited so much longer */
 	const char *last_reason;   /* of the last close */
 	const char *wrong;         /* something that must not be: NULL while all is well */

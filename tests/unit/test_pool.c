@@ -634,7 +634,7 @@ START_TEST(hopeless_logins_are_unseen_while_a_connection_of_the_user_works) {
 	struct sim_conn *opening = sim_opening(sim);
 	pool_user_failed(opening->conn.shard, alice);
 	list_remove(&opening->all);
-	pool_conn_closed(&opening->conn, false);
+	pool_conn_closed(&opening->conn, POOL_OPEN_NO_FAULT);
 	free(opening);
 	sim_deliver_all(sim);
 	ck_assert_int_eq(b->outcome, SIM_WAITING);

@@ -11,6 +11,7 @@ void sim_point(void);
 #include "pool/audit.c"
 #include "pool/conn.c"
 #include "pool/exchange.c"
+#include "pool/hosts.c"
 #include "pool/keep.c"
 #include "pool/open.c"
 #include "pool/permits.c"
@@ -19,6 +20,7 @@ void sim_point(void);
 #include "pool/turns.c"
 #include "pool/user.c"
 #include "pool/waiter.c"
+#include "pool/worth.c"
 
 #include "pool_sim.c"
 #include "test_pool_random.c"

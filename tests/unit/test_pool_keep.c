@@ -228,6 +228,7 @@ END_TEST
 START_TEST(max_lifetime_closes_idle_and_busy_ones_never_half_of_them_at_once) {
 	BEGIN(.max_size = 40, .max_lifetime = 1000 * NS_PER_S);
 	idle(40, alice);
+	sim->login_ns = NS_PER_MS;
 	struct sim_client *busy = sim_acquire(sim, 0, alice, 0);
 	sim_pass(sim, 749 * NS_PER_S);
 	ck_assert_uint_eq(pool_size(sim->pool), 40);
@@ -235,26 +236,85 @@ START_TEST(max_lifetime_closes_idle_and_busy_ones_never_half_of_them_at_once) {
 	for (int s = 0; s < 252; s++) {
 		sim_pass(sim, NS_PER_S);
 		unsigned now = pool_size(sim->pool);
-		ck_assert_uint_le(before - now, 5);
+		ck_assert_uint_le(before, now + 5);
 		before = now;
 	}
-	ck_assert_uint_eq(pool_size(sim->pool), 1);
+	ck_assert_uint_le(sim->closes, 39);
+	sim_pass(sim, 60 * NS_PER_S); /* those whose turn was late */
+	ck_assert_uint_eq(sim->closes, 39);
+	ck_assert_uint_eq(sim->opens, 41); /* the last idle one has a successor */
 	sim_release(busy);
-	ck_assert_uint_eq(pool_size(sim->pool), 0);
+	ck_assert_uint_eq(sim->closes, 40);
 	ck_assert_str_eq(sim->last_reason, "max_lifetime");
 	end();
 }
 END_TEST
 
-START_TEST(too_old_a_connection_is_not_handed_out) {
+START_TEST(too_old_a_connection_is_not_handed_out_where_another_is_idle) {
+	BEGIN(.max_size = 4, .max_lifetime = 1000 * NS_PER_S);
+	struct sim_client *old = served(0, alice);
+	sim->now_ns += 500 * NS_PER_S;
+	struct sim_client *young = served(0, alice);
+	struct sim_conn *good = young->conn;
+	sim_release(young);
+	sim->now_ns += NS_PER_MS;
+	sim_release(old); /* the most recently used */
+	sim->now_ns += 500 * NS_PER_S; /* no tick yet */
+	struct sim_client *client = sim_acquire(sim, 0, alice, 0);
+	ck_assert_ptr_eq(client->conn, good);
+	ck_assert_uint_eq(sim->closes, 1);
+	ck_assert_str_eq(sim->last_reason, "max_lifetime");
+	end();
+}
+END_TEST
+
+START_TEST(last_idle_one_is_closed_when_its_successor_is_there) {
 	BEGIN(.max_size = 4, .max_lifetime = 1000 * NS_PER_S);
 	idle(1, alice);
-	sim->now_ns += 1000 * NS_PER_S; /* no tick yet */
-	struct sim_client *client = sim_acquire(sim, 0, alice, 0);
-	ck_assert_int_eq(client->outcome, SIM_WAITING);
-	sim_login_all(sim);
-	ck_assert_int_eq(client->outcome, SIM_SERVED);
+	sim->login_ns = 50 * NS_PER_MS;
+	sim_pass(sim, 750 * NS_PER_S);
+	ck_assert_uint_eq(sim->opens, 1);
+	while (sim->opens == 1 && sim->now_ns < 2001 * NS_PER_S)
+		sim_pass(sim, NS_PER_MS);
+	ck_assert_uint_eq(sim->opens, 2);
+	ck_assert_uint_eq(sim->closes, 0); /* both are there for a moment */
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 1);
+	sim_pass(sim, 49 * NS_PER_MS);
+	ck_assert_uint_eq(sim->closes, 0);
+	sim_pass(sim, NS_PER_S);
 	ck_assert_uint_eq(sim->closes, 1);
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 1);
+	end();
+}
+END_TEST
+
+START_TEST(busy_one_that_has_expired_is_replaced_though_it_is_never_idle_for_long) {
+	BEGIN(.max_size = 4, .max_lifetime = 1000 * NS_PER_S);
+	struct sim_client *client = served(0, alice);
+	sim->login_ns = 50 * NS_PER_MS;
+	for (int i = 0; i < 1100 && sim->closes == 0; i++) {
+		sim_pass(sim, NS_PER_S);
+		sim_release(client);
+		client = sim_acquire(sim, 0, alice, 0);
+		ck_assert_int_eq(client->outcome, SIM_SERVED);
+	}
+	ck_assert_uint_eq(sim->closes, 1);
+	ck_assert_str_eq(sim->last_reason, "max_lifetime");
+	end();
+}
+END_TEST
+
+START_TEST(what_works_is_not_retired_while_nothing_new_can_be_had) {
+	BEGIN(.max_size = 4, .max_lifetime = 100 * NS_PER_S);
+	idle(3, alice);
+	sim->login_ns = NS_PER_MS;
+	sim->logins_fail = true;
+	sim_acquire(sim, 0, bob, 300 * NS_PER_S); /* its login fails, again and again */
+	sim_pass(sim, 200 * NS_PER_S);
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 3);
+	sim->logins_fail = false;
+	sim_pass(sim, 200 * NS_PER_S);
+	ck_assert_uint_ge(sim->closes, 3);
 	end();
 }
 END_TEST
@@ -360,11 +420,14 @@ END_TEST
 START_TEST(new_lifetime_applies_to_connections_that_are_there) {
 	BEGIN(.max_size = 4);
 	idle(2, alice);
+	sim->login_ns = NS_PER_MS;
 	sim_pass(sim, 100 * NS_PER_S);
 	ck_assert_uint_eq(pool_size(sim->pool), 2);
 	sim_set_limits(sim, &(struct pool_limits){.max_size = 4, .max_lifetime = 50 * NS_PER_S});
 	sim_pass(sim, 1);
-	ck_assert_uint_eq(pool_size(sim->pool), 0);
+	ck_assert_uint_eq(sim->closes, 1); /* one after the other */
+	sim_pass(sim, 10 * NS_PER_S);
+	ck_assert_uint_eq(sim->closes, 2);
 	end();
 }
 END_TEST
@@ -567,7 +630,10 @@ int main(void) {
 	tcase_add_loop_test(tc, idle_pool_asks_for_no_wake_up, 0, 3);
 	tcase_add_loop_test(tc, validation_does_not_count_as_use, 0, 3);
 	tcase_add_loop_test(tc, max_lifetime_closes_idle_and_busy_ones_never_half_of_them_at_once, 0, 3);
-	tcase_add_loop_test(tc, too_old_a_connection_is_not_handed_out, 0, 3);
+	tcase_add_loop_test(tc, too_old_a_connection_is_not_handed_out_where_another_is_idle, 0, 3);
+	tcase_add_loop_test(tc, last_idle_one_is_closed_when_its_successor_is_there, 0, 3);
+	tcase_add_loop_test(tc, busy_one_that_has_expired_is_replaced_though_it_is_never_idle_for_long, 0, 3);
+	tcase_add_loop_test(tc, what_works_is_not_retired_while_nothing_new_can_be_had, 0, 3);
 	tcase_add_loop_test(tc, retired_ones_close_idle_now_busy_at_release_opening_when_open, 0, 3);
 	tcase_add_loop_test(tc, connection_in_the_mail_is_retired_when_it_arrives, 0, 3);
 	tcase_add_loop_test(tc, smaller_bound_closes_idle_ones_at_once_busy_ones_at_release_and_no_more, 0, 3);

@@ -83,7 +83,7 @@ static uint64_t op_now(struct pool_shard *shard) {
 	return worker_of(shard)->now_ns;
 }
 
-static bool op_open(struct pool_shard *shard, struct pool_user *user) {
+static bool op_open(struct pool_shard *shard, struct pool_user *user, int host) {
 	struct worker *w = worker_of(shard);
 	if (draw(w) % 64 == 0)
 		return false;
@@ -91,7 +91,7 @@ static bool op_open(struct pool_shard *shard, struct pool_user *user) {
 	if (open > w->house->max_size)
 		wrong(w->house, "the bound is broken");
 	struct test_conn *conn = calloc(1, sizeof *conn);
-	pool_conn_init(&conn->conn, shard, user);
+	pool_conn_init(&conn->conn, shard, user, host);
 	list_push_back(&w->opening, &conn->opening);
 	return true;
 }
@@ -100,7 +100,7 @@ static void gone(struct test_conn *conn, bool failed) {
 	struct house *house = worker_of(conn->conn.shard)->house;
 	list_remove(&conn->opening);
 	atomic_fetch_sub(&house->open, 1);
-	pool_conn_closed(&conn->conn, failed);
+	pool_conn_closed(&conn->conn, failed ? POOL_OPEN_FAILED : POOL_OPEN_NO_FAULT);
 	free(conn);
 }
 
