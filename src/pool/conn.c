@@ -380,6 +380,9 @@ void pool_conn_closing(struct pool_conn *conn) {
 	shard_enter(shard);
 	permit_mark_closing(conn->user);
 	conn_set_state(conn, POOL_CONN_CLOSING, shard_now(shard));
+	/* one that was opening was counted on */
+	if (atomic_load(&shard->pool->waiting))
+		shard->look_due = true;
 	shard_leave(shard);
 }
 

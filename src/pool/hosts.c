@@ -190,6 +190,10 @@ static int preference(const struct pool *pool, const struct host *host) {
 	return report & best ? 0 : report & worst ? 2 : 1;
 }
 
+static uint32_t host_conns(const struct pool *pool, int place) {
+	return atomic_load(&pool->hosts[place].open) + atomic_load(&pool->hosts[place].opening);
+}
+
 static uint32_t busy_at(const struct pool *pool, int place) {
 	uint32_t busy = 0;
 	for (int i = 0; i < pool->workers; i++)
@@ -201,8 +205,9 @@ static uint32_t busy_at(const struct pool *pool, int place) {
 static uint64_t order_key(const struct pool *pool, int place) {
 	uint32_t rank = atomic_load(&pool->hosts[place].rank), count = atomic_load(&pool->host_count);
 	switch ((enum pool_host_order)atomic_load(&pool->host_order)) {
-	case POOL_ROUND_ROBIN:
-		return (rank + count - atomic_load(&pool->rotor) % (count ? count : 1)) % (count ? count : 1);
+	case POOL_ROUND_ROBIN: /* in turn, where they have equally many */
+		count = count ? count : 1;
+		return (uint64_t)(host_conns(pool, place)) << 32 | (rank + count - atomic_load(&pool->rotor) % count) % count;
 	case POOL_LEAST_BUSY: {
 		uint64_t conns = atomic_load(&pool->hosts[place].open);
 		return (uint64_t)busy_at(pool, place) << 40 | (conns & 0xffffff) << 8 | rank;
@@ -224,16 +229,24 @@ static uint32_t host_room(const struct host *host, uint64_t now, uint64_t *retry
 	case GATE_WAIT:
 		return 0;
 	}
-	if (now >= atomic_load(&host->ramp_until_ns))
+	uint64_t ramp_until = atomic_load(&host->ramp_until_ns);
+	if (now >= ramp_until)
 		return UINT32_MAX;
+	if (ramp_until < *retry_at)
+		*retry_at = ramp_until;
 	uint32_t open = atomic_load(&host->open), opening = atomic_load(&host->opening);
 	uint32_t limit = open ? open : 1;
 	return opening < limit ? limit - opening : 0;
 }
 
-/* Room at the best of those that are fit and reported `down` or not. `*any`: there are such. */
-static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t *retry_at, int *host, bool *any) {
-	uint32_t found = 0;
+/* A sum that stays at "any number". */
+static uint32_t plus(uint32_t a, uint32_t b) {
+	return a > UINT32_MAX - b ? UINT32_MAX : a + b;
+}
+
+/* Room at those that are fit, and reported `down` or not; `*best` is the one that is next. `*any`: there are such. */
+static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t *retry_at, int *best, bool *any) {
+	uint32_t total = 0;
 	int best_preference = 0;
 	uint64_t best_key = 0;
 	*any = false;
@@ -247,41 +260,39 @@ static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t 
 			continue;
 		int p = preference(pool, h);
 		uint64_t key = order_key(pool, i);
-		if (found && (p > best_preference || (p == best_preference && key >= best_key)))
-			continue;
-		found = room;
-		best_preference = p;
-		best_key = key;
-		*host = i;
+		if (!total || p < best_preference || (p == best_preference && key < best_key)) {
+			best_preference = p;
+			best_key = key;
+			*best = i;
+		}
+		total = plus(total, room);
 	}
-	return found;
+	return total;
 }
 
 uint32_t hosts_room(struct pool *pool, uint64_t now, uint64_t *retry_at, int *host) {
-	int at = 0;
+	int best = -1;
 	bool any;
-	uint32_t room = room_among(pool, false, now, retry_at, &at, &any);
+	uint32_t room = room_among(pool, false, now, retry_at, &best, &any);
 	if (!any)
-		room = room_among(pool, true, now, retry_at, &at, &any);
+		room = room_among(pool, true, now, retry_at, &best, &any);
 	if (host)
-		*host = at;
+		*host = best;
 	return room;
 }
 
 int host_begin(struct pool *pool, uint64_t now) {
-	int place = 0;
+	int place;
 	uint64_t retry = TIME_NEVER;
 	/* who loses it to another worker looks once more: at most all workers take one each */
 	for (int tries = 0; tries <= pool->workers; tries++) {
-		uint32_t room = hosts_room(pool, now, &retry, &place);
-		if (!room)
+		if (!hosts_room(pool, now, &retry, &place))
 			return -1;
 		struct host *host = &pool->hosts[place];
 		uint32_t opening = atomic_load(&host->opening);
 		POOL_TEST_POINT();
-		if (room == UINT32_MAX)
-			atomic_fetch_add(&host->opening, 1);
-		else if (!atomic_compare_exchange_strong(&host->opening, &opening, opening + 1))
+		uint32_t room = host_room(host, now, &retry);
+		if (!room || !atomic_compare_exchange_strong(&host->opening, &opening, opening + 1))
 			continue;
 		if (atomic_load(&pool->host_order) == POOL_ROUND_ROBIN)
 			atomic_store(&pool->rotor, atomic_load(&host->rank) + 1);

@@ -293,8 +293,8 @@ static inline bool backoff_failing(const struct backoff *backoff) {
 
 /* --- hosts.c --- */
 
-/* How many could be opened now, as far as the hosts go, on the one that is next (`*host`; may be NULL). 0: none can;
- * `*retry_at` becomes earlier where only time is missing, else whoever ends a try sees to it, or a report. */
+/* How many could be opened now, as far as the hosts go; the next at `*host` (may be NULL). Where it is less than wanted,
+ * `*retry_at` becomes earlier if only time is missing, else whoever ends a try sees to it, or a report. */
 uint32_t hosts_room(struct pool *pool, uint64_t now, uint64_t *retry_at, int *host);
 /* Takes a place among those that are being opened at a host; -1: none can be. */
 int host_begin(struct pool *pool, uint64_t now);

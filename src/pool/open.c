@@ -141,12 +141,12 @@ void shard_open(struct pool_shard *shard) {
 			return;
 		uint64_t retry = TIME_NEVER;
 		uint32_t room = hosts_room(pool, shard_now(shard), &retry, NULL);
-		if (!room) { /* where one is under way, whoever ends it looks again */
+		if (room < free_n) { /* where one is under way, whoever ends it looks again */
 			shard_wake(shard, &shard->gate_at, retry);
-			return;
-		}
-		if (room < free_n)
 			free_n = room;
+		}
+		if (!room)
+			return;
 		if (!slot || free_n <= ahead) {
 			/* one after the other: it comes to this same place and tells the next */
 			note_send(shard, first, NOTE_LOOK);
@@ -155,6 +155,9 @@ void shard_open(struct pool_shard *shard) {
 		POOL_TEST_POINT();
 		slot_open(slot);
 		slot_refresh_want(slot);
+		/* another host may have room now, for which room is to be made */
+		if (room != UINT32_MAX && shard->wanting_n)
+			shard->look_due = true;
 	}
 }
 
@@ -178,10 +181,10 @@ static uint32_t connections_to_keep(struct pool_shard *shard) {
 		return max;
 	uint64_t retry = TIME_NEVER;
 	uint32_t room = hosts_room(pool, shard_now(shard), &retry, NULL);
-	if (!room) /* what works is not given up while nothing new can be had */
+	if (room < wanted) { /* what works is not given up while nothing new can be had */
 		shard_wake(shard, &shard->gate_at, retry);
-	if (room < wanted)
 		wanted = room;
+	}
 	return wanted < max ? max - wanted : 0;
 }
 

@@ -86,6 +86,28 @@ static void op_close(struct pool_conn *c, const char *reason) {
 		gone(conn, POOL_OPEN_NO_FAULT);
 }
 
+void sim_not_ready(struct sim_conn *conn) {
+	gone(conn, POOL_OPEN_NOT_READY);
+}
+
+void sim_retire(struct sim_conn *conn) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	pool_conn_retire(&conn->conn, "told_to");
+	sim->at_work = before;
+}
+
+void sim_linger(struct sim_conn *conn) {
+	struct sim *sim = sim_of(conn->conn.shard);
+	uint64_t before = at_work(sim, pool_shard_index(conn->conn.shard));
+	if (conn->client)
+		conn->client->conn = NULL;
+	conn->client = NULL;
+	conn->closing = true;
+	pool_conn_closing(&conn->conn);
+	sim->at_work = before;
+}
+
 void sim_close_done(struct sim_conn *conn) {
 	gone(conn, POOL_OPEN_NO_FAULT);
 }
@@ -376,14 +398,18 @@ void sim_deliver_all(struct sim *sim) {
 	}
 }
 
+void sim_tick(struct sim *sim, int worker) {
+	uint64_t before = at_work(sim, worker);
+	pool_shard_tick(pool_shard(sim->pool, worker));
+	sim->at_work = before;
+}
+
 void sim_tick_due(struct sim *sim) {
 	for (int i = 0; i < sim->workers; i++) {
 		struct pool_shard *shard = pool_shard(sim->pool, i);
 		for (unsigned rounds = 0; !sim_at_work(sim, i) && sim->wake_ns[i] <= op_now(shard); rounds++) {
 			sim->ticks++;
-			uint64_t before = at_work(sim, i);
-			pool_shard_tick(shard);
-			sim->at_work = before;
+			sim_tick(sim, i);
 			if (rounds == 1000) {
 				complain(sim, "ticks without end");
 				return;
@@ -443,11 +469,8 @@ void sim_retire_all(struct sim *sim) {
 
 void sim_set_limits(struct sim *sim, const struct pool_limits *limits) {
 	pool_set_limits(sim->pool, limits);
-	for (int i = 0; i < sim->workers; i++) {
-		uint64_t before = at_work(sim, i);
-		pool_shard_tick(pool_shard(sim->pool, i));
-		sim->at_work = before;
-	}
+	for (int i = 0; i < sim->workers; i++)
+		sim_tick(sim, i);
 }
 
 /* --- what must hold --- */

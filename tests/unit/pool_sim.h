@@ -106,6 +106,12 @@ void sim_take(struct sim_conn *conn);
 void sim_give_back(struct sim_conn *conn);
 /* Its login fails in a way that cannot heal. */
 void sim_hopeless(struct sim_conn *conn);
+/* Its host answers that it is starting up. */
+void sim_not_ready(struct sim_conn *conn);
+/* It is to be closed when nobody uses it. */
+void sim_retire(struct sim_conn *conn);
+/* The session closes it of its own accord; sim_close_done() is to follow. */
+void sim_linger(struct sim_conn *conn);
 /* The pool's wish to close is carried out. */
 void sim_close_done(struct sim_conn *conn);
 unsigned sim_count(struct sim *sim, enum pool_conn_state state);
@@ -114,6 +120,8 @@ unsigned sim_waiting(struct sim *sim);
 bool sim_deliver(struct sim *sim, int from, int to);
 /* Delivers all mail, and what is sent in consequence. */
 void sim_deliver_all(struct sim *sim);
+/* A worker's tick, due or not. */
+void sim_tick(struct sim *sim, int worker);
 /* Runs the ticks that are due. */
 void sim_tick_due(struct sim *sim);
 /* Lets time pass: ticks when wished for, logins as they are done, mail at once. */

@@ -25,6 +25,7 @@ struct walk {
 	unsigned clients, max_clients;
 	uint32_t size_before, max_size;
 	bool fair; /* no refusals: the order of service must hold */
+	bool paused;
 };
 
 static uint64_t number_of(const char *name, uint64_t otherwise) {
@@ -143,10 +144,44 @@ static void step_limits(struct walk *walk) {
 				     .min_idle = (uint32_t)below(walk, 4),
 				     .max_waiting = below(walk, 3) ? 0 : (uint32_t)below(walk, 60),
 				     .max_size_per_user = below(walk, 3) ? 0 : 1 + (uint32_t)below(walk, 5),
+				     .fail_unavailable = below(walk, 4) == 0,
 				     .idle_timeout = below(walk, 2) ? 0 : NS_PER_S + below(walk, 10 * NS_PER_S),
 				     .max_lifetime = below(walk, 2) ? 0 : NS_PER_S + below(walk, 60 * NS_PER_S)};
 	sim_set_limits(walk->sim, &limits);
 	walk->max_size = limits.max_size;
+}
+
+static void tick_idle_workers(struct walk *walk) {
+	for (int i = 0; i < walk->sim->workers; i++)
+		if (!sim_at_work(walk->sim, i))
+			sim_tick(walk->sim, i);
+}
+
+static void step_hosts(struct walk *walk) {
+	static const char *const names[] = {"a:1", "b:1", "c:1", "d:1"};
+	struct sim *sim = walk->sim;
+	uint64_t kind = below(walk, 6);
+	if (kind == 0) {
+		size_t first = below(walk, 3), count = 1 + below(walk, 4 - first);
+		pool_set_hosts(sim->pool, names + first, count, (enum pool_host_order)below(walk, 3),
+			       (enum pool_target)below(walk, 4));
+	} else if (kind == 1) {
+		walk->paused = !walk->paused;
+		pool_set_paused(sim->pool, walk->paused);
+	} else {
+		pool_host_report(sim->pool, pool_host_find(sim->pool, names[below(walk, 4)]), below(walk, 4) != 0,
+				 (enum pool_role)below(walk, 3));
+	}
+	tick_idle_workers(walk);
+}
+
+static void step_retire(struct walk *walk) {
+	static const enum pool_conn_state states[] = {POOL_CONN_IDLE, POOL_CONN_BUSY, POOL_CONN_OPENING};
+	struct sim_conn *conn = pick_conn(walk, states[below(walk, 3)]);
+	if (conn && below(walk, 2))
+		sim_retire(conn);
+	else if (conn)
+		sim_linger(conn);
 }
 
 static void step_knobs(struct walk *walk) {
@@ -196,7 +231,9 @@ static bool small_step(struct walk *walk, uint64_t kind) {
 		struct sim_conn *conn = pick_conn(walk, POOL_CONN_CLOSING);
 		if (conn && conn->closing)
 			sim_close_done(conn);
-	} else if (kind < 850)
+	} else if (kind < 700)
+		step_retire(walk);
+	else if (kind < 850)
 		sim_deliver(sim, (int)below(walk, (uint64_t)sim->workers), (int)below(walk, (uint64_t)sim->workers));
 	else
 		return false;
@@ -213,6 +250,8 @@ static void step(struct walk *walk) {
 		step_knobs(walk);
 	else if (kind < 862)
 		sim_retire_all(walk->sim);
+	else if (kind < 868)
+		step_hosts(walk);
 	else if (kind < 960)
 		step_time(walk);
 	else
@@ -269,6 +308,10 @@ static void walk_end(struct walk *walk) {
 	sim->close_later = sim->logins_fail = sim->cannot_begin = false;
 	sim->refuse_one_in = 0;
 	sim->login_ns = NS_PER_MS;
+	pool_set_paused(sim->pool, false);
+	static const char *const one[] = {"a:1"};
+	pool_set_hosts(sim->pool, one, 1, POOL_FAILOVER, POOL_ANY);
+	tick_idle_workers(walk);
 	list_for_each_safe(node, &sim->conns) {
 		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
 		if (conn->closing)
