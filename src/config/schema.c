@@ -227,10 +227,10 @@ static const struct config_key KEYS[] = {
 	 .example = "127.0.0.1:5432",
 	 .description = "Where the database is: host:port, [IPv6]:port, or the folder of a Unix socket; "
 			"several with commas between them."},
-	{IN_POOL("host_order", host_order), CHOICE(KEY_ENUM, "failover", HOST_ORDERS), .flags = KEY_LATER,
+	{IN_POOL("host_order", host_order), CHOICE(KEY_ENUM, "failover", HOST_ORDERS),
 	 .description = "Which of several healthy hosts gets the next connection: the first in the list, each in "
 			"turn, or the one with the fewest connections in use."},
-	{IN_POOL("target", target), CHOICE(KEY_ENUM, "any", HOST_TARGETS), .flags = KEY_LATER,
+	{IN_POOL("target", target), CHOICE(KEY_ENUM, "any", HOST_TARGETS),
 	 .description = "Which hosts are for this pool: any, the primary, standbys, or standbys as long as there "
 			"is one."},
 	{IN_POOL("database", database), TEXT(KEY_STRING),
@@ -271,7 +271,7 @@ static const struct config_key KEYS[] = {
 		 "A client waits this long for a connection and then gets an error; 0 waits for ever."},
 	{IN_POOL("wait_notice_after", wait_notice_after), DURATION("5s", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
 	 .description = "A client that has waited this long is told so by a notice; 0 is never."},
-	{IN_POOL("when_unavailable", when_unavailable), CHOICE(KEY_ENUM, "wait", UNAVAILABLE), .flags = KEY_LATER,
+	{IN_POOL("when_unavailable", when_unavailable), CHOICE(KEY_ENUM, "wait", UNAVAILABLE),
 	 .description = "What a client gets while no host of the pool can be reached: it waits, within "
 			"acquire_timeout, or an error at once."},
 	{IN_POOL("connect_timeout", connect_timeout), DURATION("5s", 10 * MS),

@@ -18,6 +18,11 @@
 
 #include "pool/internal.h"
 
+/* Places from there on have never been taken. */
+static int places_of(const struct pool *pool) {
+	return atomic_load_explicit(&pool->places, memory_order_relaxed);
+}
+
 /* --- configuration and reports --- */
 
 static int find_locked(const struct pool *pool, const char *name) {
@@ -42,6 +47,8 @@ static int take_place_locked(struct pool *pool, const char *name) {
 		atomic_store(&host->report, 0);
 		atomic_store(&host->ramp_until_ns, 0);
 		atomic_store(&host->backoff.failures, 0);
+		if (i >= places_of(pool))
+			atomic_store(&pool->places, i + 1);
 		return i;
 	}
 	return -1;
@@ -137,6 +144,10 @@ uint32_t pool_host_open(const struct pool *pool, int host) {
 
 uint32_t pool_host_opening(const struct pool *pool, int host) {
 	return atomic_load(&pool->hosts[host].opening);
+}
+
+bool pool_host_is_down(const struct pool *pool, int host) {
+	return atomic_load(&pool->hosts[host].report) & HOST_IS_DOWN;
 }
 
 void hosts_free(struct pool *pool) {
@@ -250,7 +261,7 @@ static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t 
 	int best_preference = 0;
 	uint64_t best_key = 0;
 	*any = false;
-	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+	for (int i = 0, n = places_of(pool); i < n; i++) {
 		const struct host *h = &pool->hosts[i];
 		if (is_unfit(pool, h) || down != ((atomic_load(&h->report) & HOST_IS_DOWN) != 0))
 			continue;
@@ -320,7 +331,7 @@ void host_succeeded(struct pool *pool, int place, uint64_t now) {
 
 /* None is fit, or each that is fit has failed or is reported down. */
 bool hosts_failing(struct pool *pool) {
-	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+	for (int i = 0, n = places_of(pool); i < n; i++) {
 		const struct host *host = &pool->hosts[i];
 		if (!host_ends(pool, i) && !backoff_failing(&host->backoff))
 			return false;
@@ -332,7 +343,7 @@ enum pool_trouble pool_trouble(struct pool *pool) {
 	bool fit = false;
 	if (atomic_load(&pool->paused))
 		return POOL_PAUSED;
-	for (int i = 0; i < POOL_MAX_HOSTS; i++)
+	for (int i = 0, n = places_of(pool); i < n; i++)
 		fit |= !is_unfit(pool, &pool->hosts[i]);
 	if (!fit)
 		return POOL_NO_HOST;
@@ -349,7 +360,7 @@ static int misplaced_at(struct pool *pool) {
 	int best = -1, worst = -1, best_preference = 0, worst_preference = 0;
 	uint64_t best_key = 0, worst_key = 0;
 	bool failover = atomic_load(&pool->host_order) == POOL_FAILOVER;
-	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
+	for (int i = 0, n = places_of(pool); i < n; i++) {
 		struct host *host = &pool->hosts[i];
 		if (host_ends(pool, i))
 			continue;

@@ -164,6 +164,7 @@ struct pool {
 	_Atomic uint64_t login_ns; /* how long logins take, on average of late; 0: not known */
 	_Atomic uint64_t expire_next_ns; /* max_lifetime: no other is retired before */
 	_Atomic uint64_t move_next_ns;   /* hosts: no other is moved before */
+	_Atomic int places;              /* of `hosts`, how many have ever been taken */
 	struct host hosts[POOL_MAX_HOSTS];
 
 	/* atomic: written when a client has to wait */

@@ -165,6 +165,7 @@ struct pool *pool_new(const char *name, int workers, const struct pool_limits *l
 	for (int i = 1; i < POOL_MAX_HOSTS; i++)
 		atomic_init(&pool->hosts[i].rank, HOST_UNWANTED);
 	atomic_init(&pool->host_count, 1);
+	atomic_init(&pool->places, 1);
 	for (int i = 0; i < workers; i++)
 		init_shard(pool, i);
 	return pool;

@@ -240,6 +240,8 @@ bool pool_host_report(struct pool *pool, int host, bool up, enum pool_role role)
 /* Open connections of a host; and those that are being opened. Any thread. */
 uint32_t pool_host_open(const struct pool *pool, int host);
 uint32_t pool_host_opening(const struct pool *pool, int host);
+/* Whether a monitor has reported it down. Any thread. */
+bool pool_host_is_down(const struct pool *pool, int host);
 /* What keeps the pool from opening connections at present. */
 enum pool_trouble {
 	POOL_WELL,

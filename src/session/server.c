@@ -376,8 +376,9 @@ static void server_on_linger(struct stream *stream, int events) {
  */
 static void server_linger(struct server *server) {
 	struct stream *stream = &server->stream;
-	bool can_wait = server->login_ok && !server->broke && !server->sw->stopping && stream->fd >= 0 && !stream->error &&
-			stream_flush(stream) && stream_pending(stream) == 0;
+	bool can_wait = server->login_ok && !server->broke && !server->sw->stopping &&
+			!pool_host_is_down(server->database->pool, server->conn.host) && stream->fd >= 0 &&
+			!stream->error && stream_flush(stream) && stream_pending(stream) == 0;
 	if (!can_wait || shutdown(stream->fd, SHUT_WR) != 0) {
 		server_gone(server);
 		return;
