@@ -32,6 +32,8 @@ struct slot {
 	uint32_t failed_seen; /* user->failed_count up to which its waiters were failed */
 	uint64_t queue_since_ns; /* since when somebody waits without a break (worth.c) */
 	uint32_t queue_served;   /* how many have been served since */
+	uint32_t holds;          /* counted up to where they tell something (worth.c) */
+	uint64_t hold_mean_ns;
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
@@ -162,6 +164,7 @@ struct pool {
 	_Atomic uint32_t in_mail;  /* messages */
 	_Atomic uint32_t rotor;    /* round robin: the rank that is next */
 	_Atomic uint64_t login_ns; /* how long logins take, on average of late; 0: not known */
+	_Atomic uint64_t short_since_ns; /* since when fewer than min_idle are idle; 0: enough are */
 	_Atomic uint64_t expire_next_ns; /* max_lifetime: no other is retired before */
 	_Atomic uint64_t move_next_ns;   /* hosts: no other is moved before */
 	_Atomic int places;              /* of `hosts`, how many have ever been taken */

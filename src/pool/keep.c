@@ -182,14 +182,34 @@ static struct pool_user *user_to_fill(struct pool *pool, uint64_t now) {
 	return found;
 }
 
+/* How long too few may be idle because the others are in use, before more are opened. */
+static uint64_t burst_patience(const struct pool *pool) {
+	uint64_t login = atomic_load(&pool->login_ns);
+	return login > POOL_FILL_INTERVAL_NS ? login : POOL_FILL_INTERVAL_NS;
+}
+
 /* Whether to open one here now for min_idle; else sees to it that somebody does when it is time. */
 static bool fill_wanted(struct pool_shard *shard, uint64_t now) {
 	struct pool *pool = shard->pool;
 	uint32_t min_idle = atomic_load(&pool->min_idle), max_size = atomic_load(&pool->max_size);
 	struct census c = take_census(shard);
-	uint32_t ready = c.idle + (c.opening > c.waiting ? c.opening - c.waiting : 0);
-	if (ready >= (min_idle < max_size ? min_idle : max_size))
+	if (min_idle > max_size)
+		min_idle = max_size;
+	if (c.idle + c.opening >= min_idle) {
+		atomic_store(&pool->short_since_ns, 0);
 		return false;
+	}
+	uint64_t since = atomic_load(&pool->short_since_ns);
+	if (!since) {
+		since = now;
+		atomic_store(&pool->short_since_ns, now);
+	}
+	/* there are enough, and they are in use: for a burst that is soon over nothing is opened */
+	uint64_t patience = burst_patience(pool);
+	if (permits_taken(&pool->permits) >= min_idle && now < since + patience) {
+		shard_wake(shard, &shard->fill_at, since + patience);
+		return false;
+	}
 	uint32_t free_n = permits_free(pool);
 	if (!free_n)
 		return false; /* whoever gives one back sees to it */

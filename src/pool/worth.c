@@ -13,14 +13,26 @@
  */
 #include "pool/internal.h"
 
-/* A running mean that follows within some eight values. */
+/* The forecast errs on the side of waiting: a queue is not worth a login that would be gone at twice the speed, and after
+ * the first few holds nothing is known yet. If that is wrong it is set right within the time of a login. */
+enum { FORECAST_MARGIN = 2, HOLDS_TO_KNOW = 4 };
+
+/*
+ * A running mean that follows within some eight values. One that is far above the others counts as four times the mean:
+ * a stall says little of what comes next, and a forecast that is too low is set right within the time of a login.
+ */
 static uint64_t mean(uint64_t before, uint64_t value) {
+	if (before && value > 4 * before)
+		value = 4 * before;
 	return before ? before - before / 8 + value / 8 : value;
 }
 
 void worth_held(struct slot *slot, uint64_t held_ns) {
-	uint64_t before = atomic_load_explicit(&slot->hold_ns, memory_order_relaxed);
-	atomic_store_explicit(&slot->hold_ns, mean(before, held_ns ? held_ns : 1), memory_order_relaxed);
+	if (slot->holds < HOLDS_TO_KNOW)
+		slot->holds++;
+	slot->hold_mean_ns = mean(slot->hold_mean_ns, held_ns ? held_ns : 1);
+	if (slot->holds == HOLDS_TO_KNOW)
+		atomic_store_explicit(&slot->hold_ns, slot->hold_mean_ns, memory_order_relaxed);
 }
 
 void worth_login(struct pool *pool, uint64_t took_ns) {
@@ -28,13 +40,15 @@ void worth_login(struct pool *pool, uint64_t took_ns) {
 	atomic_store(&pool->login_ns, mean(atomic_load(&pool->login_ns), took_ns));
 }
 
-/* How long its clients hold a connection: what this worker has seen, or else the others. 0: nobody has. */
-static uint64_t hold_of(const struct slot *slot) {
-	uint64_t hold = atomic_load_explicit(&slot->hold_ns, memory_order_relaxed);
-	const struct pool_user *user = slot->user;
-	for (int i = 0; !hold && i < user->pool->workers; i++)
-		hold = atomic_load_explicit(&user->slots[i].hold_ns, memory_order_relaxed);
-	return hold;
+/* How long its clients hold a connection, as the workers have seen it that have seen some. 0: none has. */
+static uint64_t hold_of(const struct pool_user *user) {
+	uint64_t sum = 0, n = 0;
+	for (int i = 0; i < user->pool->workers; i++) {
+		uint64_t hold = atomic_load_explicit(&user->slots[i].hold_ns, memory_order_relaxed);
+		sum += hold;
+		n += hold != 0;
+	}
+	return n ? sum / n : 0;
 }
 
 /* Waiters of the user on all workers, and on how many workers they are. */
@@ -65,8 +79,8 @@ uint32_t worth_opening(const struct slot *slot, uint32_t short_n, uint64_t now, 
 	uint64_t age = now - slot->queue_since_ns, worth;
 	uint32_t workers, waiting = waiters_of(user, &workers);
 	if (age < login) {
-		uint64_t hold = hold_of(slot);
-		worth = hold ? less(less(waiting, open * login / hold), atomic_load(&user->opening)) : 0;
+		uint64_t hold = hold_of(user), served = hold ? FORECAST_MARGIN * open * login / hold : waiting;
+		worth = less(less(waiting, served), atomic_load(&user->opening));
 		if (worth < short_n && slot->queue_since_ns + login < *again_at)
 			*again_at = slot->queue_since_ns + login;
 	} else {

@@ -106,6 +106,28 @@ START_TEST(min_idle_is_filled_again_after_deaths) {
 }
 END_TEST
 
+START_TEST(burst_that_uses_what_is_kept_idle_opens_nothing_for_min_idle) {
+	BEGIN(.max_size = 20, .min_idle = 5);
+	sim->login_ns = 150 * NS_PER_MS;
+	pool_user_set_fixed(alice, true);
+	struct pool_limits limits = pool_limits(sim->pool);
+	sim_set_limits(sim, &limits);
+	sim_pass(sim, NS_PER_S);
+	ck_assert_uint_eq(sim->opens, 5);
+	struct sim_client *client[5];
+	for (int i = 0; i < 5; i++)
+		client[i] = sim_acquire(sim, i % workers, alice, 0);
+	sim_pass(sim, 140 * NS_PER_MS);
+	ck_assert_uint_eq(sim->opens, 5);
+	sim_pass(sim, NS_PER_S); /* they stay in use: five more are kept idle */
+	ck_assert_uint_eq(sim->opens, 10);
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 5);
+	for (int i = 0; i < 5; i++)
+		sim_release(client[i]);
+	end();
+}
+END_TEST
+
 START_TEST(min_idle_follows_users_only_while_they_are_active) {
 	BEGIN(.max_size = 20, .min_idle = 3, .idle_timeout = 10 * NS_PER_S);
 	sim->login_ns = 10 * NS_PER_MS;
@@ -156,7 +178,7 @@ START_TEST(waiter_asks_for_an_idle_connection_though_one_is_opening_for_min_idle
 	limits.min_idle = 4;
 	sim_set_limits(sim, &limits);
 	sim_deliver_all(sim);
-	ck_assert_uint_eq(sim_count(sim, POOL_CONN_OPENING), 4);
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_OPENING), 3); /* one is there, and in use */
 	sim_release(a);
 	struct sim_client *b = sim_acquire(sim, last, alice, 0);
 	sim_deliver_all(sim);
@@ -623,6 +645,7 @@ int main(void) {
 	suite_add_tcase(suite, tc);
 	tcase_add_loop_test(tc, min_idle_is_filled_from_the_start_for_a_fixed_user_and_spread_over_workers, 0, 3);
 	tcase_add_loop_test(tc, min_idle_is_filled_again_after_deaths, 0, 3);
+	tcase_add_loop_test(tc, burst_that_uses_what_is_kept_idle_opens_nothing_for_min_idle, 0, 3);
 	tcase_add_loop_test(tc, min_idle_follows_users_only_while_they_are_active, 0, 3);
 	tcase_add_loop_test(tc, waiters_come_before_min_idle, 0, 3);
 	tcase_add_loop_test(tc, waiter_asks_for_an_idle_connection_though_one_is_opening_for_min_idle, 0, 3);
