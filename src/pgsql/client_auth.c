@@ -6,6 +6,7 @@
  * every failed login costs one derivation of keys, done on a helper thread before the answer is sent, whether the
  * login needed one or not.
  */
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -715,6 +716,8 @@ static void succeed(struct pg_client *client) {
 	client->base.dedicated = client->replication;
 	struct settings *startup = login->startup;
 	login->startup = NULL;
+	char name[sizeof login->user];
+	memcpy(name, login->user, sizeof name);
 	pg_login_free(client);
-	pg_client_authenticated(client, database, user, startup);
+	pg_client_authenticated(client, name, database, user, startup);
 }
