@@ -702,7 +702,8 @@ static void succeed(struct pg_client *client) {
 	}
 	struct database *database = database_find(sw, PROTOCOL_POSTGRESQL, login->database, &error);
 	if (!database) {
-		pg_login_reject(client, "3D000", error.text, NULL, NULL);
+		/* of one that does not take clients now, PostgreSQL says object_not_in_prerequisite_state */
+		pg_login_reject(client, error.code == EAGAIN ? "55000" : "3D000", error.text, NULL, NULL);
 		return;
 	}
 	const struct pool_config *pool = database_view(database, sw->worker->id)->config;

@@ -173,6 +173,7 @@ void pg_send_welcome(struct pg_client *client, struct settings *reported);
 /* console.c */
 size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t len);
 void pg_console_free(struct pg_client *client);
+void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
 	return sw->protocol_state[PROTOCOL_POSTGRESQL];
