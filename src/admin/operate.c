@@ -69,6 +69,8 @@ static bool take_database(struct console_request *request, const struct words *a
 			*database = database_lookup(session_worker(request->worker->id), name, make, &error);
 			if (!*database)
 				console_error(&request->result, "3D000", "%s", error.text);
+			else if (error.text[0])
+				console_hint(&request->result, "%.255s", error.text);
 		}
 	}
 	bool ok = !request->result.failed;

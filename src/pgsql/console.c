@@ -97,6 +97,8 @@ static void show(struct pg_client *pc, const struct console_result *result) {
 		console->failed = true;
 	} else {
 		struct pg_builder b = pg_builder(client->sw->worker->buffers);
+		if (result->hint[0])
+			client->protocol->client_notice(client, result->hint);
 		if (result->columns > 0) {
 			put_description(&b, result);
 			put_rows(&b, result);

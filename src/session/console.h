@@ -23,7 +23,8 @@ struct console_result {
 	char tag[64];             /* "SHOW", "RELOAD"; "": the command was empty */
 	bool failed;
 	char sqlstate[6];
-	char error[512], hint[256];
+	char error[512];
+	char hint[256];           /* of the error; without one, a notice beside the answer */
 	struct console_chunk *chunks; /* private */
 };
 

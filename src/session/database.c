@@ -184,29 +184,44 @@ struct database *database_find(struct session_worker *sw, enum protocol_id proto
 	return database_view(d, sw->worker->id)->config ? d : NULL;
 }
 
-static void no_such_database_locked(const char *name, struct error *error) {
+/* "; did you mean …?" */
+static void suggest_locked(const char *name, char *out, size_t room) {
 	struct nearest search = {.wanted = name};
 	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next)
 		if (!atomic_load(&slot->database.removed))
 			nearest_offer(&search, slot->database.name);
+	*out = 0;
 	if (search.best)
-		error_set(error, 0, "there is no database \"%.63s\"; did you mean \"%s\"?", name, search.best);
-	else
-		error_set(error, 0, "there is no database \"%.63s\"; SHOW DATABASES lists them", name);
+		snprintf(out, room, "; did you mean \"%.63s\"?", search.best);
+}
+
+/* From [pool:*] of this configuration (NULL: not at all), for an operator, who may have meant another. */
+static struct slot *make_for_operator_locked(const struct config *config, const char *name, struct error *error) {
+	static const enum protocol_id protocols[] = {PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL};
+	char suggestion[100];
+	suggest_locked(name, suggestion, sizeof suggestion);
+	for (size_t i = 0; config && i < sizeof protocols / sizeof protocols[0]; i++) {
+		if (!config_wildcard_pool(config, protocols[i]))
+			continue;
+		struct slot *slot = make_automatic_locked(config, protocols[i], name, error);
+		if (slot)
+			error_set(error, 0, "database \"%.63s\" was not in use until now; [pool:*] serves it%s", name,
+				  suggestion);
+		return slot;
+	}
+	error_set(error, 0, "there is no database \"%.63s\"%s", name,
+		  suggestion[0] ? suggestion : "; SHOW DATABASES lists them");
+	return NULL;
 }
 
 struct database *database_lookup(struct session_worker *sw, const char *name, bool make, struct error *error) {
-	static const enum protocol_id protocols[] = {PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL};
 	pthread_mutex_lock(&table.mutex);
 	struct slot *slot = find_locked(name);
 	if (slot && atomic_load(&slot->database.removed)) {
 		error_set(error, 0, "the pool of database \"%.63s\" was removed from the configuration", name);
 		slot = NULL;
 	} else if (!slot) {
-		no_such_database_locked(name, error);
-		for (size_t i = 0; make && !slot && i < sizeof protocols / sizeof protocols[0]; i++)
-			if (config_wildcard_pool(sw->generation->config, protocols[i]))
-				slot = make_automatic_locked(sw->generation->config, protocols[i], name, error);
+		slot = make_for_operator_locked(make ? sw->generation->config : NULL, name, error);
 	}
 	pthread_mutex_unlock(&table.mutex);
 	if (!slot)

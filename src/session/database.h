@@ -44,8 +44,8 @@ struct database {
 struct database *database_find(struct session_worker *sw, enum protocol_id protocol, const char *name,
 			       struct error *error);
 /* For operators: the database of that name, of any protocol and disabled or not. `make`: one that so far only [pool:*]
- * serves is made, so that what is said of it holds for clients to come. NULL: `error` says why, and names the nearest.
- * Worker thread. */
+ * serves is made, so that what is said of it holds for clients to come; then `error` has a remark on that. NULL: `error`
+ * says why, and names the nearest. Worker thread. */
 struct database *database_lookup(struct session_worker *sw, const char *name, bool make, struct error *error);
 /* PAUSE and RESUME, of one (NULL: of all there are, and of those to come). False: it was so already. Any thread; then tick
  * each shard. */
