@@ -6,12 +6,13 @@
 
 #include "session/admission.h"
 
-enum { THREADS = 4, LIMIT = 2, ROUNDS = 200000 };
+enum { THREADS = 4, LIMIT = 1, ROUNDS = 2000000, USER_ROUNDS = 200000 };
 
 static struct {
 	_Atomic uint32_t taken;                /* what place_take() counts */
 	_Atomic uint32_t inside, most, refused; /* what really is */
 	_Atomic bool broken;
+	pthread_barrier_t start;
 } world;
 
 static void come_in(void) {
@@ -23,6 +24,7 @@ static void come_in(void) {
 
 static void *take_places(void *unused) {
 	(void)unused;
+	pthread_barrier_wait(&world.start);
 	for (int i = 0; i < ROUNDS; i++) {
 		if (!place_take(&world.taken, LIMIT)) {
 			atomic_fetch_add(&world.refused, 1);
@@ -37,7 +39,8 @@ static void *take_places(void *unused) {
 
 static void *take_users_places(void *unused) {
 	(void)unused;
-	for (int i = 0; i < ROUNDS; i++) {
+	pthread_barrier_wait(&world.start);
+	for (int i = 0; i < USER_ROUNDS; i++) {
 		bool no_memory = true;
 		struct user_places *places = user_place_take("app", LIMIT, &no_memory);
 		if (no_memory)
@@ -56,10 +59,12 @@ static void *take_users_places(void *unused) {
 static void run(void *(*thread)(void *)) {
 	pthread_t threads[THREADS];
 
+	pthread_barrier_init(&world.start, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, thread, NULL), 0);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&world.start);
 	ck_assert(!atomic_load(&world.broken));
 	ck_assert_uint_le(atomic_load(&world.most), LIMIT);
 	ck_assert_uint_eq(atomic_load(&world.inside), 0);
