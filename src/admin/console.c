@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "admin/operate.h"
 #include "admin/show.h"
 #include "base/log.h"
 #include "session/session.h"
@@ -248,6 +249,22 @@ static const struct command commands[] = {
 	{"SHOW HELP", NULL, ROLE_STATS, "This list.", run_help},
 	{"RELOAD", NULL, ROLE_ADMIN, "Reads the configuration file anew; refused as a whole if anything is wrong in it.",
 	 run_reload},
+	{"PAUSE", "[database]", ROLE_ADMIN,
+	 "Lets clients wait, closes connections as they become free, and answers when all are closed. RESUME ends it.",
+	 operate_pause},
+	{"RESUME", "[database]", ROLE_ADMIN, "Ends PAUSE or KILL: clients get connections again.", operate_resume},
+	{"DISABLE", "database", ROLE_ADMIN, "Lets no further client in; those who are in go on.", operate_disable},
+	{"ENABLE", "database", ROLE_ADMIN, "Ends DISABLE.", operate_enable},
+	{"RECONNECT", "[database]", ROLE_ADMIN,
+	 "Closes each connection as soon as it is free; new ones take their place. WAIT_CLOSE waits for that.",
+	 operate_reconnect},
+	{"WAIT_CLOSE", "[database]", ROLE_ADMIN, "Answers when the connections that RECONNECT or RELOAD gave up are closed.",
+	 operate_wait_close},
+	{"KILL", "[database]", ROLE_ADMIN,
+	 "Drops all clients and connections at once, whatever they do, and lets new clients wait until RESUME.",
+	 operate_kill},
+	{"KILL_CLIENT", "id", ROLE_ADMIN, "Drops one client, by its id or ptr in SHOW CLIENTS; its connection is kept.",
+	 operate_kill_client},
 	{"SHUTDOWN", "[NOW]", ROLE_ADMIN, "Stops the process once open transactions have finished, or at once.",
 	 run_shutdown},
 	/* not listed: what drivers send of their own accord */

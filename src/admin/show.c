@@ -132,10 +132,11 @@ static void database_hosts(struct console_result *r, const struct pool_config *c
 static void database_row(struct database *database, void *context) {
 	struct console_request *request = context;
 	struct console_result *r = &request->result;
-	const struct pool_config *config = database_view(database, request->worker->id)->config;
 
-	if (!config || !console_row(r))
+	/* one of [pool:*] may not have been seen on this worker yet */
+	if (!database_adopt(session_worker(request->worker->id), database) || !console_row(r))
 		return;
+	const struct pool_config *config = database_view(database, request->worker->id)->config;
 	struct pool_limits limits = pool_limits(database->pool);
 	console_set_text(r, 0, database->name);
 	database_hosts(r, config);

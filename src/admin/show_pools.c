@@ -155,7 +155,9 @@ static void pool_row(struct pool_user *user, void *context) {
 	struct console_result *r = &lines->request->result;
 	struct pool *pool = pool_user_pool(user);
 	struct database *database = pool_context(pool);
-	const struct pool_config *config = database_view(database, lines->request->worker->id)->config;
+	struct session_worker *sw = session_worker(lines->request->worker->id);
+	bool adopted = database_adopt(sw, database); /* one of [pool:*] may not have been seen on this worker yet */
+	const struct pool_config *config = adopted ? database_view(database, sw->worker->id)->config : NULL;
 	static const struct pool_line none;
 	struct pool_line *found = NULL;
 	char sqlstate[6] = "", text[256] = "";

@@ -6,6 +6,7 @@
  * every failed login costs one derivation of keys, done on a helper thread before the answer is sent, whether the
  * login needed one or not.
  */
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -701,7 +702,8 @@ static void succeed(struct pg_client *client) {
 	}
 	struct database *database = database_find(sw, PROTOCOL_POSTGRESQL, login->database, &error);
 	if (!database) {
-		pg_login_reject(client, "3D000", error.text, NULL, NULL);
+		/* of one that does not take clients now, PostgreSQL says object_not_in_prerequisite_state */
+		pg_login_reject(client, error.code == EAGAIN ? "55000" : "3D000", error.text, NULL, NULL);
 		return;
 	}
 	const struct pool_config *pool = database_view(database, sw->worker->id)->config;
@@ -715,6 +717,8 @@ static void succeed(struct pg_client *client) {
 	client->base.dedicated = client->replication;
 	struct settings *startup = login->startup;
 	login->startup = NULL;
+	char name[sizeof login->user];
+	memcpy(name, login->user, sizeof name);
 	pg_login_free(client);
-	pg_client_authenticated(client, database, user, startup);
+	pg_client_authenticated(client, name, database, user, startup);
 }

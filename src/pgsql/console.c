@@ -97,6 +97,8 @@ static void show(struct pg_client *pc, const struct console_result *result) {
 		console->failed = true;
 	} else {
 		struct pg_builder b = pg_builder(client->sw->worker->buffers);
+		if (result->hint[0])
+			client->protocol->client_notice(client, result->hint);
 		if (result->columns > 0) {
 			put_description(&b, result);
 			put_rows(&b, result);
@@ -118,7 +120,8 @@ static void executed(struct console_request *request) {
 	struct pg_client *pc = request->context;
 	if (pc) {
 		pc->console->busy = NULL;
-		show(pc, &request->result);
+		if (!client_of(pc)->closing)
+			show(pc, &request->result);
 	}
 	console_result_free(&request->result);
 	free(request->text);
@@ -250,12 +253,22 @@ size_t pg_console_input(struct pg_client *pc, const uint8_t *data, size_t len) {
 	return (size_t)total;
 }
 
+void pg_console_cancel(struct pg_client *pc) {
+	struct console_request *busy = pc->console ? pc->console->busy : NULL;
+	if (busy && busy->stop)
+		busy->stop(busy);
+}
+
 void pg_console_free(struct pg_client *pc) {
 	struct pg_console *console = pc->console;
 	if (!console)
 		return;
-	if (console->busy)
-		console->busy->context = NULL;
+	struct console_request *busy = console->busy;
+	if (busy) {
+		busy->context = NULL;
+		if (busy->stop)
+			busy->stop(busy);
+	}
 	free(console->statement);
 	free(console->user);
 	free(console);

@@ -112,9 +112,9 @@ size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len)
 void pg_login_secured(struct pg_client *client);
 void pg_login_free(struct pg_client *client); /* frees client->login, wiped, and detaches look-ups under way */
 
-/* welcome.c. Login is done: `startup` settings are a reference taken over; `user` too. Sends AuthenticationOk to
- * ReadyForQuery, now or when a first server has told what it is. */
-void pg_client_authenticated(struct pg_client *client, struct database *database, struct pool_user *user,
+/* welcome.c. Login is done, as `name`: `startup` settings are a reference taken over; `user` too. Sends
+ * AuthenticationOk to ReadyForQuery, now or when a first server has told what it is. */
+void pg_client_authenticated(struct pg_client *client, const char *name, struct database *database, struct pool_user *user,
 			     struct settings *startup);
 /* The same for an operator on the console. */
 void pg_console_authenticated(struct pg_client *client, const char *user, bool is_admin);
@@ -173,6 +173,7 @@ void pg_send_welcome(struct pg_client *client, struct settings *reported);
 /* console.c */
 size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t len);
 void pg_console_free(struct pg_client *client);
+void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
 	return sw->protocol_state[PROTOCOL_POSTGRESQL];

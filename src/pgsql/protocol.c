@@ -122,6 +122,10 @@ static void client_secured(struct client *client) {
 		pg_login_secured(pc);
 }
 
+static void client_cancel(struct client *client) {
+	pg_console_cancel(pg_client(client));
+}
+
 static void client_free(struct client *client) {
 	struct pg_client *pc = pg_client(client);
 	pg_login_free(pc);
@@ -252,6 +256,7 @@ const struct protocol pgsql_protocol = {
 	.client_linked = pg_client_linked,
 	.client_refuse = client_refuse,
 	.client_notice = client_notice,
+	.client_cancel = client_cancel,
 	.client_free = client_free,
 	.client_describe = client_describe,
 	.server_begin = server_begin,

@@ -79,26 +79,15 @@ void pg_begin_welcome(struct pg_client *pc) {
 	client_write(&pc->base, authentication_ok, sizeof authentication_ok);
 }
 
-void pg_client_authenticated(struct pg_client *pc, struct database *database, struct pool_user *user,
+void pg_client_authenticated(struct pg_client *pc, const char *name, struct database *database, struct pool_user *user,
 			     struct settings *startup) {
 	struct client *client = &pc->base;
 	pg_begin_welcome(pc);
 	settings_unref(pc->settings);
 	pc->settings = startup;
-	const struct database_view *view = database_view(database, client->sw->worker->id);
-	uint32_t limit = view->config->max_connections;
-	const struct user_config *named = config_user(client->sw->generation->config, pool_user_name(user));
-	client_logged_in(client, database, user);
+	if (!client_logged_in(client, name, database, user))
+		return;
 	client->dedicated = pc->replication;
-	if (limit && atomic_load(&database->clients) > limit) {
-		client_end(client, REFUSAL_TOO_MANY, "too many clients of this pool: its max_connections is reached");
-		return;
-	}
-	if (named && named->max_connections &&
-	    atomic_load(&account_of(user)->clients) > named->max_connections) {
-		client_end(client, REFUSAL_TOO_MANY, "too many clients of this user: its max_connections is reached");
-		return;
-	}
 	if (startup->count > PG_SETTINGS_MAX) {
 		client_end(client, REFUSAL_INTERNAL, "too many settings in the start-up message: 150 are supported");
 		return;

@@ -89,9 +89,15 @@ static void explain(struct pool_waiter *waiter, enum pool_fail why, const struct
 	duration_format(held > NS_PER_S ? held - held % NS_PER_S : held - held % NS_PER_MS, age, sizeof age);
 	if (held > 0)
 		snprintf(longest, sizeof longest, ", longest held by %s for %s", holder->who, age);
+	bool paused = atomic_load(&database->paused);
 	switch (why) {
 	case POOL_FAIL_TIMEOUT:
-		if (pool_size(pool) == 0 && last[0])
+		if (paused)
+			snprintf(out, room,
+				 "pool \"%s\" is paused (by PAUSE or KILL on the console), and this lasted longer than "
+				 "acquire_timeout (%s); an operator ends it by RESUME",
+				 pool_name(pool), limit);
+		else if (pool_size(pool) == 0 && last[0])
 			snprintf(out, room, "pool \"%s\": no connection could be opened in %s: %s", pool_name(pool), limit,
 				 last);
 		else
@@ -103,9 +109,9 @@ static void explain(struct pool_waiter *waiter, enum pool_fail why, const struct
 		break;
 	case POOL_FAIL_QUEUE_FULL:
 		snprintf(out, room,
-			 "pool \"%s\": %u clients wait for a connection already, which is max_waiting (%u of %u busy); try "
+			 "pool \"%s\": %u clients wait for a connection already, which is max_waiting (%u of %u busy%s); try "
 			 "again later",
-			 pool_name(pool), limits.max_waiting, busy, limits.max_size);
+			 pool_name(pool), limits.max_waiting, busy, limits.max_size, paused ? "; it is paused" : "");
 		break;
 	case POOL_FAIL_UNAVAILABLE:
 		snprintf(out, room, "pool \"%s\": cannot log in to the backend: %s", pool_name(pool),

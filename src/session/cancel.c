@@ -217,6 +217,8 @@ static void deliver_request(struct mail *mail, void *receiver) {
 		client = NULL;
 	struct server *server = client ? client->server : NULL;
 	struct cancel *cancel = NULL;
+	if (client && !server && client->protocol->client_cancel)
+		client->protocol->client_cancel(client);
 	if (server && client->hold != HOLD_PREPARE && server->protocol->server_busy(server))
 		cancel = cancel_join_or_start(server);
 	if (cancel)

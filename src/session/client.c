@@ -1,5 +1,6 @@
 #include "session/client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/acquire.h"
+#include "session/admission.h"
 #include "session/cancel.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -30,8 +32,10 @@ const char *client_state_name(enum client_state state) {
 
 void client_set_state(struct client *client, enum client_state state) {
 	list_remove(&client->node);
-	if (client->state == CLIENT_LOGIN && state != CLIENT_LOGIN)
-		atomic_fetch_sub(&session_totals()->login_clients, 1);
+	if (client->has_login_place && state != CLIENT_LOGIN) {
+		place_return(&session_totals()->login_clients);
+		client->has_login_place = false;
+	}
 	client->state = state;
 	if (state == CLIENT_CLOSED)
 		return;
@@ -235,18 +239,26 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	list_init(&client->node);
 	list_init(&client->waiter.node);
 	stream_peer(fd, client->peer);
-	uint32_t clients = atomic_fetch_add(&totals->clients, 1) + 1;
-	uint32_t logins = atomic_fetch_add(&totals->login_clients, 1) + 1;
+	client->has_place = place_take(&totals->clients, config->max_clients);
+	client->has_login_place = client->has_place && place_take(&totals->login_clients, config->max_login_clients);
 	client->state = CLIENT_LOGIN;
 	client_set_state(client, CLIENT_LOGIN);
 	stream_open(&client->stream, sw->worker, fd, client_on_ready);
 	worker_timeout(sw->worker, &client->timeout, config->client_login_timeout);
 	protocol->client_begin(client);
-	if (config->max_clients && clients > config->max_clients)
-		client_end(client, REFUSAL_TOO_MANY, "too many clients: max_clients is reached; raise it in [forebay]");
-	else if (config->max_login_clients && logins > config->max_login_clients)
-		client_end(client, REFUSAL_TOO_MANY,
-			   "too many clients are logging in: max_login_clients is reached; try again");
+	char text[160];
+	if (!client->has_place) {
+		snprintf(text, sizeof text,
+			 "too many clients: %u are connected, which is max_clients; close some, or raise it in [forebay]",
+			 config->max_clients);
+		client_end(client, REFUSAL_TOO_MANY, text);
+	} else if (!client->has_login_place) {
+		snprintf(text, sizeof text,
+			 "too many clients are logging in: %u, which is max_login_clients; try again, or raise it in "
+			 "[forebay]",
+			 config->max_login_clients);
+		client_end(client, REFUSAL_TOO_MANY, text);
+	}
 }
 
 static void client_leave_login(struct client *client) {
@@ -258,10 +270,44 @@ static void client_leave_login(struct client *client) {
 	}
 }
 
-void client_logged_in(struct client *client, struct database *database, struct pool_user *user) {
+/* A place in its pool, and one of its user's. False: it was told why not. */
+static bool take_places(struct client *client, const char *name, struct database *database) {
+	const struct pool_config *pool = database_view(database, client->sw->worker->id)->config;
+	const struct user_config *user = config_user(client->sw->generation->config, name);
+	uint32_t limit = user ? user->max_connections : 0;
+	bool no_memory;
+	char text[400];
+	if (!place_take(&database->clients, pool->max_connections)) {
+		snprintf(text, sizeof text,
+			 "pool \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or "
+			 "raise it in [pool:%.63s]",
+			 database->name, pool->max_connections, pool->name);
+		client_end(client, REFUSAL_TOO_MANY, text);
+		return false;
+	}
+	client->places = user_place_take(name, limit, &no_memory);
+	if (client->places)
+		return true;
+	place_return(&database->clients);
+	if (no_memory) {
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
+		return false;
+	}
+	snprintf(text, sizeof text,
+		 "user \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or raise it "
+		 "in [user:%.63s]",
+		 name, limit, name);
+	client_end(client, REFUSAL_TOO_MANY, text);
+	return false;
+}
+
+bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user) {
+	if (!take_places(client, name, database)) {
+		pool_user_unref(user);
+		return false;
+	}
 	client->database = database;
 	client->user = user;
-	atomic_fetch_add(&database->clients, 1);
 	atomic_fetch_add(&account_of(user)->clients, 1);
 	const struct database_view *view = database_view(database, client->sw->worker->id);
 	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
@@ -272,6 +318,7 @@ void client_logged_in(struct client *client, struct database *database, struct p
 			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", database->name),
 				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
 			 "client logged in");
+	return true;
 }
 
 void client_is_console(struct client *client) {
@@ -346,13 +393,16 @@ void client_destroy(struct client *client, const char *reason) {
 	stream_close(&client->stream);
 	buf_release_wiped(sw->worker->buffers, &client->in);
 	if (client->database)
-		atomic_fetch_sub(&client->database->clients, 1);
+		place_return(&client->database->clients);
+	user_place_return(client->places);
+	client->places = NULL;
 	if (client->user) {
 		atomic_fetch_sub(&account_of(client->user)->clients, 1);
 		pool_user_unref(client->user);
 	}
 	client->user = NULL;
-	atomic_fetch_sub(&session_totals()->clients, 1);
+	if (client->has_place)
+		place_return(&session_totals()->clients);
 	atomic_fetch_sub(&sw->worker->clients, 1);
 	list_remove(&client->wakeup.node);
 	worker_defer(sw->worker, &client->deferred);

@@ -12,6 +12,7 @@
 #include "session/protocol.h"
 
 struct database;
+struct user_places;
 struct session_worker;
 struct listener_runtime;
 
@@ -49,6 +50,8 @@ struct client {
 	enum client_hold hold;
 	bool closing;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
 	bool goodbye_wanted;  /* to be told 57P01 at its next transaction boundary */
+	bool has_place;       /* counts against max_clients; else it is only told so */
+	bool has_login_place; /* counts against max_login_clients */
 	bool in_input;        /* client_input() is on the stack */
 	bool resume_wanted;   /* client_resume() was called meanwhile */
 	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
@@ -57,6 +60,7 @@ struct client {
 	struct listener_runtime *listener; /* referenced while in login */
 	struct database *database;         /* NULL until login */
 	struct pool_user *user;            /* referenced; NULL until login */
+	struct user_places *places;        /* it has one of its user's; NULL until login */
 	struct server *server;             /* linked; NULL: none */
 	struct server *waiting_dedicated;  /* being opened for it alone */
 	struct pool_waiter waiter;
@@ -74,8 +78,9 @@ struct client {
 
 /* Accepted on `worker`; takes over fd. */
 void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd);
-/* Login done. `user` reference is taken over. Leaves CLIENT_LOGIN. */
-void client_logged_in(struct client *client, struct database *database, struct pool_user *user);
+/* Login done, as `name` (the pool may log in as another user). `user` reference is taken over. Leaves CLIENT_LOGIN. False:
+ * max_connections of the pool or of the user is reached; the client was told so and is closing. */
+bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user);
 /* Login done as an operator. */
 void client_is_console(struct client *client);
 /* Sends bytes to the application. */

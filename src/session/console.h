@@ -23,7 +23,8 @@ struct console_result {
 	char tag[64];             /* "SHOW", "RELOAD"; "": the command was empty */
 	bool failed;
 	char sqlstate[6];
-	char error[512], hint[256];
+	char error[512];
+	char hint[256];           /* of the error; without one, a notice beside the answer */
 	struct console_chunk *chunks; /* private */
 };
 
@@ -35,6 +36,10 @@ struct console_request {
 	struct console_result result;
 	void (*done)(struct console_request *request); /* on `worker`; owns the request again */
 	void *context;          /* the asker's; NULL once it has gone */
+	/* Set while the answer waits for something that may take long: ends the waiting, the asker having gone or cancelled
+	 * its command; calls done() from within. On `worker`. */
+	void (*stop)(struct console_request *request);
+	void *stop_context;
 };
 
 /* What only a protocol knows of a client or a server (protocol.client_describe, server_describe). The asker has

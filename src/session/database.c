@@ -1,11 +1,13 @@
 #include "session/database.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "config/nearest.h"
 #include "session/acquire.h"
 #include "session/session.h"
 
@@ -24,6 +26,7 @@ static struct {
 	pthread_mutex_t mutex;
 	struct slot *by_name;
 	uint32_t automatic;
+	bool paused; /* so are those to come: PAUSE without a name */
 } table = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* So that nobody sees a user that has no account yet. */
@@ -141,8 +144,15 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 	return slot;
 }
 
+static void set_paused_locked(struct database *d, bool paused) {
+	atomic_store(&d->paused, paused);
+	pool_set_paused(d->pool, paused);
+}
+
 static bool add_locked(struct slot *slot) {
 	unsigned before = HASH_COUNT(table.by_name);
+	if (table.paused)
+		set_paused_locked(&slot->database, true);
 	HASH_ADD_KEYPTR(hh, table.by_name, slot->database.name, strlen(slot->database.name), slot);
 	return HASH_COUNT(table.by_name) == before + 1;
 }
@@ -168,33 +178,39 @@ bool database_adopt(struct session_worker *sw, struct database *d) {
 	return database_view(d, sw->worker->id)->config != NULL;
 }
 
+/* From [pool:*]. NULL: `error` says why not. */
+static struct slot *make_automatic_locked(const struct config *config, enum protocol_id protocol, const char *name,
+					  struct error *error) {
+	const struct pool_config *c = config_wildcard_pool(config, protocol);
+	if (!c) {
+		error_set(error, 0, "there is no pool for database \"%s\"; add a section [pool:%s] or [pool:*]", name, name);
+		return NULL;
+	}
+	if (table.automatic >= config->max_auto_pools) {
+		error_set(error, 0,
+			  "too many databases: %u pools were made from [pool:*], which is max_auto_pools; raise it "
+			  "or give the database a section of its own",
+			  table.automatic);
+		return NULL;
+	}
+	struct slot *slot = slot_new(protocol_by_id(protocol), name, c, session_workers(), true);
+	if (slot && !add_locked(slot)) {
+		slot_free(slot);
+		slot = NULL;
+	}
+	if (slot)
+		table.automatic++;
+	else
+		error_set(error, 0, "out of memory");
+	return slot;
+}
+
 struct database *database_find(struct session_worker *sw, enum protocol_id protocol, const char *name,
 			       struct error *error) {
-	const struct config *config = sw->generation->config;
 	pthread_mutex_lock(&table.mutex);
 	struct slot *slot = find_locked(name);
-	if (!slot) {
-		const struct pool_config *c = config_wildcard_pool(config, protocol);
-		if (!c) {
-			error_set(error, 0, "there is no pool for database \"%s\"; add a section [pool:%s] or [pool:*]",
-				  name, name);
-		} else if (table.automatic >= config->max_auto_pools) {
-			error_set(error, 0,
-				  "too many databases: %u pools were made from [pool:*], which is max_auto_pools; raise it "
-				  "or give the database a section of its own",
-				  table.automatic);
-		} else {
-			slot = slot_new(protocol_by_id(protocol), name, c, session_workers(), true);
-			if (slot && !add_locked(slot)) {
-				slot_free(slot);
-				slot = NULL;
-			}
-			if (slot)
-				table.automatic++;
-			else
-				error_set(error, 0, "out of memory");
-		}
-	}
+	if (!slot)
+		slot = make_automatic_locked(sw->generation->config, protocol, name, error);
 	pthread_mutex_unlock(&table.mutex);
 	if (!slot)
 		return NULL;
@@ -204,11 +220,78 @@ struct database *database_find(struct session_worker *sw, enum protocol_id proto
 		return NULL;
 	}
 	if (atomic_load(&d->disabled)) {
-		error_set(error, 0, "database \"%s\" is disabled; an operator can ENABLE it on the console", name);
+		error_set(error, EAGAIN,
+			  "database \"%s\" is not currently accepting connections: it is disabled; an operator can ENABLE it "
+			  "on the console",
+			  name);
 		return NULL;
 	}
 	view_adopt(sw, d, sw->generation);
 	return database_view(d, sw->worker->id)->config ? d : NULL;
+}
+
+/* "; did you mean …?" */
+static void suggest_locked(const char *name, char *out, size_t room) {
+	struct nearest search = {.wanted = name};
+	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next)
+		if (!atomic_load(&slot->database.removed))
+			nearest_offer(&search, slot->database.name);
+	*out = 0;
+	if (search.best)
+		snprintf(out, room, "; did you mean \"%.63s\"?", search.best);
+}
+
+/* From [pool:*] of this configuration (NULL: not at all), for an operator, who may have meant another. */
+static struct slot *make_for_operator_locked(const struct config *config, const char *name, struct error *error) {
+	static const enum protocol_id protocols[] = {PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL};
+	char suggestion[100];
+	suggest_locked(name, suggestion, sizeof suggestion);
+	for (size_t i = 0; config && i < sizeof protocols / sizeof protocols[0]; i++) {
+		if (!config_wildcard_pool(config, protocols[i]))
+			continue;
+		struct slot *slot = make_automatic_locked(config, protocols[i], name, error);
+		if (slot)
+			error_set(error, 0, "database \"%.63s\" was not in use until now; [pool:*] serves it%s", name,
+				  suggestion);
+		return slot;
+	}
+	error_set(error, 0, "there is no database \"%.63s\"%s", name,
+		  suggestion[0] ? suggestion : "; SHOW DATABASES lists them");
+	return NULL;
+}
+
+struct database *database_lookup(struct session_worker *sw, const char *name, bool make, struct error *error) {
+	pthread_mutex_lock(&table.mutex);
+	struct slot *slot = find_locked(name);
+	if (slot && atomic_load(&slot->database.removed)) {
+		error_set(error, 0, "the pool of database \"%.63s\" was removed from the configuration", name);
+		slot = NULL;
+	} else if (!slot) {
+		slot = make_for_operator_locked(make ? sw->generation->config : NULL, name, error);
+	}
+	pthread_mutex_unlock(&table.mutex);
+	if (!slot)
+		return NULL;
+	view_adopt(sw, &slot->database, sw->generation);
+	return &slot->database;
+}
+
+bool database_set_paused(struct database *database, bool paused) {
+	bool changed = false;
+	pthread_mutex_lock(&table.mutex);
+	if (!database) {
+		changed = table.paused != paused;
+		table.paused = paused;
+	}
+	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next) {
+		struct database *d = &slot->database;
+		if ((database && database != d) || atomic_load(&d->paused) == paused)
+			continue;
+		set_paused_locked(d, paused);
+		changed = true;
+	}
+	pthread_mutex_unlock(&table.mutex);
+	return changed;
 }
 
 bool databases_apply(struct generation *g, int workers, struct error *error) {
@@ -286,6 +369,7 @@ void databases_free(void) {
 		slot_free(slot);
 	}
 	table.automatic = 0;
+	table.paused = false;
 }
 
 struct pool_user *database_user(struct database *database, const char *name) {

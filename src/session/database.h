@@ -38,9 +38,17 @@ struct database {
 };
 
 /* The table of all databases; a mutex inside, taken at login, by the console and at reload. */
-/* The database of that name; for [pool:*] made now. NULL: `error` says why (none, disabled, too many). Worker thread. */
+/* The database of that name; for [pool:*] made now. NULL: `error` says why (none, too many; disabled: its code is EAGAIN).
+ * Worker thread. */
 struct database *database_find(struct session_worker *sw, enum protocol_id protocol, const char *name,
 			       struct error *error);
+/* For operators: the database of that name, of any protocol and disabled or not. `make`: one that so far only [pool:*]
+ * serves is made, so that what is said of it holds for clients to come; then `error` has a remark on that. NULL: `error`
+ * says why, and names the nearest. Worker thread. */
+struct database *database_lookup(struct session_worker *sw, const char *name, bool make, struct error *error);
+/* PAUSE and RESUME, of one (NULL: of all there are, and of those to come). False: it was so already. Any thread; then tick
+ * each shard. */
+bool database_set_paused(struct database *database, bool paused);
 /* Makes the databases that the generation configures and are not there yet, marks those that have gone. Main thread. */
 bool databases_apply(struct generation *generation, int workers, struct error *error);
 /* A worker takes over the generation: views of all databases. The worker's thread. */

@@ -65,6 +65,8 @@ struct protocol {
 	 * that asked for the server is answered with this error and skipped. */
 	void (*client_refuse)(struct client *client, enum refusal why, const char *text, bool fatal);
 	void (*client_notice)(struct client *client, const char *text);
+	/* A cancel request came for one that neither waits for a server nor has one. May be NULL. */
+	void (*client_cancel)(struct client *client);
 	void (*client_free)(struct client *client); /* frees what the protocol hung on it */
 	/* What only the protocol knows of it, for the console (session/console.h). May be NULL. */
 	void (*client_describe)(const struct client *client, struct console_details *details);

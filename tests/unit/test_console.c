@@ -276,6 +276,46 @@ START_TEST(unknown_commands_are_told_of_show_help) {
 }
 END_TEST
 
+START_TEST(what_acts_on_pools_takes_one_name) {
+	static const char *const commands[] = {"PAUSE",	    "RESUME",	  "DISABLE", "ENABLE",
+					       "RECONNECT", "WAIT_CLOSE", "KILL"};
+	size_t used;
+
+	ck_assert_str_eq(found("kill_client c5", &used), "KILL_CLIENT");
+	ck_assert_uint_eq(used, 1);
+	ck_assert_str_eq(found("KILL client", &used), "KILL");
+	for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+		char text[64], part[64];
+		snprintf(text, sizeof text, "%s two \"names here\"", commands[i]);
+		snprintf(part, sizeof part, "%s takes one name, but \"names here\" follows", commands[i]);
+		expect_error(true, text, "42601", part);
+		snprintf(text, sizeof text, "%s \"forebay\";", commands[i]);
+		expect_error(true, text, "0A000", "this console");
+		snprintf(text, sizeof text, "%s 'pgbouncer'", commands[i]);
+		expect_error(true, text, "0A000", "this console");
+	}
+	expect_error(true, "DISABLE", "42601", "DISABLE needs the name of a database");
+	expect_error(true, "ENABLE ;", "42601", "ENABLE needs the name of a database");
+	expect_error(true, "ENABLE nobody", "3D000", "there is no database \"nobody\"");
+	expect_error(true, "RESUME \"\"", "3D000", "there is no database \"\"");
+	expect_error(true, "WAIT_CLOSE Nobody", "3D000", "\"Nobody\"");
+}
+END_TEST
+
+START_TEST(clients_are_killed_by_id_or_ptr_only) {
+	static const char *const none[] = {"KILL_CLIENT 0",	      "KILL_CLIENT c0",		"KILL_CLIENT c",
+					   "KILL_CLIENT cc1",	      "KILL_CLIENT s1",		"KILL_CLIENT 1x",
+					   "KILL_CLIENT +1",	      "KILL_CLIENT -1",		"KILL_CLIENT 4294967296",
+					   "KILL_CLIENT 99999999999", "KILL_CLIENT \"\"",	"KILL_CLIENT 0x10",
+					   "KILL_CLIENT ' 1'",	      "KILL_CLIENT c\xff"};
+
+	for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+		expect_error(true, none[i], "22P02", "SHOW CLIENTS");
+	expect_error(true, "KILL_CLIENT", "42601", "needs the id of one client");
+	expect_error(true, "KILL_CLIENT 1 2", "42601", "needs the id of one client");
+}
+END_TEST
+
 START_TEST(help_lists_each_command_once) {
 	struct saying s;
 
@@ -474,6 +514,8 @@ int main(void) {
 	tcase_add_checked_fixture(commands, set_up, tear_down);
 	tcase_add_test(commands, what_changes_something_is_refused_to_stats_users);
 	tcase_add_test(commands, unknown_commands_are_told_of_show_help);
+	tcase_add_test(commands, what_acts_on_pools_takes_one_name);
+	tcase_add_test(commands, clients_are_killed_by_id_or_ptr_only);
 	tcase_add_test(commands, help_lists_each_command_once);
 	tcase_add_test(commands, an_empty_command_has_an_empty_answer);
 	tcase_add_test(commands, what_drivers_say_on_connecting_is_taken);
