@@ -39,8 +39,10 @@ static void idle(int n) {
 		sim_release(clients[i]);
 	}
 	sim_deliver_all(sim);
-	for (int i = 0; i < workers; i++) /* these holds say nothing */
+	for (int i = 0; i < workers; i++) { /* these holds say nothing */
 		atomic_store(&alice->slots[i].hold_ns, 0);
+		alice->slots[i].hold_mean_ns = alice->slots[i].holds = 0;
+	}
 }
 
 /* Clients ask at once, each holds its connection for so long and goes. Returns when the last was served. */
