@@ -8,6 +8,7 @@
  *
  *	slot   waiting, heads[]   how many wait, and since when the first few do
  *	       lendable           how many idle connections others could be lent
+ *	       hold_ns            how long its clients hold one (worth.c)
  *	shard  lendable           the same, of all users
  *	       lru_since_ns       since when the least recently used of them is idle
  *	       want, want_*       how many permits its waiters could use, and whose turn that makes it
@@ -27,8 +28,19 @@
  *	OPENING -> BUSY -> IDLE <-> BUSY ... -> CLOSING -> CLOSED
  *	           BUSY or IDLE -> MOVING -> BUSY (on the other shard, then as if released there)
  *
- * A connection that nobody uses comes to conn_place(): it is closed (retired, too old, over the bound, or a
- * starved user's turn), given to the longest waiter of its user, or kept idle.
+ * A connection that nobody uses comes to conn_place(): it is closed (retired, too old, over the bound, its host
+ * gone, the pool paused, or a starved user's turn), given to the longest waiter of its user, or kept idle.
+ *
+ * CLOSING keeps the permit: a backend counts as a connection until it has ended, so the session gives the permit
+ * back (pool_conn_closed()) when the backend has hung up, whether the pool or the session wished it closed.
+ *
+ * What is wanted. A slot wants permits for those of its waiters for whom nothing is lent or opening, and only as
+ * many as are worth a login (worth.c). So a permit may be free while somebody waits; it is looked at again when
+ * a login's time has passed, and when the user loses its last connection.
+ *
+ * Hosts (hosts.c). Whoever opens takes a permit, then a place among the opens of the host that is next, then one
+ * among those of the user; each may be shut by a backoff. What is reported of a host is acted upon by each shard
+ * at its next tick (limits_version), and of each connection when it is released.
  *
  * Publish, then look. The rule that nobody waits while a usable connection is idle, or a permit free, rests
  * on both sides doing the same: first publish the own state, then look at the other's, sequentially
@@ -72,10 +84,11 @@
  *	  one of them opens.
  *	- A permit is taken and given back at once (the gate was shut meanwhile): whoever did so looks again
  *	  after.
- *	- Opens fail: the gate shuts for a while (backoff), then lets one through at a time until one
- *	  succeeds. Who wants a permit while the gate waits for its time sets itself a wake-up; who finds it
- *	  shut because a try is under way is told by whoever ends that try. No idle connection is closed to
- *	  make room while opens fail, save the one that a try needs.
+ *	- Opens fail: the host's gate shuts for a while (backoff), then lets one through at a time until one
+ *	  succeeds, and a few more at a time for a while. Who wants a permit while the gate waits for its time
+ *	  sets itself a wake-up; who finds it shut because a try is under way is told by whoever ends that try.
+ *	  No idle connection is closed to make room while nothing can be opened, save those that tries need,
+ *	  and none for its age.
  *
  * Callbacks and re-entry. Every public function runs between shard_enter() and shard_leave(). Closing
  * (ops.close) and looking are put off until the outermost one leaves, so lists never change under a loop by
