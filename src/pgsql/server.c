@@ -270,6 +270,7 @@ bool pg_client_linked(struct client *client, struct server *server) {
 	pc->unnamed_passed = pc->restored = false;
 	pc->mid_message = false;
 	ps->let_finish = false;
+	ps->said_count = 0;
 	if (pc->welcome_pending) {
 		/* not what this server's last client has made of its settings */
 		struct settings *welcome = account_welcome(account_of(client->user), (void *(*)(void *))settings_ref);
