@@ -1359,7 +1359,8 @@ int main(void) {
 
 	add_case(suite, "units",
 		 TESTS(durations_need_a_unit_but_for_0, sizes_need_a_unit_but_for_0,
-		       durations_and_sizes_are_shown_in_the_largest_unit_that_is_exact));
+		       durations_and_sizes_are_shown_in_the_largest_unit_that_is_exact,
+		       durations_are_said_in_two_units_at_most));
 	add_case(suite, "nearest",
 		 TESTS(the_distance_of_names_counts_swapped_letters_once, only_a_near_name_is_offered));
 	add_case(suite, "values",
