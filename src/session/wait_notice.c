@@ -101,7 +101,7 @@ static void tell(const struct inquiry *q, struct client *client) {
 	duration_say(waited_ns, waited, sizeof waited);
 	duration_say(q->holder.for_ns, held, sizeof held);
 	duration_format(config->acquire_timeout, limit, sizeof limit);
-	if (q->holder.for_ns > 0)
+	if (q->holder.for_ns >= NS_PER_MS)
 		snprintf(longest, sizeof longest, ", longest held by %s for %s", q->holder.who, held);
 	if (config->acquire_timeout)
 		snprintf(until, sizeof until, "; gives up after acquire_timeout (%s)", limit);

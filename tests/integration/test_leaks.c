@@ -349,6 +349,55 @@ START_TEST(leak_action_close_gives_the_connection_back) {
 }
 END_TEST
 
+/* Not only transactions can be rolled back: what was begun is ended, and the connection serves on. */
+START_TEST(whatever_was_left_open_is_taken_back) {
+	struct forebay *forebay;
+	PGconn *ops, *next, *control = connect_control();
+	char *pid;
+
+	SKIP_WHEN_DIRECT();
+	execute(control, "drop table if exists opened; create table opened(a int); grant all on opened to app");
+	forebay = start(_i, "max_size = 1\nleak_detection_threshold = 100ms\nleak_action = close");
+	ops = operator_of(forebay);
+	next = connect_app(forebay);
+	pid = query(next, "select pg_backend_pid()");
+	for (int way = 0; way < 4; way++) {
+		struct raw raw = raw_connect(forebay);
+		struct bytes b = {0};
+		struct message m;
+
+		raw_login(&raw);
+		if (way == 0) {
+			put_query(&b, "copy opened from stdin");
+		} else if (way == 1 || way == 2) {
+			put_parse(&b, "", way == 1 ? "insert into opened values (1)" : "select 1/count(*) from opened");
+			put_bind(&b, "", NULL);
+			put_execute(&b);
+			put_message(&b, 'H', "");
+		} else {
+			put_query(&b, "begin; select 1/0");
+		}
+		raw_send_bytes(&raw, &b);
+		raw_until(&raw, "GCEZ"[way]);
+		send_query(next, "select pg_backend_pid()");
+		m = raw_until(&raw, 'E');
+		ck_assert_str_eq(error_field(&m, 'C'), "25P03");
+		raw_expect_closed(&raw);
+		raw_close(&raw);
+		expect_text(next_result(next), pid);
+		ck_assert_ptr_null(next_result(next));
+		expect_value(next, "select count(*) from opened", "0");
+	}
+	await_listed(ops, "leaked_connections", 0);
+	ck_assert_int_eq(listed(ops, "leaks"), 4);
+	free(pid);
+	PQfinish(next);
+	PQfinish(ops);
+	PQfinish(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
 START_TEST(idle_session_is_closed_for_those_who_wait) {
 	struct forebay *forebay;
 	PGconn *waiter;
@@ -697,6 +746,7 @@ int main(void) {
 	LOOP(tcase, whatever_only_the_client_can_end_is_a_leak);
 	LOOP(tcase, idle_session_leaks_only_while_others_wait);
 	LOOP(tcase, leak_action_close_gives_the_connection_back);
+	LOOP(tcase, whatever_was_left_open_is_taken_back);
 	LOOP(tcase, idle_session_is_closed_for_those_who_wait);
 	LOOP(tcase, statements_are_shown_as_configured);
 	LOOP(tcase, prepared_statements_are_told_by_their_text);
