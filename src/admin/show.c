@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "session/client.h"
@@ -92,6 +93,19 @@ const struct config *show_config_of(const struct console_request *request) {
 	return session_worker(request->worker->id)->generation->config;
 }
 
+void show_time(struct console_result *r, size_t column, uint64_t at_ns) {
+	char text[64];
+	struct tm local;
+
+	if (!at_ns)
+		return;
+	uint64_t now_ns = clock_monotonic_ns();
+	uint64_t wall_ns = clock_wall_ns() - (now_ns > at_ns ? now_ns - at_ns : 0);
+	time_t seconds = (time_t)(wall_ns / NS_PER_S);
+	if (localtime_r(&seconds, &local) && strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %Z", &local))
+		console_set_text(r, column, text);
+}
+
 /* ---- DATABASES ---- */
 
 static const struct column database_columns[] = {
@@ -169,7 +183,7 @@ SHOW_COMMAND(databases) {
 /* ---- LISTS, MEM ---- */
 
 struct counts {
-	uint64_t clients[CLIENT_CLOSED], servers, cancels, databases, pools;
+	uint64_t clients[CLIENT_CLOSED], servers, cancels, databases, pools, leaks, leaked;
 };
 
 static void count_on_worker(struct session_worker *sw, struct gathering *gathering) {
@@ -189,8 +203,15 @@ static void count_user(struct pool_user *user, void *context) {
 }
 
 static void count_database(struct database *database, void *context) {
-	((struct counts *)context)->databases++;
+	struct counts *counts = context;
+
+	counts->databases++;
 	pool_each_user(database->pool, count_user, context);
+	for (int i = 0; i < database->workers; i++) {
+		const struct pool_shard_stats *stats = pool_shard_stats(pool_shard(database->pool, i));
+		counts->leaks += stat_read(&stats->leaks);
+		counts->leaked += atomic_load_explicit(&stats->leaked, memory_order_relaxed);
+	}
 }
 
 static uint64_t all_clients(const struct counts *counts) {
@@ -247,6 +268,8 @@ static void lists_finish(struct gathering *gathering) {
 		list_row(r, "console_clients", counts->clients[CLIENT_CONSOLE]);
 		list_row(r, "cancel_requests", counts->cancels);
 		list_row(r, "workers", (uint64_t)session_workers());
+		list_row(r, "leaked_connections", counts->leaked);
+		list_row(r, "leaks", counts->leaks);
 	}
 	free(counts);
 }

@@ -35,6 +35,8 @@ bool show_columns(struct console_result *result, const struct column *columns, s
 const char *show_pool_mode(const struct pool_config *config);
 /* What PgBouncer calls the choice among several hosts; NULL for one host. */
 const char *show_balance(const struct pool_config *config);
+/* Sets a cell to a moment of the monotonic clock as people write it; 0: null. */
+void show_time(struct console_result *r, size_t column, uint64_t at_ns);
 /* The configuration that the asking worker works by. */
 const struct config *show_config_of(const struct console_request *request);
 
@@ -44,6 +46,8 @@ SHOW_COMMAND(users);
 SHOW_COMMAND(clients);
 SHOW_COMMAND(servers);
 SHOW_COMMAND(waiters);
+SHOW_COMMAND(leaks);
+SHOW_COMMAND(audit);
 SHOW_COMMAND(lists);
 SHOW_COMMAND(mem);
 SHOW_COMMAND(databases);
@@ -54,6 +58,9 @@ SHOW_COMMAND(stats);
 SHOW_COMMAND(stats_totals);
 SHOW_COMMAND(stats_averages);
 SHOW_COMMAND(totals);
+
+/* show_leaks.c: AUDIT; begins one on each worker. */
+void run_audit(struct console_request *request, const struct words *arguments);
 
 /* show_stats.c */
 bool stats_start(void);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "admin/show.h"
 #include "base/clock.h"
@@ -77,20 +76,6 @@ static void set_local_address(struct console_result *r, const struct stream *str
 	if (stream->fd < 0 || getsockname(stream->fd, (struct sockaddr *)&address, &len) != 0)
 		address.ss_family = AF_UNSPEC;
 	set_address(r, COL_LOCAL_ADDR, &address);
-}
-
-/* A moment of the monotonic clock as people write it; 0: null. */
-static void set_time(struct console_result *r, size_t column, uint64_t at_ns) {
-	char text[64];
-	struct tm local;
-
-	if (!at_ns)
-		return;
-	uint64_t now_ns = clock_monotonic_ns();
-	uint64_t wall_ns = clock_wall_ns() - (now_ns > at_ns ? now_ns - at_ns : 0);
-	time_t seconds = (time_t)(wall_ns / NS_PER_S);
-	if (localtime_r(&seconds, &local) && strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %Z", &local))
-		console_set_text(r, column, text);
 }
 
 static void set_wait(struct console_result *r, uint64_t since_ns) {
@@ -172,8 +157,8 @@ static void client_row(struct console_result *r, struct client *client, int work
 	if (client->peer)
 		set_address(r, COL_ADDR, &client->peer->address);
 	set_local_address(r, &client->stream);
-	set_time(r, COL_CONNECT_TIME, client->connected_ns);
-	set_time(r, COL_REQUEST_TIME, client->request_ns ? client->request_ns : client->connected_ns);
+	show_time(r, COL_CONNECT_TIME, client->connected_ns);
+	show_time(r, COL_REQUEST_TIME, client->request_ns ? client->request_ns : client->connected_ns);
 	set_wait(r, client->state == CLIENT_WAITING ? client->waiter.since_ns : 0);
 	console_set_number(r, COL_CLOSE_NEEDED, client->goodbye_wanted);
 	/* not addresses of memory, as PgBouncer's are, but names that fit together */
@@ -267,8 +252,8 @@ static void server_row(struct console_result *r, struct server *server, int work
 	console_set_text(r, COL_STATE, server_state_word(server));
 	server_address(r, server);
 	set_local_address(r, &server->stream);
-	set_time(r, COL_CONNECT_TIME, server->connected_ns ? server->connected_ns : server->conn.opened_ns);
-	set_time(r, COL_REQUEST_TIME, server->request_ns ? server->request_ns : server->connected_ns);
+	show_time(r, COL_CONNECT_TIME, server->connected_ns ? server->connected_ns : server->conn.opened_ns);
+	show_time(r, COL_REQUEST_TIME, server->request_ns ? server->request_ns : server->connected_ns);
 	set_wait(r, 0);
 	console_set_number(r, COL_CLOSE_NEEDED, server->conn.retire);
 	console_set(r, COL_PTR, "s%u", server->id);

@@ -153,7 +153,7 @@ static const struct config_key KEYS[] = {
 	 .description = "How a line of the log looks: for people or for programs."},
 	{IN_FOREBAY("log_connections", log_connections), BOOL("true"),
 	 .description = "Logs each client that logs in and each that leaves."},
-	{IN_FOREBAY("statement_text", statement_text), CHOICE(KEY_ENUM, "normalized", STATEMENT_TEXTS), .flags = KEY_LATER,
+	{IN_FOREBAY("statement_text", statement_text), CHOICE(KEY_ENUM, "normalized", STATEMENT_TEXTS),
 	 .description = "How reports of leaks show a client's statements: without their constants, in full, or "
 			"not at all."},
 
@@ -269,8 +269,9 @@ static const struct config_key KEYS[] = {
 	 .heading = "Waiting for a connection",
 	 .description =
 		 "A client waits this long for a connection and then gets an error; 0 waits for ever."},
-	{IN_POOL("wait_notice_after", wait_notice_after), DURATION("5s", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
-	 .description = "A client that has waited this long is told so by a notice; 0 is never."},
+	{IN_POOL("wait_notice_after", wait_notice_after), DURATION("5s", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A client that has waited this long is told so by a notice, and again after twice, "
+			"four times ... as long; 0 is never."},
 	{IN_POOL("when_unavailable", when_unavailable), CHOICE(KEY_ENUM, "wait", UNAVAILABLE),
 	 .description = "What a client gets while no host of the pool can be reached: it waits, within "
 			"acquire_timeout, or an error at once."},
@@ -299,11 +300,11 @@ static const struct config_key KEYS[] = {
 	 .description = "SQL that is run when a session ends, in session mode; empty is none."},
 
 	{IN_POOL("leak_detection_threshold", leak_detection_threshold), DURATION("60s", 10 * MS),
-	 .flags = KEY_LATER | KEY_ZERO, .heading = "Clients that hold on to a connection",
+	 .flags = KEY_ZERO, .heading = "Clients that hold on to a connection",
 	 .description =
 		 "A client that holds a connection this long and leaves it unused is reported; 0 is never."},
 	{IN_POOL("leak_action", leak_action), CHOICE(KEY_ENUM, "log", LEAK_ACTIONS),
-	 .flags = KEY_LATER, .description = "What is done then: log it, or close: roll back, take it back and tell the client."},
+	 .description = "What is done then: log it, or close: roll back, take it back and tell the client."},
 	{IN_POOL("query_timeout", query_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
 	 .description = "A query that runs longer is cancelled; 0 is no limit."},
 	{IN_POOL("transaction_timeout", transaction_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,

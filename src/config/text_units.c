@@ -75,6 +75,26 @@ void duration_format(uint64_t ns, char *out, size_t room) {
 	format(ns, DURATION_UNITS, out, room);
 }
 
+void duration_say(uint64_t ns, char *out, size_t room) {
+	static const struct {
+		uint64_t seconds;
+		char name;
+	} units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+	uint64_t s = ns / NS_PER_S;
+	size_t i = 0;
+
+	if (s == 0) {
+		snprintf(out, room, "%llums", (unsigned long long)(ns / NS_PER_MS));
+		return;
+	}
+	while (s < units[i].seconds)
+		i++;
+	uint64_t rest = i < 3 ? s % units[i].seconds / units[i + 1].seconds : 0;
+	int n = snprintf(out, room, "%llu%c", (unsigned long long)(s / units[i].seconds), units[i].name);
+	if (rest > 0 && n > 0 && (size_t)n < room)
+		snprintf(out + n, room - (size_t)n, "%llu%c", (unsigned long long)rest, units[i + 1].name);
+}
+
 void size_format(uint64_t bytes, char *out, size_t room) {
 	format(bytes, SIZE_UNITS, out, room);
 }

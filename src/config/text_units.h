@@ -12,6 +12,8 @@ bool duration_parse(const char *text, uint64_t *ns);
 bool size_parse(const char *text, uint64_t *bytes);
 /* The shortest exact form: 30000000000 -> "30s". */
 void duration_format(uint64_t ns, char *out, size_t room);
+/* As people say it, to the second or finer, never longer than 16 bytes: "850ms", "12s", "4m12s", "3h7m", "2d3h". */
+void duration_say(uint64_t ns, char *out, size_t room);
 void size_format(uint64_t bytes, char *out, size_t room);
 
 #endif

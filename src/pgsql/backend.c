@@ -573,7 +573,7 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (found)
 		return TAKEN;
 	/* The server passes over everything up to a Sync that is still to come: not clean until then. */
-	ps->open_batch = true;
+	ps->open_batch = ps->skipping = true;
 	if (ps->recovering)
 		pg_recover_step(ps);
 	else if (pc)
@@ -597,7 +597,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	if (stray && ps->uncertain > 0) { /* of a Sync that a failed copy has not swallowed after all */
 		ps->uncertain--;
 		ps->status = status;
-		ps->open_batch = false;
+		ps->open_batch = ps->skipping = false;
 		if (client)
 			pg_client(client)->skip_to_sync = false;
 		a->visible = client != NULL;
@@ -609,6 +609,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	bool visible = a->visible;
 	uint32_t batch = head->batch;
 	ps->status = status;
+	ps->skipping = false;
 	ps->copy = 0;
 	/* with one statement for each server no transaction may stay open: told in place of being ready */
 	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&

@@ -11,7 +11,7 @@
 #include "pgsql/pgsql.h"
 #include "pgsql/proven.h"
 
-enum { MESSAGE_MAX = 0x3fffffff + 5, SMALL_MESSAGE_MAX = 16 * 1024 };
+enum { MESSAGE_MAX = 0x3fffffff + 5, SMALL_MESSAGE_MAX = 16 * 1024, NAMEDATALEN_MAX = 64 };
 
 /* One message of the client's, as much of it as has come. */
 struct message {
@@ -104,12 +104,27 @@ static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum 
 	r->batch = pc->batch;
 	if (ps->queue.count == 1) {
 		pc->base.request_ns = pc->base.sw->worker->now_ns;
-		if (ps->status == 'I' && !ps->open_batch)
+		if (ps->status == 'I' && !ps->open_batch) {
 			ps->transaction_since_ns = pc->base.request_ns;
+			ps->said_count = 0;
+		}
 	}
 	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
 		ps->open_batch = true;
 	return r;
+}
+
+/* What the client has just sent on, for reports of what holds a server. `more`: it does not end with these bytes. */
+static void note_said(struct pg_server *ps, const void *sql, size_t len, bool more) {
+	pg_said_keep(&ps->said[ps->said_count > 0], sql, len, more);
+	ps->said_count = ps->said_count ? 2 : 1;
+}
+
+/* A statement of which only the name is known. */
+static void note_named(struct pg_server *ps, const char *name) {
+	char text[2 * NAMEDATALEN_MAX];
+	int len = snprintf(text, sizeof text, "EXECUTE \"%.*s\"", NAMEDATALEN_MAX, name);
+	note_said(ps, text, (size_t)len, false);
 }
 
 /* Changes what a name stands for, to be undone if the message fails. Takes the reference to `text` over. */
@@ -295,6 +310,7 @@ static taken parse_unnamed(struct pg_client *pc, const struct message *m) {
 		return out_of_memory(pc);
 	}
 	r->sets_unnamed = true;
+	note_said(ps, m->data + PG_HEADER + 1, m->have - PG_HEADER - 1, !is_whole(m));
 	pc->unnamed_passed = text == NULL;
 	if (text)
 		pg_statements_set_unnamed(&ps->statements, text);
@@ -366,6 +382,7 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 		return 0;
 	ps = server_of(pc);
 	size_t body = m->have - PG_HEADER - cut;
+	const uint8_t *sql = m->data + PG_HEADER + cut;
 	if (pc->names.bytes + body > PG_CLIENT_TEXTS_MAX || !(name = pg_name_make(&pc->names, wanted)))
 		return refuse_statement(pc, m, PG_REFUSED_TOO_MANY);
 	struct pg_text *text = pg_text_get(pg_texts(pc->base.sw), m->data + PG_HEADER + cut, body);
@@ -393,6 +410,7 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 		if (!r)
 			return out_of_memory(pc);
 		r->virtual_answer = PG_VIRTUAL_PARSE_COMPLETE;
+		note_said(ps, sql, body, false);
 		change_name(pc, r, name, text);
 		pg_emit_virtual(ps);
 		return m->have;
@@ -408,6 +426,7 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 	}
 	r->statement->epoch = text->epoch;
 	r->text = pg_text_ref(text);
+	note_said(ps, sql, body, false);
 	change_name(pc, r, name, text);
 	char on_server[PG_STATEMENT_NAME];
 	pg_statement_name(id, on_server);
@@ -452,9 +471,31 @@ static bool keeps_statements(const struct pg_client *pc) {
 	return pc->base.keeps_server || pc->base.dedicated;
 }
 
+/* The same for a Parse or Bind that went on under the client's own names, which we do not keep. */
+static void note_kept(struct pg_client *pc, const struct message *m) {
+	struct reader r = body_of(m);
+	const char *first = reader_cstr(&r, NULL);
+	if (!first || !server_of(pc))
+		return;
+	if (m->type == 'P') {
+		note_said(server_of(pc), r.pos, reader_left(&r), !is_whole(m));
+		return;
+	}
+	const char *statement = reader_cstr(&r, NULL);
+	if (statement && statement[0]) /* the unnamed one was told by its Parse */
+		note_named(server_of(pc), statement);
+}
+
+static taken forward_kept(struct pg_client *pc, const struct message *m, enum pg_request_type type) {
+	taken n = may_leave(m) ? forward_counted(pc, m, type) : 0;
+	if (n > 0)
+		note_kept(pc, m);
+	return n;
+}
+
 static taken on_parse(struct pg_client *pc, const struct message *m) {
 	if (keeps_statements(pc))
-		return may_leave(m) ? forward_counted(pc, m, PG_REQ_PARSE) : 0;
+		return forward_kept(pc, m, PG_REQ_PARSE);
 	struct reader r = body_of(m);
 	size_t name_len = 0;
 	const char *name = reader_cstr(&r, &name_len);
@@ -543,6 +584,10 @@ static taken use_statement(struct pg_client *pc, const struct message *m, const 
 	if (!r)
 		return out_of_memory(pc);
 	struct pg_text *text = name ? name->text : NULL;
+	if (type == PG_REQ_BIND && text)
+		note_said(ps, text->body, text->len, false);
+	else if (type == PG_REQ_BIND && !unnamed)
+		note_named(ps, wanted);
 	if (type == PG_REQ_BIND && at == 1)
 		set_portal(pc, text);
 	if (!on_server[0]) {
@@ -574,7 +619,7 @@ static taken use_statement(struct pg_client *pc, const struct message *m, const 
 
 static taken on_bind(struct pg_client *pc, const struct message *m) {
 	if (keeps_statements(pc))
-		return may_leave(m) ? forward_counted(pc, m, PG_REQ_BIND) : 0;
+		return forward_kept(pc, m, PG_REQ_BIND);
 	struct reader r = body_of(m);
 	size_t portal_len = 0;
 	const char *portal = reader_cstr(&r, &portal_len);
@@ -746,6 +791,7 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 		return out_of_memory(pc);
 	r->kind = (uint8_t)kind;
 	pg_queue_count(&ps->queue, r);
+	note_said(ps, m->data + PG_HEADER, m->have - PG_HEADER, !is_whole(m));
 	/* PostgreSQL drops the unnamed statement at each simple query */
 	if (pc->names.unnamed && (pc->names.unnamed->text || pc->names.unnamed->pending > 0))
 		change_name(pc, r, pc->names.unnamed, NULL);
@@ -763,6 +809,8 @@ static taken on_function_call(struct pg_client *pc, const struct message *m) {
 		return 0;
 	taken n = forward_counted(pc, m, PG_REQ_FUNCTION);
 	if (n > 0) {
+		static const char call[] = "(function call)";
+		note_said(server_of(pc), call, sizeof call, false);
 		server_of(pc)->open_batch = false;
 		server_of(pc)->replayable = false;
 		pc->batch++;

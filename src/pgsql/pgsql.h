@@ -2,6 +2,7 @@
 #ifndef PGSQL_PGSQL_H
 #define PGSQL_PGSQL_H
 
+#include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
 #include "pgsql/settings.h"
@@ -78,6 +79,7 @@ struct pg_server {
 	uint16_t cancel_key_len;
 	bool passing_to_client;          /* whether they go to the client or to nobody */
 	bool open_batch;                 /* extended messages were sent since the last Sync or Query */
+	bool skipping;                   /* ... and one has failed: the server passes over all up to a Sync */
 	bool copy_input_done;            /* in copy: its CopyDone or CopyFail has been sent */
 	bool fence_seen;                 /* the empty query was answered: its ReadyForQuery is next */
 	bool recovering, task_failed;
@@ -89,6 +91,8 @@ struct pg_server {
 	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */
 	char task_sqlstate[6];
 	char task_error[256];
+	uint8_t said_count;              /* of `said`, what is there: 0, 1 (it was the last, too), 2 */
+	struct pg_said said[2];          /* of its client: by what its transaction began, and the last statement */
 	struct timeout nudge;            /* recovery: cancel if it has not ended by then */
 	uint8_t cancel_key[PG_CANCEL_KEY_MAX];
 };

@@ -59,6 +59,8 @@ static const char *sqlstate_of(struct client *client, enum refusal why, char roo
 		return "0A000"; /* feature_not_supported */
 	case REFUSAL_IDLE_TIMEOUT:
 		return "57P05"; /* idle_session_timeout */
+	case REFUSAL_LEAK:
+		return "25P03"; /* idle_in_transaction_session_timeout */
 	case REFUSAL_INTERNAL:
 		break;
 	}
@@ -89,7 +91,8 @@ static void client_notice(struct client *client, const char *text) {
 	struct buf out = {0};
 	struct buf_cache *cache = client->sw->worker->buffers;
 	struct pg_error_fields fields = {.severity = "NOTICE", .sqlstate = "00000", .message = text};
-	if (!pg_client(client)->mid_message && pg_put_error(cache, &out, 'N', &fields))
+	const struct pg_client *pc = pg_client(client);
+	if (!pc->mid_message && !pc->told_fatal && pg_put_error(cache, &out, 'N', &fields))
 		client_write(client, buf_bytes(&out), buf_len(&out));
 	buf_release(cache, &out);
 }
@@ -182,6 +185,35 @@ static bool server_busy(const struct server *server) {
 	return ((const struct pg_server *)server)->queue.count > 0;
 }
 
+/* Whether the next step is the client's alone. What waits in a batch for a Flush or Sync may be at work: in use. */
+static enum server_use server_use(const struct server *server) {
+	const struct pg_server *ps = (const struct pg_server *)server;
+	if (ps->login || ps->passing > 0 || ps->uncertain > 0)
+		return SERVER_IN_USE;
+	if (ps->half_sent > 0)
+		return SERVER_HELD_MESSAGE;
+	if (ps->copy == 'G' && !ps->copy_input_done)
+		return SERVER_HELD_COPY;
+	if (ps->queue.count > 0 || ps->copy)
+		return SERVER_IN_USE;
+	if (ps->status == 'E')
+		return SERVER_HELD_FAILED;
+	if (ps->status == 'T')
+		return SERVER_HELD_TRANSACTION;
+	return ps->open_batch ? SERVER_HELD_BATCH : SERVER_HELD_SESSION;
+}
+
+_Static_assert(STATEMENT_SHOWN_MAX >= PG_SAID_MAX + 4, "no room for \"...\" and a zero");
+
+static void server_statements(const struct server *server, enum statement_text as, struct server_statements *out) {
+	const struct pg_server *ps = (const struct pg_server *)server;
+	out->since_ns = ps->said_count ? ps->transaction_since_ns : 0;
+	if (!ps->said_count)
+		return;
+	pg_said_show(&ps->said[0], as, out->first, sizeof out->first);
+	pg_said_show(&ps->said[ps->said_count - 1], as, out->last, sizeof out->last);
+}
+
 static void server_moving(struct server *server) {
 	struct pg_server *ps = pg_server(server);
 	pg_statements_lose_unnamed(&ps->statements);
@@ -264,6 +296,8 @@ const struct protocol pgsql_protocol = {
 	.server_input = server_input,
 	.server_clean = pg_server_clean,
 	.server_busy = server_busy,
+	.server_use = server_use,
+	.server_statements = server_statements,
 	.server_recover = pg_server_recover,
 	.server_reset = pg_server_reset,
 	.server_uncancelled = pg_server_uncancelled,

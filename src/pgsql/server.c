@@ -270,6 +270,7 @@ bool pg_client_linked(struct client *client, struct server *server) {
 	pc->unnamed_passed = pc->restored = false;
 	pc->mid_message = false;
 	ps->let_finish = false;
+	ps->said_count = 0;
 	if (pc->welcome_pending) {
 		/* not what this server's last client has made of its settings */
 		struct settings *welcome = account_welcome(account_of(client->user), (void *(*)(void *))settings_ref);
@@ -414,6 +415,10 @@ void pg_recover_step(struct pg_server *ps) {
 	static const uint8_t copy_fail[] = {'f', 0, 0, 0, 27, 'T', 'h', 'e', ' ', 'c', 'l', 'i', 'e', 'n', 't',
 					    ' ', 'h', 'a', 's', ' ', 'g', 'o', 'n', 'e', '.', ' ', ' ', 0};
 	static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+	/* of a statement that cannot be there; the name is for the backend's log */
+	static const uint8_t bind_none[] = {'B', 0, 0, 0, 35, 0, 'f', 'o', 'r', 'e', 'b', 'a', 'y', '_', 'c', 'l', 'i', 'e',
+					    'n', 't', '_', 'h', 'a', 's', '_', 'g', 'o', 'n', 'e', 0, 0, 0, 0, 0, 0, 0};
+	_Static_assert(sizeof bind_none == 1 + 35, "the length of the Bind");
 	if (ps->base.close_wanted || ps->base.state == SERVER_CLOSED)
 		return;
 	if (ps->copy == 'W') {
@@ -428,9 +433,15 @@ void pg_recover_step(struct pg_server *ps) {
 			server_close(&ps->base, "out of memory");
 		return;
 	}
-	if (ps->open_batch) { /* a batch without its Sync would never be answered */
+	if (ps->open_batch) {
+		/* A batch without its Sync would never be answered; with it, it would be committed, which its client has not
+		 * asked for. So it is made to fail first, unless it has. */
+		bool fail = !ps->skipping;
 		ps->open_batch = false;
-		if (send_small(ps, sync, sizeof sync) && !push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC))
+		if (fail && !send_small(ps, bind_none, sizeof bind_none))
+			return;
+		if (send_small(ps, sync, sizeof sync) && !((!fail || push_hidden(ps, PG_REQ_BIND, PG_TASK_NONE)) &&
+							   push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC)))
 			server_close(&ps->base, "out of memory");
 		return;
 	}

@@ -186,6 +186,9 @@ struct pool_shard_stats { /* one writer: the shard's worker; read relaxed by any
 	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns;
 	_Atomic uint32_t idle, busy, opening, waiting;
 	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
+	/* the session writes */
+	stat_counter leaks;      /* forebay_pool_leaks_total: holds that were reported as leaks */
+	_Atomic uint32_t leaked; /* forebay_pool_leaked_connections: of those, not over */
 };
 
 /* A pool with `workers` shards. `context` is the session's. NULL: out of memory. */

@@ -45,14 +45,7 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	worker_defer(client->sw->worker, &client->wakeup);
 }
 
-/* Who holds a connection of a pool longest. */
-struct holder {
-	uint64_t for_ns; /* 0: nobody */
-	char who[120];
-};
-
-/* Looks among this worker's clients. */
-static void find_longest(struct session_worker *sw, const struct database *database, struct holder *holder) {
+void acquire_find_longest(struct session_worker *sw, const struct database *database, struct holder *holder) {
 	const struct client *longest = NULL;
 	list_for_each (node, &sw->servers) {
 		const struct server *server = container_of(node, struct server, all);
@@ -125,7 +118,7 @@ static void explain(struct pool_waiter *waiter, enum pool_fail why, const struct
 
 void acquire_explain(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room) {
 	struct holder holder = {0};
-	find_longest(worker_of(waiter->shard), database_of_shard(waiter->shard), &holder);
+	acquire_find_longest(worker_of(waiter->shard), database_of_shard(waiter->shard), &holder);
 	explain(waiter, why, &holder, out, room);
 }
 
@@ -140,7 +133,7 @@ struct inquiry {
 
 static void inquire(struct session_worker *sw, struct session_visit *visit) {
 	struct inquiry *inquiry = container_of(visit, struct inquiry, visit);
-	find_longest(sw, inquiry->database, &inquiry->holder);
+	acquire_find_longest(sw, inquiry->database, &inquiry->holder);
 }
 
 static void inquired(struct session_visit *visit) {
@@ -167,15 +160,6 @@ static bool explain_later(struct client *client) {
 	client->explaining = true;
 	session_visit_all(&inquiry->visit, client->sw->worker);
 	return true;
-}
-
-uint64_t wait_notice_next(const struct client *client) {
-	(void)client;
-	return TIME_NEVER;
-}
-
-void wait_notice_due(struct client *client) {
-	(void)client;
 }
 
 static void op_fail(struct pool_waiter *waiter, enum pool_fail why) {

@@ -12,6 +12,7 @@
 #include "session/admission.h"
 #include "session/cancel.h"
 #include "session/database.h"
+#include "session/leak.h"
 #include "session/server.h"
 #include "session/session.h"
 #include "session/watch.h"
@@ -122,6 +123,8 @@ static void client_receive(struct client *client) {
 		return;
 	}
 	stat_add(&client->sw->bytes_from_clients, (uint64_t)n);
+	if (client->server)
+		leak_used(client);
 	if (client->database)
 		stat_add(&pool_shard_stats_mut(database_view(client->database, worker->id)->shard)->client_bytes,
 			 (uint64_t)n);
@@ -467,6 +470,8 @@ bool client_want_server(struct client *client) {
 		return false;
 	}
 	client->request_ns = sw->worker->now_ns;
+	client->notices = 0;
+	client->notice_wanted = false;
 	client_set_state(client, CLIENT_WAITING);
 	struct pool_conn *conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
 	while (conn && !is_alive(client, container_of(conn, struct server, conn))) {
@@ -500,7 +505,7 @@ void client_link(struct client *client, struct server *server) {
 	server->client = client;
 	server->state = SERVER_ACTIVE;
 	server_gate(server);
-	client->linked_ns = server->request_ns = worker->now_ns;
+	client->linked_ns = server->request_ns = server->used_ns = worker->now_ns;
 	client_set_state(client, CLIENT_ACTIVE);
 	client->hold = HOLD_PREPARE;
 	bool ready = client->protocol->client_linked(client, server);
@@ -512,6 +517,7 @@ void client_unlink(struct client *client) {
 	struct server *server = client->server;
 	if (!server)
 		return;
+	leak_unlinked(client);
 	server->client = NULL;
 	client->server = NULL;
 	if (client->state == CLIENT_ACTIVE)

@@ -57,11 +57,14 @@ struct client {
 	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
 	bool explaining;      /* timed out in the queue; who holds the servers is being asked */
 	bool dedicated;       /* wants a server connection that is its own (replication) */
+	bool notice_wanted;   /* is to be told its place in the queue (session/wait_notice.h) */
+	uint8_t notices;      /* how often that has come due since it began to wait */
 	struct listener_runtime *listener; /* referenced while in login */
 	struct database *database;         /* NULL until login */
 	struct pool_user *user;            /* referenced; NULL until login */
 	struct user_places *places;        /* it has one of its user's; NULL until login */
 	struct server *server;             /* linked; NULL: none */
+	struct leak *leak;                 /* reported, and not over; NULL: none */
 	struct server *waiting_dedicated;  /* being opened for it alone */
 	struct pool_waiter waiter;
 	struct timeout timeout;

@@ -353,6 +353,13 @@ void databases_adopt(struct session_worker *sw, struct generation *g) {
 	pthread_mutex_unlock(&table.mutex);
 }
 
+struct database *database_next(struct database *after) {
+	pthread_mutex_lock(&table.mutex);
+	struct slot *slot = after ? container_of(after, struct slot, database)->hh.next : table.by_name;
+	pthread_mutex_unlock(&table.mutex);
+	return slot ? &slot->database : NULL;
+}
+
 void databases_each(void (*each)(struct database *database, void *context), void *context) {
 	pthread_mutex_lock(&table.mutex);
 	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next)

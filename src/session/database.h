@@ -18,6 +18,9 @@ struct database_view {
 	struct generation *generation;
 	struct timeout tick; /* pool_shard_tick() */
 	struct pool_shard *shard;
+	bool inquiring;       /* a wait notice is being made (session/wait_notice.c) */
+	uint32_t audit_seen;  /* of the audit under way: servers of this worker ... */
+	uint64_t audit_round; /* ... in that round */
 };
 
 struct database {
@@ -55,6 +58,9 @@ bool databases_apply(struct generation *generation, int workers, struct error *e
 void databases_adopt(struct session_worker *sw, struct generation *generation);
 /* Makes this worker's view of a database that another worker has made. False: its section has gone. */
 bool database_adopt(struct session_worker *sw, struct database *database);
+/* The next in the order in which they were made; NULL for `after`: the first. NULL: that was the last. None ever goes
+ * while workers run. */
+struct database *database_next(struct database *after);
 void databases_each(void (*each)(struct database *database, void *context), void *context);
 void databases_free(void);
 static inline struct database_view *database_view(struct database *database, int worker) {

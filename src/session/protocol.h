@@ -41,7 +41,26 @@ enum refusal {
 	REFUSAL_CANCELLED,     /* the application cancelled it while it waited */
 	REFUSAL_MODE,          /* not allowed in this pool mode */
 	REFUSAL_IDLE_TIMEOUT,
+	REFUSAL_LEAK,          /* leak_action = close: it held a connection and left it unused */
 	REFUSAL_INTERNAL       /* an invariant did not hold; logged */
+};
+
+/* What a server is to the client that holds it: at work for it, or kept by it although only it can take the next step. */
+enum server_use {
+	SERVER_IN_USE,
+	SERVER_HELD_SESSION,     /* clean: it is kept because the session keeps it */
+	SERVER_HELD_TRANSACTION,
+	SERVER_HELD_FAILED,      /* in a transaction that has failed */
+	SERVER_HELD_BATCH,       /* all that was sent is answered, but the batch was not ended */
+	SERVER_HELD_COPY,        /* waits for copy data */
+	SERVER_HELD_MESSAGE      /* waits for the rest of a message */
+};
+
+enum { STATEMENT_SHOWN_MAX = 264 };
+/* By what a client's transaction began, and its last statement; the caller has zeroed it. */
+struct server_statements {
+	uint64_t since_ns; /* when the transaction began; 0: unknown */
+	char first[STATEMENT_SHOWN_MAX], last[STATEMENT_SHOWN_MAX];
 };
 
 struct protocol {
@@ -79,6 +98,9 @@ struct protocol {
 	bool (*server_clean)(const struct server *server);
 	/* A request is under way whose end a cancel could hasten. */
 	bool (*server_busy)(const struct server *server);
+	enum server_use (*server_use)(const struct server *server);
+	/* What its client has said, as far as statement_text lets it be shown. */
+	void (*server_statements)(const struct server *server, enum statement_text as, struct server_statements *out);
 	/* No client any more: bring it to a clean state (drain, roll back, reset); server_recovered() or server_close(). */
 	void (*server_recover)(struct server *server);
 	/* A session ended cleanly (session mode): run the reset; server_recovered() or server_close(). */

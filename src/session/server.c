@@ -11,6 +11,7 @@
 #include "session/cancel.h"
 #include "session/client.h"
 #include "session/database.h"
+#include "session/leak.h"
 #include "session/session.h"
 
 /* How long a backend may take to hang up on a connection that we have closed, and what it may send meanwhile. */
@@ -86,6 +87,8 @@ static void server_receive(struct server *server) {
 		return;
 	}
 	stat_add(&pool_shard_stats_mut(server->conn.shard)->server_bytes, (uint64_t)n);
+	if (server->client && server->protocol->server_busy(server))
+		server->used_ns = worker->now_ns;
 	server->in_input = true;
 	if (kept) {
 		server->in.end += (uint32_t)n;
@@ -519,8 +522,10 @@ void server_maybe_release(struct server *server) {
 		client_maybe_goodbye(client);
 		return;
 	}
-	if (client->keeps_server || client->dedicated)
+	if (client->keeps_server || client->dedicated) {
+		leak_freed(client);
 		return;
+	}
 	client_unlink(client);
 	server_give_back(server);
 	if (client->hold == HOLD_OUTCOME || (client->hold == HOLD_NONE && buf_len(&client->in) > 0)) {

@@ -55,6 +55,7 @@ struct server {
 	uint32_t last_client;  /* id of the client that had it last; 0: none */
 	uint32_t id;
 	uint64_t connected_ns, request_ns;
+	uint64_t used_ns;      /* when its client last sent something, or got the last bytes of an answer */
 	uint64_t transactions, queries;
 	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
 	struct deferred later;  /* begins to connect */

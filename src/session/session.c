@@ -9,6 +9,7 @@
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
+#include "session/watch.h"
 
 /* The session floor of the process: made by session_start(), read by every worker. */
 static struct {
@@ -66,6 +67,12 @@ static void adopt(struct session_worker *sw, struct generation *generation) {
 	sw->generation = generation; /* the reference is taken over */
 	databases_adopt(sw, generation);
 	generation_unref(before);
+	/* limits may be shorter now than what is armed */
+	list_for_each(node, &sw->clients[CLIENT_WAITING])
+		client_watch(list_entry(node, struct client, node));
+	list_for_each(node, &sw->clients[CLIENT_ACTIVE])
+		client_watch(list_entry(node, struct client, node));
+	audit_start(sw);
 }
 
 struct shard_tick {
@@ -117,6 +124,8 @@ static void deliver_generation(struct mail *mail, void *receiver) {
 }
 
 static void worker_free_state(struct session_worker *sw) {
+	audit_stop(sw);
+	leaks_free(&sw->leaks);
 	for (int p = 0; p < 2; p++) {
 		const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
 		if (protocol && sw->protocol_state[p])
@@ -140,6 +149,7 @@ bool session_start(struct worker *workers, int count, struct generation *generat
 		list_init(&sw->servers);
 		list_init(&sw->lingering);
 		list_init(&sw->cancel_list);
+		leaks_init(&sw->leaks);
 		for (size_t s = 0; s < sizeof sw->clients / sizeof sw->clients[0]; s++)
 			list_init(&sw->clients[s]);
 		secret_random(&sw->random_state, sizeof sw->random_state);

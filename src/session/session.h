@@ -8,7 +8,9 @@
 #include "base/list.h"
 #include "base/stat.h"
 #include "net/worker.h"
+#include "session/audit.h"
 #include "session/generation.h"
+#include "session/leak.h"
 
 struct database;
 
@@ -26,6 +28,8 @@ struct session_worker {
 	void *protocol_state[2]; /* by enum protocol_id: what a protocol keeps for each worker (statement texts) */
 	uint32_t cancels;
 	struct list cancel_list; /* struct cancel.all */
+	struct leaks leaks;
+	struct audit audit;
 
 	/* atomic; one writer */
 	stat_counter violations, bytes_from_clients, bytes_to_clients;

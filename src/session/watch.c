@@ -6,6 +6,7 @@
 #include "session/deadline.h"
 #include "session/leak.h"
 #include "session/session.h"
+#include "session/wait_notice.h"
 
 /* When it would be due, TIME_NEVER: not as things stand; and what to do then. `due` may close the client. */
 static const struct limit {

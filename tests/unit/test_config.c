@@ -198,6 +198,31 @@ START_TEST(durations_and_sizes_are_shown_in_the_largest_unit_that_is_exact) {
 }
 END_TEST
 
+START_TEST(durations_are_said_in_two_units_at_most) {
+	static const struct {
+		uint64_t ns;
+		const char *text;
+	} DURATIONS[] = {
+		{0, "0ms"},
+		{850 * NS_PER_MS + 999, "850ms"},
+		{1999 * NS_PER_MS, "1s"},
+		{252 * NS_PER_S, "4m12s"},
+		{240 * NS_PER_S, "4m"},
+		{3600 * NS_PER_S + 59 * NS_PER_S, "1h"},
+		{3 * 3600 * NS_PER_S + 7 * 60 * NS_PER_S, "3h7m"},
+		{2 * 86400 * NS_PER_S + 3 * 3600 * NS_PER_S, "2d3h"},
+		{UINT64_MAX, "213503d23h"},
+	};
+
+	for (size_t i = 0; i < sizeof(DURATIONS) / sizeof(DURATIONS[0]); i++) {
+		char out[16];
+
+		duration_say(DURATIONS[i].ns, out, sizeof(out));
+		ck_assert_str_eq(out, DURATIONS[i].text);
+	}
+}
+END_TEST
+
 /* ---- the nearest name ---- */
 
 START_TEST(the_distance_of_names_counts_swapped_letters_once) {
@@ -1334,7 +1359,8 @@ int main(void) {
 
 	add_case(suite, "units",
 		 TESTS(durations_need_a_unit_but_for_0, sizes_need_a_unit_but_for_0,
-		       durations_and_sizes_are_shown_in_the_largest_unit_that_is_exact));
+		       durations_and_sizes_are_shown_in_the_largest_unit_that_is_exact,
+		       durations_are_said_in_two_units_at_most));
 	add_case(suite, "nearest",
 		 TESTS(the_distance_of_names_counts_swapped_letters_once, only_a_near_name_is_offered));
 	add_case(suite, "values",

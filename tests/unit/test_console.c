@@ -249,7 +249,7 @@ START_TEST(looking_needs_no_admin) {
 	static const char *const looks[] = {"SHOW POOLS",  "SHOW CLIENTS",   "SHOW SERVERS", "SHOW DATABASES",
 					    "SHOW USERS",  "SHOW STATS",     "SHOW TOTALS",  "SHOW LISTS",
 					    "SHOW CONFIG", "SHOW MEM",       "SHOW VERSION", "SHOW HELP",
-					    "SHOW WAITERS"};
+					    "SHOW WAITERS", "SHOW LEAKS",   "SHOW AUDIT"};
 	size_t count;
 	const struct command *commands = admin_commands(&count);
 
