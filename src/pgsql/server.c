@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/deadline.h"
 
 /* What a client that vanished in the midst of a request leaves running may end by itself before it is cancelled. */
 #define NUDGE_NS (50 * NS_PER_MS)
@@ -473,8 +474,14 @@ void pg_server_recover(struct server *server) {
 }
 
 void pg_server_uncancelled(struct server *server) {
-	if (pg_server(server)->recovering)
+	struct client *client = server->client;
+	if (pg_server(server)->recovering) {
 		pg_recover_step(pg_server(server));
+	} else if (client) {
+		deadline_uncancelled(server);
+		if (!server->in_input && client->hold == HOLD_OUTCOME)
+			client_resume(client);
+	}
 }
 
 void pg_server_reset(struct server *server) {
@@ -526,6 +533,7 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 		ps->uncertain = 0;
 		break;
 	case PG_TASK_SYNC:
+	case PG_TASK_ABORT:
 	case PG_TASK_NONE:
 		break;
 	}

@@ -27,6 +27,15 @@ enum server_state {
 	SERVER_CLOSED
 };
 
+/* What runs for the client is being cancelled, for a time limit is over: session/deadline.h. */
+struct server_cut {
+	enum deadline why; /* DEADLINE_NONE: nothing is */
+	bool late;         /* that request has ended, but a cancel is still on its way and may hit what comes next */
+	bool told;         /* the client has got its error */
+	uint64_t limit_ns; /* as it was then */
+	uint64_t again_ns, until_ns; /* cancelled again; given up */
+};
+
 struct server {
 	struct pool_conn conn;
 	const struct protocol *protocol;
@@ -41,6 +50,7 @@ struct server {
 	bool broke;             /* it was lost, not closed by us */
 	bool hopeless;          /* its login failed for good */
 	struct list all;        /* the worker's list of servers */
+	struct server_cut cut;
 	struct list cancels;    /* struct cancel under way for it */
 	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
 	struct timeout timeout; /* connect_timeout, recovery_timeout */
