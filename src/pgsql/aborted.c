@@ -22,6 +22,9 @@ struct pg_aborted {
 	char text[256];
 };
 
+const uint8_t pg_failing_bind[25] = {'B', 0, 0, 0, 24, 0, 'f', 'o', 'r', 'e', 'b', 'a', 'y', '_',
+				     'n', 'o', 'n', 'e', 0, 0, 0, 0, 0, 0, 0};
+
 static const char hint[] = "Say ROLLBACK, then repeat the transaction.";
 
 /* ---- what a statement is ---- */
@@ -548,12 +551,10 @@ static struct pg_request *push_abort(struct pg_server *ps, enum pg_request_type 
 /* Makes the transaction fail on the server, which lets go of all it holds, but not of the session. A Bind disturbs no
  * statement. */
 static bool fail_on_server(struct pg_client *pc, struct pg_server *ps) {
-	static const uint8_t bind[] = {'B', 0, 0, 0, 24, 0, 'f', 'o', 'r', 'e', 'b', 'a', 'y', '_',
-				       'n', 'o', 'n', 'e', 0, 0, 0, 0, 0, 0, 0};
 	static const uint8_t sync[] = {'S', 0, 0, 0, 4}, flush[] = {'H', 0, 0, 0, 4};
 	bool batch = ps->open_batch; /* its Sync is the client's to send */
 	ps->task_failed = false;
-	bool ok = push_abort(ps, PG_REQ_BIND, pc->batch) != NULL && server_write(&ps->base, bind, sizeof bind);
+	bool ok = push_abort(ps, PG_REQ_BIND, pc->batch) != NULL && server_write(&ps->base, pg_failing_bind, sizeof pg_failing_bind);
 	if (batch)
 		ok = ok && server_write(&ps->base, flush, sizeof flush);
 	else
@@ -645,7 +646,7 @@ bool pg_is_cut(const struct pg_server *ps, const char *sqlstate) {
 void pg_tell_cut(struct pg_server *ps) {
 	struct server_cut *cut = &ps->base.cut;
 	char text[320];
-	deadline_text(ps->base.client, cut, text, sizeof text);
+	deadline_text(ps->base.client, cut, true, text, sizeof text);
 	bool whole = cut->why == DEADLINE_TRANSACTION && !cut->late;
 	pg_send_error(ps->base.client, "ERROR", cut->late ? "57014" : sqlstate_of(cut->why), text,
 		      whole && ps->status != 'I' ? hint : NULL);
@@ -659,7 +660,7 @@ void pg_settle_cut(struct pg_server *ps) {
 	    ps->half_sent > 0 || ps->copy || ps->uncertain > 0)
 		return;
 	char text[320];
-	deadline_text(client, &cut, text, sizeof text);
+	deadline_text(client, &cut, cut.told, text, sizeof text);
 	deadline_over(&ps->base);
 	if (cut.why == DEADLINE_QUERY || (ps->status == 'I' && !ps->open_batch))
 		return;

@@ -34,6 +34,9 @@ enum pg_exit pg_sql_exit(const char *sql, size_t len, size_t *rest);
 
 struct pg_aborted;
 
+/* A Bind to a statement that no server has: makes a transaction or a batch fail, and disturbs nothing else. */
+extern const uint8_t pg_failing_bind[25];
+
 /* What is to become of a message of such a client. */
 enum pg_aborted_verdict {
 	PG_ABORTED_PASS,    /* as any other message */

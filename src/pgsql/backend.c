@@ -601,7 +601,7 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (found)
 		return TAKEN;
 	/* The server passes over everything up to a Sync that is still to come: not clean until then. */
-	ps->open_batch = true;
+	ps->open_batch = ps->batch_failed = true;
 	if (ps->recovering)
 		pg_recover_step(ps);
 	else if (pc)
@@ -793,7 +793,7 @@ size_t pg_backend_input(struct pg_server *ps, const uint8_t *data, size_t len) {
 		client->answered_ns = client->sw->worker->now_ns;
 		pg_settle_cut(ps);
 		client = ps->base.client;
-		if (client && !client->closing && !pg_server_clean(&ps->base))
+		if (client && !client->closing && (client->keeps_server || !pg_server_clean(&ps->base)))
 			deadline_begun(client); /* idle from now on, in a transaction */
 	}
 	if (client && !ps->base.close_wanted)

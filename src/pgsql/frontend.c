@@ -125,6 +125,8 @@ static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum 
 	}
 	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
 		ps->open_batch = true;
+	if (type == PG_REQ_SYNC)
+		ps->batch_failed = false;
 	if (ps->queue.count == 1)
 		deadline_begun(&pc->base);
 	return r;
@@ -743,6 +745,14 @@ static bool query_deallocate(struct pg_client *pc, const struct message *m, cons
 	return true;
 }
 
+/* Whether the text ends the transaction and goes on in another. */
+static bool begins_another(const struct message *m) {
+	const char *sql = (const char *)m->data + PG_HEADER;
+	size_t rest;
+	enum pg_exit kind = pg_sql_exit(sql, strnlen(sql, m->have - PG_HEADER), &rest);
+	return kind == PG_EXIT_CHAIN || ((kind == PG_EXIT_ROLLBACK || kind == PG_EXIT_COMMIT) && rest > 0);
+}
+
 static taken on_query(struct pg_client *pc, const struct message *m) {
 	if (!may_leave(m))
 		return 0;
@@ -764,6 +774,8 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	struct pg_request *r = push(pc, ps, PG_REQ_QUERY);
 	if (!r)
 		return out_of_memory(pc);
+	if (ps->status != 'I' && ps->queue.count == 1 && begins_another(m)) /* the server would tell when all is done */
+		pg_transaction_begins(pc, ps);
 	r->kind = (uint8_t)kind;
 	pg_queue_count(&ps->queue, r);
 	/* PostgreSQL drops the unnamed statement at each simple query */

@@ -83,6 +83,7 @@ struct pg_server {
 	uint16_t cancel_key_len;
 	bool passing_to_client;          /* whether they go to the client or to nobody */
 	bool open_batch;                 /* extended messages were sent since the last Sync or Query */
+	bool batch_failed;               /* ... and the server skips what comes up to a Sync */
 	bool copy_input_done;            /* in copy: its CopyDone or CopyFail has been sent */
 	bool fence_seen;                 /* the empty query was answered: its ReadyForQuery is next */
 	bool recovering, task_failed;

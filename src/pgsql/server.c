@@ -423,6 +423,13 @@ void pg_recover_step(struct pg_server *ps) {
 	}
 	if (ps->open_batch) { /* a batch without its Sync would never be answered */
 		ps->open_batch = false;
+		/* nor must Sync commit what its client has not: the batch is made to fail first */
+		if (!ps->batch_failed && (!send_small(ps, pg_failing_bind, sizeof pg_failing_bind)))
+			return;
+		if (!ps->batch_failed && !push_hidden(ps, PG_REQ_BIND, PG_TASK_SYNC)) {
+			server_close(&ps->base, "out of memory");
+			return;
+		}
 		if (send_small(ps, sync, sizeof sync) && !push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC))
 			server_close(&ps->base, "out of memory");
 		return;

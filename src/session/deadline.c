@@ -68,14 +68,14 @@ static void name_clients_limit(const struct client *client, enum deadline which,
 		   room);
 }
 
-void deadline_text(const struct client *client, const struct server_cut *cut, char *out, size_t room) {
+void deadline_text(const struct client *client, const struct server_cut *cut, bool running, char *out, size_t room) {
 	char limit[160];
 	name_clients_limit(client, cut->why, cut->limit_ns, limit, sizeof limit);
 	if (cut->late)
 		snprintf(out, room,
 			 "canceling statement: it was hit by the cancel of the one before it, which came late (%s)", limit);
 	else
-		snprintf(out, room, "%s %s", kinds[cut->why].running, limit);
+		snprintf(out, room, "%s %s", running ? kinds[cut->why].running : kinds[cut->why].idle, limit);
 }
 
 /* ---- when ---- */

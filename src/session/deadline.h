@@ -36,8 +36,9 @@ void deadline_resolve(struct account *account, const struct pool_config *pool, c
 void deadline_over(struct server *server);
 /* No cancel is on its way any more. */
 void deadline_uncancelled(struct server *server);
-/* The text of the error for what was cut, or for what a late cancel of it has hit. */
-void deadline_text(const struct client *client, const struct server_cut *cut, char *out, size_t room);
+/* The text of the error for what was cut while it ran, or for what a late cancel of it has hit; else of the rollback of
+ * a transaction that ended what ran by itself. */
+void deadline_text(const struct client *client, const struct server_cut *cut, bool running, char *out, size_t room);
 
 /* The protocol knows from now on which pool and user the client that logs in has named: their limits are in force. */
 void deadline_login(struct client *client);
