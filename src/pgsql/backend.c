@@ -638,6 +638,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	uint32_t batch = head->batch;
 	ps->status = status;
 	ps->copy = 0;
+	ps->batch_failed = false;
 	/* with one statement for each server no transaction may stay open: told in place of being ready */
 	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&
 			database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;

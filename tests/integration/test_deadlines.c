@@ -726,9 +726,33 @@ START_TEST(login_has_the_time_that_its_pool_or_user_gives) {
 }
 END_TEST
 
+START_TEST(batch_of_a_client_that_vanished_is_not_committed) {
+	struct forebay *forebay = start(_i, "max_size = 1");
+	PGconn *other = connect_app(forebay);
+
+	for (int i = 0; i < 4; i++) { /* with a batch that failed, then with one that did not, on the same server */
+		struct raw raw = raw_connect(forebay);
+		struct bytes b = {0};
+
+		raw_login(&raw);
+		put_parse(&b, "", i % 2 ? "insert into noted values ('batch')" : "select 1 / 0");
+		put_bind(&b, "", NULL);
+		put_message(&b, 'E', "si", "", 0);
+		put_message(&b, 'H', "");
+		raw_send_bytes(&raw, &b);
+		raw_answers(&raw, i % 2 ? "1 2 C" : "1 E:22012");
+		raw_close(&raw);
+		expect_value(other, "select count(*) from noted", "0");
+	}
+	expect_value(other, "select 1", "1");
+	PQfinish(other);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- many clients, random statements, very short limits ---- */
 
-enum { ATTACKERS = 12, ATTACK_MS = 6000 };
+enum { ATTACKERS = 12, ATTACK_MS = 3000 };
 
 struct attacker {
 	pthread_t thread;
@@ -736,7 +760,7 @@ struct attacker {
 	int id;
 	unsigned seed;
 	long answers, cut, sent;
-	char failure[400];
+	char failure[1200];
 };
 
 static _Atomic long committed;
@@ -778,6 +802,70 @@ static bool run(struct attacker *a, PGconn *conn, const char *sql, const char *t
 	return ok;
 }
 
+/* Some at once, each a batch of its own, within a transaction or not. */
+static void ask_in_a_row(struct attacker *a, PGconn *conn) {
+	char sql[200], tokens[6][64];
+	int n = 1 + rand_r(&a->seed) % 6;
+
+	PQenterPipelineMode(conn);
+	for (int i = 0; i < n; i++) {
+		snprintf(tokens[i], sizeof(tokens[i]), "%d-%ld", a->id, a->sent++);
+		snprintf(sql, sizeof(sql), "select '%.60s' from pg_sleep(%f)", tokens[i], (rand_r(&a->seed) % 50) / 1000.0);
+		PQsendQueryParams(conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+		PQpipelineSync(conn);
+	}
+	for (int i = 0; i < n && !a->failure[0]; i++) {
+		PGresult *res = PQgetResult(conn), *end = PQgetResult(conn), *sync = PQgetResult(conn);
+
+		if (PQresultStatus(res) == PGRES_TUPLES_OK) {
+			if (strcmp(PQgetvalue(res, 0, 0), tokens[i]) != 0)
+				snprintf(a->failure, sizeof(a->failure), "in a row: expected %s, got %s", tokens[i],
+					 PQgetvalue(res, 0, 0));
+			a->answers++;
+		} else if (is_one_of(PQresultErrorField(res, PG_DIAG_SQLSTATE), "57014 25P02 25P03 25P04")) {
+			a->cut++;
+			if (strstr(PQresultErrorMessage(res), "user request"))
+				snprintf(a->failure, sizeof(a->failure), "in a row, a bare cancel: %s", PQresultErrorMessage(res));
+		} else {
+			snprintf(a->failure, sizeof(a->failure), "in a row: %s: %s", PQresStatus(PQresultStatus(res)),
+				 PQresultErrorMessage(res));
+		}
+		if (!a->failure[0] && (end || PQresultStatus(sync) != PGRES_PIPELINE_SYNC))
+			snprintf(a->failure, sizeof(a->failure), "in a row: no end of the batch");
+		PQclear(res);
+		PQclear(end);
+		PQclear(sync);
+	}
+	PQexitPipelineMode(conn);
+}
+
+/* COPY IN with pauses: all of it or nothing. */
+static void copy_in(struct attacker *a, PGconn *conn) {
+	PGresult *res = PQexec(conn, "copy noted from stdin");
+
+	if (PQresultStatus(res) == PGRES_COPY_IN) {
+		char row[32];
+		int len = snprintf(row, sizeof(row), "%d\n", a->id);
+
+		harness_pause_ms(rand_r(&a->seed) % 60);
+		PQputCopyData(conn, row, len);
+		if (rand_r(&a->seed) % 2)
+			PQflush(conn);
+		harness_pause_ms(rand_r(&a->seed) % 30);
+		PQputCopyEnd(conn, NULL);
+		PQclear(res);
+		res = PQgetResult(conn);
+		if (PQresultStatus(res) == PGRES_COMMAND_OK)
+			committed++;
+	}
+	if (PQresultStatus(res) != PGRES_COMMAND_OK &&
+	    !is_one_of(PQresultErrorField(res, PG_DIAG_SQLSTATE), "57014 25P02 25P03 25P04"))
+		snprintf(a->failure, sizeof(a->failure), "copy: %s: %s", PQresStatus(PQresultStatus(res)), PQresultErrorMessage(res));
+	PQclear(res);
+	while ((res = PQgetResult(conn)))
+		PQclear(res);
+}
+
 static void ignore_notice(void *arg, const PGresult *res) {
 	(void)arg;
 	(void)res;
@@ -797,7 +885,12 @@ static void *attack(void *arg) {
 			break;
 		}
 		if (rand_r(&a->seed) % 3 == 0) {
-			ask(a, conn, sleep, rand_r(&a->seed) % 2);
+			if (rand_r(&a->seed) % 3 == 0)
+				copy_in(a, conn);
+			else if (rand_r(&a->seed) % 2)
+				ask_in_a_row(a, conn);
+			else
+				ask(a, conn, sleep, rand_r(&a->seed) % 2);
 			continue;
 		}
 		bool whole = run(a, conn, "begin", "BEGIN");
@@ -811,7 +904,10 @@ static void *attack(void *arg) {
 
 				if (rand_r(&a->seed) % 2)
 					harness_pause_ms(rand_r(&a->seed) % 50);
-				ask(a, conn, (rand_r(&a->seed) % 40) / 1000.0, rand_r(&a->seed) % 2);
+				if (rand_r(&a->seed) % 4 == 0)
+					ask_in_a_row(a, conn);
+				else
+					ask(a, conn, (rand_r(&a->seed) % 40) / 1000.0, rand_r(&a->seed) % 2);
 				whole = whole && a->cut == cut;
 			}
 			PGresult *res = PQexec(conn, rand_r(&a->seed) % 4 ? "commit" : "rollback");
@@ -884,6 +980,7 @@ int main(void) {
 	LOOP(tcase, open_batch_of_a_session_is_made_to_fail);
 	LOOP(tcase, idle_client_is_let_go);
 	LOOP(tcase, login_has_the_time_that_its_pool_or_user_gives);
+	LOOP(tcase, batch_of_a_client_that_vanished_is_not_committed);
 	LOOP(tcase, random_statements_under_very_short_limits);
 	return harness_run(suite);
 }
