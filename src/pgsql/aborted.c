@@ -656,6 +656,8 @@ void pg_tell_cut(struct pg_server *ps) {
 void pg_settle_cut(struct pg_server *ps) {
 	struct client *client = ps->base.client;
 	const struct server_cut cut = ps->base.cut;
+	if (cut.expiring && ps->queue.count == 0)
+		ps->base.cut = (struct server_cut){0};
 	if (!client || client->closing || cut.why == DEADLINE_NONE || cut.late || ps->queue.count > 0 || ps->passing > 0 ||
 	    ps->half_sent > 0 || ps->copy || ps->uncertain > 0)
 		return;

@@ -249,7 +249,7 @@ static void restore_startup(struct pg_client *pc, struct pg_server *ps) {
 static void another_begins(struct pg_client *pc, struct pg_server *ps) {
 	ps->ended = PG_ENDED_NOT;
 	pg_transaction_begins(pc, ps);
-	if (ps->base.cut.why == DEADLINE_TRANSACTION)
+	if (ps->base.cut.why == DEADLINE_TRANSACTION && !ps->base.cut.late)
 		deadline_over(&ps->base);
 }
 
@@ -675,9 +675,8 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		client->request_ns = client->sw->worker->now_ns; /* of what comes behind it */
 		bool another = status != 'I' && ps->ended == PG_ENDED_COMMIT; /* AND CHAIN */
 		if (status == 'I' || another)
-			another_begins(pc, ps);
-		if (ps->base.cut.why == DEADLINE_QUERY)
-			deadline_over(&ps->base);
+			pg_transaction_begins(pc, ps);
+		deadline_answered(&ps->base, status == 'I' || another);
 		ps->ended = PG_ENDED_NOT;
 	}
 	if (task == PG_TASK_FENCE)

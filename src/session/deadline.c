@@ -107,9 +107,9 @@ static enum deadline next(const struct client *client, struct activity *a, uint6
 		return DEADLINE_NONE;
 	if (client->state == CLIENT_ACTIVE && client->server) {
 		const struct server_cut *cut = &client->server->cut;
-		if (client->hold == HOLD_PREPARE || cut->late)
+		if (client->hold == HOLD_PREPARE || (cut->late && !cut->expiring))
 			return DEADLINE_NONE;
-		if (cut->why != DEADLINE_NONE) {
+		if (cut->why != DEADLINE_NONE && !cut->expiring) {
 			*at = cut->again_ns < cut->until_ns ? cut->again_ns : cut->until_ns;
 			return cut->why;
 		}
@@ -174,7 +174,7 @@ void deadline_due(struct client *client) {
 	if (which == DEADLINE_NONE || at > now)
 		return;
 	struct server *server = client->state == CLIENT_ACTIVE ? client->server : NULL;
-	if (server && server->cut.why != DEADLINE_NONE) {
+	if (server && server->cut.why != DEADLINE_NONE && !server->cut.expiring) {
 		if (now >= server->cut.until_ns)
 			give_up(client);
 		else
@@ -202,6 +202,14 @@ void deadline_due(struct client *client) {
 
 /* ---- the end of what was cut ---- */
 
+void deadline_answered(struct server *server, bool transaction_over) {
+	struct server_cut *cut = &server->cut;
+	if (cut->expiring)
+		*cut = (struct server_cut){0};
+	else if (cut->late || cut->why == DEADLINE_QUERY || transaction_over)
+		deadline_over(server);
+}
+
 void deadline_over(struct server *server) {
 	if (server->cut.why == DEADLINE_NONE)
 		return;
@@ -213,7 +221,10 @@ void deadline_over(struct server *server) {
 void deadline_uncancelled(struct server *server) {
 	if (!server->cut.late || !list_empty(&server->cancels))
 		return;
-	server->cut = (struct server_cut){0};
+	if (server->protocol->server_busy(server))
+		server->cut.expiring = true; /* the signal was raised, its error may be on the way */
+	else
+		server->cut = (struct server_cut){0};
 	if (server->client)
 		deadline_begun(server->client);
 }

@@ -32,6 +32,8 @@ static inline void deadline_begun(struct client *client) {
 
 /* The limits of an account's clients, from its pool's and its user's section (NULL: none). Any thread. */
 void deadline_resolve(struct account *account, const struct pool_config *pool, const struct user_config *user);
+/* A request of the client's is answered to its end, and with it perhaps its transaction. */
+void deadline_answered(struct server *server, bool transaction_over);
 /* The request that was cut has ended; a cancel that is still on its way is withdrawn if it can be, else `late` is set. */
 void deadline_over(struct server *server);
 /* No cancel is on its way any more. */

@@ -538,7 +538,7 @@ START_TEST(copy_in_that_stalls_is_ended) {
 END_TEST
 
 START_TEST(client_that_does_not_read_its_copy_does_not_keep_the_server) {
-	struct forebay *forebay = start(_i, "query_timeout = 200ms\nrecovery_timeout = 300ms\nmax_size = 1");
+	struct forebay *forebay = start(_i, "query_timeout = 200ms\nrecovery_timeout = 1500ms\nmax_size = 1");
 	struct raw raw = raw_connect(forebay);
 	PGconn *other = connect_app(forebay);
 
@@ -562,13 +562,13 @@ START_TEST(client_that_does_not_read_its_copy_does_not_keep_the_server) {
 END_TEST
 
 START_TEST(statement_that_cannot_be_cancelled_costs_its_connection) {
-	struct forebay *forebay = start(_i, "query_timeout = 100ms\nrecovery_timeout = 400ms\nmax_size = 1");
+	struct forebay *forebay = start(_i, "query_timeout = 100ms\nrecovery_timeout = 600ms\nmax_size = 1");
 	PGconn *conn = connect_app(forebay), *other = connect_app(forebay);
 
 	send_query(conn, "do $$ begin for i in 1..200 loop begin perform pg_sleep(10); "
 				     "exception when query_canceled then null; end; end loop; end $$");
 	PGresult *res = next_result(conn);
-	ck_assert_msg(strstr(PQresultErrorMessage(res), "recovery_timeout (400ms)") != NULL, "%s", PQresultErrorMessage(res));
+	ck_assert_msg(strstr(PQresultErrorMessage(res), "recovery_timeout (600ms)") != NULL, "%s", PQresultErrorMessage(res));
 	expect_failure(res, "57014");
 	PQclear(next_result(conn));
 	ck_assert_int_eq(PQstatus(conn), CONNECTION_BAD);
