@@ -121,7 +121,7 @@ static const struct section_schema SECTIONS[SECTION_KINDS] = {
 #define INTEGER(text, low, high, what) \
 	.type = KEY_INTEGER, .default_text = text, .min = low, .max = high, .unit = what
 #define DURATION(text, low) .type = KEY_DURATION, .default_text = text, .min = low, .max = YEAR
-#define OVERRIDE DURATION("", 10 * MS), .flags = KEY_ZERO | KEY_INHERIT | KEY_LATER
+#define OVERRIDE DURATION("", 10 * MS), .flags = KEY_ZERO | KEY_INHERIT
 #define CHOICE(kind, text, names) .type = kind, .default_text = text, .choices = names
 #define COUNT(type, field) .count_offset = offsetof(struct type, field)
 
@@ -305,19 +305,18 @@ static const struct config_key KEYS[] = {
 		 "A client that holds a connection this long and leaves it unused is reported; 0 is never."},
 	{IN_POOL("leak_action", leak_action), CHOICE(KEY_ENUM, "log", LEAK_ACTIONS),
 	 .description = "What is done then: log it, or close: roll back, take it back and tell the client."},
-	{IN_POOL("query_timeout", query_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
+	{IN_POOL("query_timeout", query_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
 	 .description = "A query that runs longer is cancelled; 0 is no limit."},
-	{IN_POOL("transaction_timeout", transaction_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
-	 .description = "A transaction that takes longer is ended; 0 is no limit."},
-	{IN_POOL("idle_transaction_timeout", idle_transaction_timeout), DURATION("0", 10 * MS),
-	 .flags = KEY_LATER | KEY_ZERO,
-	 .description = "A client that leaves a transaction open and does nothing in it for this long is "
-			"ended; 0 is no limit."},
-	{IN_POOL("client_idle_timeout", client_idle_timeout), DURATION("0", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
+	{IN_POOL("transaction_timeout", transaction_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A transaction that takes longer is rolled back; 0 is no limit."},
+	{IN_POOL("idle_transaction_timeout", idle_transaction_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "A transaction in which the client does nothing for this long is rolled back; 0 is no "
+			"limit."},
+	{IN_POOL("client_idle_timeout", client_idle_timeout), DURATION("0", 10 * MS), .flags = KEY_ZERO,
 	 .description =
 		 "A client outside a transaction that does nothing for this long is let go; 0 is no limit."},
 	{IN_POOL("client_login_timeout", client_login_timeout), DURATION("", 10 * MS),
-	 .flags = KEY_ZERO | KEY_INHERIT | KEY_LATER,
+	 .flags = KEY_ZERO | KEY_INHERIT,
 	 .description = "A client of this pool must have logged in after this long; empty is as [forebay] says."},
 	{IN_POOL("recovery_timeout", recovery_timeout), DURATION("5s", 10 * MS),
 	 .description = "A connection whose client vanished is cancelled, drained and rolled back within "

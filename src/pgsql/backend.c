@@ -11,6 +11,7 @@
 #include "base/reader.h"
 #include "pgsql/pgsql.h"
 #include "pgsql/proven.h"
+#include "session/deadline.h"
 
 enum { TAG_MAX = 128, ERROR_VIEW = 1024 };
 
@@ -244,9 +245,22 @@ static void restore_startup(struct pg_client *pc, struct pg_server *ps) {
 	}
 }
 
+/* One transaction has followed another within a request. */
+static void another_begins(struct pg_client *pc, struct pg_server *ps) {
+	ps->ended = PG_ENDED_NOT;
+	pg_transaction_begins(pc, ps);
+	if (ps->base.cut.why == DEADLINE_TRANSACTION && !ps->base.cut.late)
+		deadline_over(&ps->base);
+}
+
 /* What a command's tag tells of the session state it leaves behind. */
 static void note_tag(struct pg_server *ps, const struct pg_request *head, const char *tag) {
 	struct pg_client *pc = client_of(ps);
+	if (pc && (strcmp(tag, "COMMIT") == 0 || strcmp(tag, "ROLLBACK") == 0)) {
+		ps->ended = tag[0] == 'C' ? PG_ENDED_COMMIT : PG_ENDED_ROLLBACK;
+	} else if (pc && ps->ended && (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0)) {
+		another_begins(pc, ps);
+	}
 	if (strcmp(tag, "SET") == 0) {
 		if (head->kind != PG_TEXT_SET_LOCAL)
 			ps->touched |= PG_TOUCHED_SETTINGS;
@@ -522,6 +536,8 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	struct pg_request *head = pg_queue_head(&ps->queue);
 	if (fatal)
 		return on_fatal(w, a, &view);
+	if (pg_is_cut(ps, sqlstate) && !is_complete_answer(a) && a->total <= PG_LOGIN_MESSAGE_MAX)
+		return INCOMPLETE;
 	if (!head) {
 		flush_run(w);
 		return violation(w, a, "an error that no request has caused");
@@ -537,8 +553,15 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 		snprintf(ps->task_error, sizeof ps->task_error, "%s", view.message ? view.message : "");
 	}
 	bool extended = head->type >= PG_REQ_PARSE && head->type <= PG_REQ_CLOSE;
-	if (!extended)
+	bool cut = pg_is_cut(ps, sqlstate) && head->task == PG_TASK_NONE && (extended || !head->hidden);
+	if (!extended) {
+		if (cut) {
+			flush_run(w);
+			pg_tell_cut(ps);
+			a->visible = false;
+		}
 		return pass(w, a); /* its ReadyForQuery ends it */
+	}
 	bool stale = head->type == PG_REQ_BIND && head->text && strcmp(sqlstate, "0A000") == 0 &&
 		     has_routine(a->data + PG_HEADER, seen, "RevalidateCachedQuery");
 	if (stale)
@@ -559,6 +582,11 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 								   : "Close those that are no longer used.");
 		a->visible = false;
 	}
+	if (a->visible && cut) {
+		flush_run(w);
+		pg_tell_cut(ps);
+		a->visible = false;
+	}
 	if (a->visible && head->duplicate && strcmp(sqlstate, "42P05") == 0) {
 		flush_run(w);
 		send_duplicate(w, head);
@@ -573,7 +601,7 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	if (found)
 		return TAKEN;
 	/* The server passes over everything up to a Sync that is still to come: not clean until then. */
-	ps->open_batch = ps->skipping = true;
+	ps->open_batch = ps->batch_failed = true;
 	if (ps->recovering)
 		pg_recover_step(ps);
 	else if (pc)
@@ -597,7 +625,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	if (stray && ps->uncertain > 0) { /* of a Sync that a failed copy has not swallowed after all */
 		ps->uncertain--;
 		ps->status = status;
-		ps->open_batch = ps->skipping = false;
+		ps->open_batch = ps->batch_failed = false;
 		if (client)
 			pg_client(client)->skip_to_sync = false;
 		a->visible = client != NULL;
@@ -609,8 +637,8 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	bool visible = a->visible;
 	uint32_t batch = head->batch;
 	ps->status = status;
-	ps->skipping = false;
 	ps->copy = 0;
+	ps->batch_failed = false;
 	/* with one statement for each server no transaction may stay open: told in place of being ready */
 	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&
 			database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
@@ -644,6 +672,12 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
 		stat_add(&stats->queries, 1);
 		stat_add(&stats->query_ns, client->sw->worker->now_ns - client->request_ns);
+		client->request_ns = client->sw->worker->now_ns; /* of what comes behind it */
+		bool another = status != 'I' && ps->ended == PG_ENDED_COMMIT; /* AND CHAIN */
+		if (status == 'I' || another)
+			pg_transaction_begins(pc, ps);
+		deadline_answered(&ps->base, status == 'I' || another);
+		ps->ended = PG_ENDED_NOT;
 	}
 	if (task == PG_TASK_FENCE)
 		ps->uncertain = 0;
@@ -709,7 +743,7 @@ static enum verdict on_answer(struct walk *w, struct answer *a) {
 	case 'W':
 		return on_copy_response(w, a);
 	case 'S':
-		a->visible = linked && !(head && head->hidden);
+		a->visible = linked && !(head && head->hidden && head->task != PG_TASK_ABORT);
 		return on_parameter_status(w, a);
 	case 'N':
 	case 'A': /* may come at any time; what another client has asked for is not this one's */
@@ -755,6 +789,13 @@ size_t pg_backend_input(struct pg_server *ps, const uint8_t *data, size_t len) {
 	struct client *client = ps->base.client;
 	if (client)
 		pg_client(client)->mid_message = ps->passing > 0 && ps->passing_to_client;
+	if (client && !ps->base.close_wanted && ps->queue.count == 0 && ps->passing == 0) {
+		client->answered_ns = client->sw->worker->now_ns;
+		pg_settle_cut(ps);
+		client = ps->base.client;
+		if (client && !client->closing && (client->keeps_server || !pg_server_clean(&ps->base)))
+			deadline_begun(client); /* idle from now on, in a transaction */
+	}
 	if (client && !ps->base.close_wanted)
 		pg_settle_restored(pg_client(client), ps);
 	if (client && !ps->base.close_wanted && client->hold == HOLD_OUTCOME)

@@ -13,6 +13,7 @@
 #include "base/secret.h"
 #include "net/worker.h"
 #include "pgsql/login.h"
+#include "session/deadline.h"
 
 enum { TLS_HANDSHAKE_BYTE = 0x16 /* the type of a TLS record that carries a ClientHello */ };
 
@@ -329,6 +330,8 @@ static void take_startup(struct pg_client *client, uint32_t version, struct read
 		return;
 	}
 	login->console = is_console(client);
+	if (!login->console)
+		deadline_login(&client->base);
 	pg_auth_begin(client);
 }
 
@@ -436,4 +439,12 @@ size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len)
 		used += took;
 	}
 	return used;
+}
+
+void pg_login_names(const struct pg_client *client, const char **database, const char **user) {
+	const struct pg_login *login = client->login;
+	bool known = login && login->user[0] && login->database[0] && !login->console;
+
+	*database = known ? login->database : NULL;
+	*user = known ? login->user : NULL;
 }

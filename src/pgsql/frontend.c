@@ -10,6 +10,7 @@
 #include "base/reader.h"
 #include "pgsql/pgsql.h"
 #include "pgsql/proven.h"
+#include "session/deadline.h"
 
 enum { MESSAGE_MAX = 0x3fffffff + 5, SMALL_MESSAGE_MAX = 16 * 1024, NAMEDATALEN_MAX = 64 };
 
@@ -19,6 +20,7 @@ struct message {
 	const uint8_t *data; /* from the type byte */
 	size_t have;         /* bytes at `data` that belong to it */
 	uint64_t total;      /* its length with the header */
+	size_t blank;        /* of a Query: so much of its SQL has been dealt with and goes as blanks */
 };
 
 /* What became of a message: how many bytes were taken. 0: it is incomplete, or the client is on hold. */
@@ -95,6 +97,20 @@ static taken forward_replaced(struct pg_client *pc, const struct message *m, siz
 	return m->have;
 }
 
+/* Blanks, not nothing: the positions in the server's errors stay the client's. */
+static taken forward_blanked(struct pg_client *pc, const struct message *m) {
+	char *blanks = malloc(m->blank);
+	if (!blanks)
+		return out_of_memory(pc);
+	size_t n = 0;
+	for (size_t i = 0; i < m->blank; i++) /* one for each character of UTF-8 */
+		if ((m->data[PG_HEADER + i] & 0xc0) != 0x80)
+			blanks[n++] = ' ';
+	taken took = forward_replaced(pc, m, m->blank, blanks, n);
+	free(blanks);
+	return took;
+}
+
 /* ---- what is outstanding ---- */
 
 static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum pg_request_type type) {
@@ -105,12 +121,16 @@ static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum 
 	if (ps->queue.count == 1) {
 		pc->base.request_ns = pc->base.sw->worker->now_ns;
 		if (ps->status == 'I' && !ps->open_batch) {
-			ps->transaction_since_ns = pc->base.request_ns;
+			pg_transaction_begins(pc, ps);
 			ps->said_count = 0;
 		}
 	}
 	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
 		ps->open_batch = true;
+	if (type == PG_REQ_SYNC)
+		ps->batch_failed = false;
+	if (ps->queue.count == 1)
+		deadline_begun(&pc->base);
 	return r;
 }
 
@@ -746,6 +766,8 @@ static taken on_close(struct pg_client *pc, const struct message *m) {
 static void send_ready(struct pg_client *pc, char status) {
 	const uint8_t ready[] = {'Z', 0, 0, 0, 5, (uint8_t)status};
 	client_write(&pc->base, ready, sizeof ready);
+	pc->base.answered_ns = pc->base.sw->worker->now_ns;
+	deadline_begun(&pc->base);
 }
 
 /* DEALLOCATE of a name that only we know. True: dealt with (or on hold, or closed; *n says). */
@@ -768,11 +790,19 @@ static bool query_deallocate(struct pg_client *pc, const struct message *m, cons
 	return true;
 }
 
+/* Whether the text ends the transaction and goes on in another. */
+static bool begins_another(const struct message *m) {
+	const char *sql = (const char *)m->data + PG_HEADER;
+	size_t rest;
+	enum pg_exit kind = pg_sql_exit(sql, strnlen(sql, m->have - PG_HEADER), &rest);
+	return kind == PG_EXIT_CHAIN || ((kind == PG_EXIT_ROLLBACK || kind == PG_EXIT_COMMIT) && rest > 0);
+}
+
 static taken on_query(struct pg_client *pc, const struct message *m) {
 	if (!may_leave(m))
 		return 0;
 	enum pg_text_kind kind = PG_TEXT_PLAIN;
-	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER) {
+	if (is_whole(m) && m->have <= 1024 && m->have > PG_HEADER && m->blank == 0) {
 		char *name = NULL;
 		size_t len = strnlen((const char *)m->data + PG_HEADER, m->have - PG_HEADER);
 		kind = pg_sql_kind((const char *)m->data + PG_HEADER, len, &name);
@@ -789,6 +819,8 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	struct pg_request *r = push(pc, ps, PG_REQ_QUERY);
 	if (!r)
 		return out_of_memory(pc);
+	if (ps->status != 'I' && ps->queue.count == 1 && begins_another(m)) /* the server would tell when all is done */
+		pg_transaction_begins(pc, ps);
 	r->kind = (uint8_t)kind;
 	pg_queue_count(&ps->queue, r);
 	note_said(ps, m->data + PG_HEADER, m->have - PG_HEADER, !is_whole(m));
@@ -801,7 +833,7 @@ static taken on_query(struct pg_client *pc, const struct message *m) {
 	ps->replayable = false;
 	pc->batch++;
 	pc->base.queries++;
-	return forward(pc, m);
+	return m->blank ? forward_blanked(pc, m) : forward(pc, m);
 }
 
 static taken on_function_call(struct pg_client *pc, const struct message *m) {
@@ -882,19 +914,48 @@ static taken on_copy_end(struct pg_client *pc, const struct message *m) {
 /* Its request was answered with an error before it got a server. */
 static taken skip_refused(struct pg_client *pc, const struct message *m) {
 	pc->refused = false;
-	if (m->type == 'Q' || m->type == 'F') {
-		send_ready(pc, 'I');
-		return discard(pc, m);
-	}
-	if (m->type == 'S') {
-		send_ready(pc, 'I');
+	if (m->type == 'Q' || m->type == 'F' || m->type == 'S') {
+		send_ready(pc, pc->aborted ? 'E' : 'I');
 		return discard(pc, m);
 	}
 	pc->skip_to_sync = true;
 	return discard(pc, m);
 }
 
-static taken on_message(struct pg_client *pc, const struct message *m) {
+/* A statement must not be hit by the cancel of the one before it. */
+static bool cancel_outstanding(const struct pg_server *ps) {
+	return ps && ps->base.cut.late && !list_empty(&ps->base.cancels);
+}
+
+/* Its transaction was rolled back by a time limit. False: the message goes its usual way. */
+static bool is_aborted(struct pg_client *pc, struct message *m, taken *n) {
+	size_t cut = 0;
+	*n = 0;
+	switch (pg_aborted_message(pc, m->data, m->have, m->total, &cut)) {
+	case PG_ABORTED_PASS:
+		return false;
+	case PG_ABORTED_WAIT:
+		return true;
+	case PG_ABORTED_HOLD:
+		*n = hold(pc);
+		return true;
+	case PG_ABORTED_DONE:
+		*n = discard(pc, m);
+		return true;
+	case PG_ABORTED_INVALID:
+		*n = protocol_error(pc, "invalid message");
+		return true;
+	case PG_ABORTED_REST:
+		if (!want_server(pc))
+			return true;
+		pg_aborted_rest(pc);
+		m->blank = cut;
+		return false;
+	}
+	return false;
+}
+
+static taken on_message(struct pg_client *pc, struct message *m) {
 	if (m->type == 'X') {
 		struct pg_server *ps = server_of(pc);
 		if (ps)
@@ -909,12 +970,16 @@ static taken on_message(struct pg_client *pc, const struct message *m) {
 	}
 	if (pc->refused)
 		return skip_refused(pc, m);
+	taken answered;
+	if (pc->aborted && is_aborted(pc, m, &answered))
+		return answered;
 	if (pc->skip_to_sync && m->type != 'S')
 		return discard(pc, m);
 	/* Whether a copy has swallowed the Syncs that were sent with it is known when it has ended: nothing that is answered
 	 * goes behind it before. */
 	struct pg_server *copying = server_of(pc);
-	if (copying && (copying->uncertain > 0 || copying->queue.copy_ends > 0) && strchr("QFPBDEC", m->type))
+	if (copying && (copying->uncertain > 0 || copying->queue.copy_ends > 0 || cancel_outstanding(copying)) &&
+	    strchr("QFPBDEC", m->type))
 		return hold(pc);
 	switch (m->type) {
 	case 'Q':

@@ -2,6 +2,7 @@
 #ifndef PGSQL_PGSQL_H
 #define PGSQL_PGSQL_H
 
+#include "pgsql/aborted.h"
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
@@ -25,6 +26,8 @@ struct pg_client {
 	struct settings *settings; /* what it wants on its server: what servers report, and its start-up parameters */
 	struct settings *startup;  /* its start-up parameters: what RESET goes back to */
 	struct settings *before;   /* `settings` when its last request ended */
+	struct settings *begun;    /* ... when its transaction began */
+	struct pg_aborted *aborted; /* aborted.c: a time limit has rolled its transaction back; NULL: none */
 	struct pg_names names;     /* its prepared statements by name */
 	struct pg_text *portal;    /* of the unnamed portal, where its kind matters; referenced */
 	uint32_t portal_batch;     /* in which it was bound */
@@ -56,6 +59,7 @@ enum pg_task {
 	PG_TASK_SYNC,     /* recovery: end an open batch */
 	PG_TASK_ROLLBACK, /* recovery: end the transaction */
 	PG_TASK_RESET,    /* reset_sql */
+	PG_TASK_ABORT,    /* make the client's transaction fail */
 	PG_TASK_FENCE     /* an empty query, to learn that no other answer is under way */
 };
 
@@ -72,6 +76,7 @@ struct pg_server {
 	uint64_t passing;                /* bytes still to come of a server's message in passing */
 	uint64_t half_sent;              /* bytes still to come of a client's message that has begun to leave */
 	uint64_t transaction_since_ns;
+	enum pg_ended { PG_ENDED_NOT, PG_ENDED_ROLLBACK, PG_ENDED_COMMIT } ended; /* within the Query under way */
 	uint32_t swallowed_syncs;        /* sent while it was copying in, which ignores them */
 	uint32_t uncertain;              /* of those, how many may be answered after all, for the copy failed */
 	uint32_t touched;                /* enum pg_touched: what transactions have left in the session */
@@ -79,7 +84,7 @@ struct pg_server {
 	uint16_t cancel_key_len;
 	bool passing_to_client;          /* whether they go to the client or to nobody */
 	bool open_batch;                 /* extended messages were sent since the last Sync or Query */
-	bool skipping;                   /* ... and one has failed: the server passes over all up to a Sync */
+	bool batch_failed;               /* ... and the server skips what comes up to a Sync */
 	bool copy_input_done;            /* in copy: its CopyDone or CopyFail has been sent */
 	bool fence_seen;                 /* the empty query was answered: its ReadyForQuery is next */
 	bool recovering, task_failed;
@@ -114,6 +119,8 @@ static inline struct pg_server *pg_server(struct server *s) {
 bool pg_login_begin(struct pg_client *client);
 size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len);
 void pg_login_secured(struct pg_client *client);
+/* The names in its start-up message; NULL: it has not come. */
+void pg_login_names(const struct pg_client *client, const char **database, const char **user);
 void pg_login_free(struct pg_client *client); /* frees client->login, wiped, and detaches look-ups under way */
 
 /* welcome.c. Login is done, as `name`: `startup` settings are a reference taken over; `user` too. Sends

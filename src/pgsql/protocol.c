@@ -59,6 +59,11 @@ static const char *sqlstate_of(struct client *client, enum refusal why, char roo
 		return "0A000"; /* feature_not_supported */
 	case REFUSAL_IDLE_TIMEOUT:
 		return "57P05"; /* idle_session_timeout */
+	case REFUSAL_QUERY_TIMEOUT:
+		return "57014"; /* query_canceled */
+	case REFUSAL_TRANSACTION_TIMEOUT:
+		return "25P04"; /* transaction_timeout */
+	case REFUSAL_IDLE_TRANSACTION_TIMEOUT:
 	case REFUSAL_LEAK:
 		return "25P03"; /* idle_in_transaction_session_timeout */
 	case REFUSAL_INTERNAL:
@@ -129,6 +134,10 @@ static void client_cancel(struct client *client) {
 	pg_console_cancel(pg_client(client));
 }
 
+static void client_names(const struct client *client, const char **database, const char **user) {
+	pg_login_names((const struct pg_client *)client, database, user);
+}
+
 static void client_free(struct client *client) {
 	struct pg_client *pc = pg_client(client);
 	pg_login_free(pc);
@@ -139,7 +148,9 @@ static void client_free(struct client *client) {
 	settings_unref(pc->settings);
 	settings_unref(pc->startup);
 	settings_unref(pc->before);
-	pc->settings = pc->startup = pc->before = NULL;
+	settings_unref(pc->begun);
+	pc->settings = pc->startup = pc->before = pc->begun = NULL;
+	pg_aborted_free(pc);
 	free(pc->replication_value);
 	pc->replication_value = NULL;
 }
@@ -289,6 +300,10 @@ const struct protocol pgsql_protocol = {
 	.client_refuse = client_refuse,
 	.client_notice = client_notice,
 	.client_cancel = client_cancel,
+	.client_activity = pg_client_activity,
+	.client_cut = pg_client_cut,
+	.client_roll_back = pg_client_roll_back,
+	.client_names = client_names,
 	.client_free = client_free,
 	.client_describe = client_describe,
 	.server_begin = server_begin,

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/deadline.h"
 
 /* What a client that vanished in the midst of a request leaves running may end by itself before it is cancelled. */
 #define NUDGE_NS (50 * NS_PER_MS)
@@ -415,10 +416,6 @@ void pg_recover_step(struct pg_server *ps) {
 	static const uint8_t copy_fail[] = {'f', 0, 0, 0, 27, 'T', 'h', 'e', ' ', 'c', 'l', 'i', 'e', 'n', 't',
 					    ' ', 'h', 'a', 's', ' ', 'g', 'o', 'n', 'e', '.', ' ', ' ', 0};
 	static const uint8_t sync[] = {'S', 0, 0, 0, 4};
-	/* of a statement that cannot be there; the name is for the backend's log */
-	static const uint8_t bind_none[] = {'B', 0, 0, 0, 35, 0, 'f', 'o', 'r', 'e', 'b', 'a', 'y', '_', 'c', 'l', 'i', 'e',
-					    'n', 't', '_', 'h', 'a', 's', '_', 'g', 'o', 'n', 'e', 0, 0, 0, 0, 0, 0, 0};
-	_Static_assert(sizeof bind_none == 1 + 35, "the length of the Bind");
 	if (ps->base.close_wanted || ps->base.state == SERVER_CLOSED)
 		return;
 	if (ps->copy == 'W') {
@@ -436,12 +433,14 @@ void pg_recover_step(struct pg_server *ps) {
 	if (ps->open_batch) {
 		/* A batch without its Sync would never be answered; with it, it would be committed, which its client has not
 		 * asked for. So it is made to fail first, unless it has. */
-		bool fail = !ps->skipping;
 		ps->open_batch = false;
-		if (fail && !send_small(ps, bind_none, sizeof bind_none))
+		if (!ps->batch_failed && (!send_small(ps, pg_failing_bind, sizeof pg_failing_bind)))
 			return;
-		if (send_small(ps, sync, sizeof sync) && !((!fail || push_hidden(ps, PG_REQ_BIND, PG_TASK_NONE)) &&
-							   push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC)))
+		if (!ps->batch_failed && !push_hidden(ps, PG_REQ_BIND, PG_TASK_SYNC)) {
+			server_close(&ps->base, "out of memory");
+			return;
+		}
+		if (send_small(ps, sync, sizeof sync) && !push_hidden(ps, PG_REQ_SYNC, PG_TASK_SYNC))
 			server_close(&ps->base, "out of memory");
 		return;
 	}
@@ -492,8 +491,14 @@ void pg_server_recover(struct server *server) {
 }
 
 void pg_server_uncancelled(struct server *server) {
-	if (pg_server(server)->recovering)
+	struct client *client = server->client;
+	if (pg_server(server)->recovering) {
 		pg_recover_step(pg_server(server));
+	} else if (client) {
+		deadline_uncancelled(server);
+		if (!server->in_input && client->hold == HOLD_OUTCOME)
+			client_resume(client);
+	}
 }
 
 void pg_server_reset(struct server *server) {
@@ -545,6 +550,7 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 		ps->uncertain = 0;
 		break;
 	case PG_TASK_SYNC:
+	case PG_TASK_ABORT:
 	case PG_TASK_NONE:
 		break;
 	}

@@ -184,6 +184,7 @@ struct pool_shard_stats { /* one writer: the shard's worker; read relaxed by any
 	stat_counter acquires, waits, wait_ns, busy_ns, timeouts, rejected, moved;
 	/* the session writes */
 	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns;
+	stat_counter query_timeouts, transaction_timeouts, idle_transaction_timeouts, client_idle_timeouts;
 	_Atomic uint32_t idle, busy, opening, waiting;
 	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
 	/* the session writes */

@@ -13,6 +13,10 @@ struct account {
 	const struct protocol *protocol;
 	uint64_t serial;          /* unique in the process */
 	_Atomic uint32_t clients; /* logged in */
+	/* Time limits of its clients (deadline_resolve()), in ns, 0: none; by enum deadline. Read relaxed. */
+	_Atomic uint64_t deadlines[DEADLINE_KINDS];
+	_Atomic uint32_t deadlines_own; /* bits: which of them are the user's own, not the pool's */
+	_Atomic bool has_deadlines;
 	struct { /* under the mutex */
 		pthread_mutex_t mutex;
 		void *credential;     /* how servers log in for this user; NULL: not known yet */

@@ -64,7 +64,7 @@ static void cancel_let_go(struct cancel *cancel) {
 		return;
 	if (server->state == SERVER_FENCED)
 		server_recovered(server);
-	else if (server->state == SERVER_RECOVERING)
+	else if (server->state == SERVER_RECOVERING || (server->state == SERVER_ACTIVE && server->client))
 		server->protocol->server_uncancelled(server);
 }
 
@@ -104,6 +104,14 @@ bool cancel_fence(struct server *server) {
 			cancel_finished(cancel);
 	}
 	return server->cancels_sent > 0;
+}
+
+void cancel_withdraw(struct server *server) {
+	list_for_each_safe (node, &server->cancels) {
+		struct cancel *cancel = container_of(node, struct cancel, node);
+		if (!cancel->sent && list_empty(&cancel->waiters))
+			cancel_finished(cancel);
+	}
 }
 
 static void cancel_receive(struct cancel *cancel) {

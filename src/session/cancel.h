@@ -60,6 +60,8 @@ bool cancel_sent(struct cancel *cancel);
 void cancel_finished(struct cancel *cancel);
 /* The server is released or closed: requests not sent yet let it go. Returns whether some have been sent. */
 bool cancel_fence(struct server *server);
+/* What was to be cancelled has ended: drops the requests not sent yet that no application waits for. */
+void cancel_withdraw(struct server *server);
 /* The process stops: ends all that are under way. */
 void cancel_stop(struct session_worker *sw);
 /* How many carry a request now, for the console. */

@@ -12,6 +12,7 @@
 #include "session/admission.h"
 #include "session/cancel.h"
 #include "session/database.h"
+#include "session/deadline.h"
 #include "session/leak.h"
 #include "session/server.h"
 #include "session/session.h"
@@ -41,6 +42,8 @@ void client_set_state(struct client *client, enum client_state state) {
 	if (state == CLIENT_CLOSED)
 		return;
 	list_push_back(&client->sw->clients[state], &client->node);
+	if (state == CLIENT_IDLE)
+		client->answered_ns = client->sw->worker->now_ns;
 	client_watch(client);
 }
 
@@ -209,8 +212,7 @@ static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
 	if (client->closing)
 		client_destroy(client, "it did not hang up");
 	else if (client->state == CLIENT_LOGIN)
-		client_end(client, REFUSAL_LOGIN_TIMEOUT,
-			   "login took too long; client_login_timeout limits it");
+		deadline_login_due(client);
 	else
 		client_watch_expired(client);
 }
@@ -505,7 +507,7 @@ void client_link(struct client *client, struct server *server) {
 	server->client = client;
 	server->state = SERVER_ACTIVE;
 	server_gate(server);
-	client->linked_ns = server->request_ns = server->used_ns = worker->now_ns;
+	client->linked_ns = client->answered_ns = server->request_ns = server->used_ns = worker->now_ns;
 	client_set_state(client, CLIENT_ACTIVE);
 	client->hold = HOLD_PREPARE;
 	bool ready = client->protocol->client_linked(client, server);
@@ -519,9 +521,19 @@ void client_unlink(struct client *client) {
 		return;
 	leak_unlinked(client);
 	server->client = NULL;
+	server->cut = (struct server_cut){0};
 	client->server = NULL;
 	if (client->state == CLIENT_ACTIVE)
 		client_set_state(client, CLIENT_IDLE);
+}
+
+void client_lose_server(struct client *client) {
+	client_abandon(client);
+	if (client->hold == HOLD_OUTCOME)
+		client->hold = HOLD_NONE;
+	if (client->hold == HOLD_NONE)
+		worker_defer(client->sw->worker, &client->wakeup);
+	client_gate(client);
 }
 
 void client_lose_untouched(struct client *client) {

@@ -76,6 +76,7 @@ struct client {
 	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
 	bool retrying;                /* that server was lost before anything was sent to it */
 	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;
+	uint64_t answered_ns; /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };
 
@@ -108,6 +109,8 @@ void client_check_drained(struct session_worker *sw);
 void client_link(struct client *client, struct server *server);
 /* The server left it (released or lost). */
 void client_unlink(struct client *client);
+/* Its server is taken from it and recovered; the client lives on without one. */
+void client_lose_server(struct client *client);
 /* Its server is lost, but nothing of its own was on it: it goes on with another. */
 void client_lose_untouched(struct client *client);
 /* The pool has nothing for it. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "config/nearest.h"
 #include "session/acquire.h"
+#include "session/deadline.h"
 #include "session/session.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -341,6 +342,17 @@ static void fixed_account(struct database *d, const struct pool_config *c) {
 	pool_user_set_fixed(user, true);
 }
 
+struct resolving {
+	const struct config *config;
+	const struct pool_config *pool;
+};
+
+static void resolve_each(struct pool_user *user, void *context) {
+	const struct resolving *r = context;
+	if (account_of(user))
+		deadline_resolve(account_of(user), r->pool, config_user(r->config, pool_user_name(user)));
+}
+
 void databases_adopt(struct session_worker *sw, struct generation *g) {
 	pthread_mutex_lock(&table.mutex);
 	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next) {
@@ -349,6 +361,11 @@ void databases_adopt(struct session_worker *sw, struct generation *g) {
 		struct database_view *view = database_view(d, sw->worker->id);
 		if (view->config && sw->worker->id == 0)
 			fixed_account(d, view->config);
+		if (!view->config)
+			continue;
+		/* by each worker: one that has not heard of the generation yet may make accounts meanwhile */
+		struct resolving resolving = {view->generation->config, view->config};
+		pool_each_user(d->pool, resolve_each, &resolving);
 	}
 	pthread_mutex_unlock(&table.mutex);
 }
@@ -385,6 +402,9 @@ struct pool_user *database_user(struct database *database, const char *name) {
 	if (user && !account_of(user)) {
 		struct account *account = account_new(database->protocol);
 		if (account) {
+			const struct database_view *view = database_view(database, session_current()->worker->id);
+			if (view->config)
+				deadline_resolve(account, view->config, config_user(view->generation->config, name));
 			pool_user_set_context(user, account);
 		} else {
 			pool_user_unref(user);

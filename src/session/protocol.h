@@ -42,7 +42,27 @@ enum refusal {
 	REFUSAL_MODE,          /* not allowed in this pool mode */
 	REFUSAL_IDLE_TIMEOUT,
 	REFUSAL_LEAK,          /* leak_action = close: it held a connection and left it unused */
+	REFUSAL_QUERY_TIMEOUT, /* the three below only where what runs could not be ended otherwise */
+	REFUSAL_TRANSACTION_TIMEOUT,
+	REFUSAL_IDLE_TRANSACTION_TIMEOUT,
 	REFUSAL_INTERNAL       /* an invariant did not hold; logged */
+};
+
+/* The time limits of a client that is logged in: session/deadline.h. */
+enum deadline {
+	DEADLINE_NONE,
+	DEADLINE_QUERY,
+	DEADLINE_TRANSACTION,
+	DEADLINE_IDLE_TRANSACTION,
+	DEADLINE_IDLE,
+	DEADLINE_KINDS
+};
+
+/* What a client that holds a server is in the midst of: since when; 0: it is not. */
+struct activity {
+	uint64_t request_ns;     /* a request of its own is under way on the server */
+	uint64_t transaction_ns; /* a transaction is open there, or a batch that may be one */
+	bool exempt;             /* what runs is meant to run for ever (replication) */
 };
 
 /* What a server is to the client that holds it: at work for it, or kept by it although only it can take the next step. */
@@ -86,6 +106,16 @@ struct protocol {
 	void (*client_notice)(struct client *client, const char *text);
 	/* A cancel request came for one that neither waits for a server nor has one. May be NULL. */
 	void (*client_cancel)(struct client *client);
+	/* For deadlines; only of a client that is linked. */
+	void (*client_activity)(const struct client *client, struct activity *activity);
+	/* A cancel is on its way to what runs for it (server->cut says why): does what else may end it. */
+	void (*client_cut)(struct client *client);
+	/* Nothing runs, but a transaction is open: rolls it back and sees to it that the client is told `text` and takes
+	 * its transaction for a failed one. The server is taken from it unless it keeps it. False: this cannot be done;
+	 * nothing has been. */
+	bool (*client_roll_back)(struct client *client, enum deadline why, const char *text);
+	/* What a client that is logging in has named so far; NULL: nothing yet. Valid until it is logged in. */
+	void (*client_names)(const struct client *client, const char **database, const char **user);
 	void (*client_free)(struct client *client); /* frees what the protocol hung on it */
 	/* What only the protocol knows of it, for the console (session/console.h). May be NULL. */
 	void (*client_describe)(const struct client *client, struct console_details *details);
@@ -105,7 +135,7 @@ struct protocol {
 	void (*server_recover)(struct server *server);
 	/* A session ended cleanly (session mode): run the reset; server_recovered() or server_close(). */
 	void (*server_reset)(struct server *server);
-	/* While it is recovered: no cancel request is under way for it any more. */
+	/* While it is recovered or has a client: no cancel request is under way for it any more. */
 	void (*server_uncancelled)(struct server *server);
 	void (*server_goodbye)(struct server *server); /* write the protocol's farewell, before a close */
 	/* It leaves for another worker: let go of what belongs to this one. */

@@ -27,6 +27,16 @@ enum server_state {
 	SERVER_CLOSED      /* of no use any more; it may wait for the backend to hang up (`lingers`) */
 };
 
+/* What runs for the client is being cancelled, for a time limit is over: session/deadline.h. */
+struct server_cut {
+	enum deadline why; /* DEADLINE_NONE: nothing is */
+	bool late;         /* that request has ended, but a cancel is still on its way and may hit what comes next */
+	bool expiring;     /* ... or has arrived, and may have hit what runs now: until that is answered */
+	bool told;         /* the client has got its error */
+	uint64_t limit_ns; /* as it was then */
+	uint64_t again_ns, until_ns; /* cancelled again; given up */
+};
+
 struct server {
 	struct pool_conn conn;
 	const struct protocol *protocol;
@@ -44,6 +54,7 @@ struct server {
 	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
 	uint64_t linger_bytes;  /* received meanwhile, for nobody */
 	struct list all;        /* the worker's list of servers */
+	struct server_cut cut;
 	struct list cancels;    /* struct cancel under way for it */
 	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
 	struct timeout timeout; /* connect_timeout, recovery_timeout */
