@@ -47,6 +47,7 @@ SHOW_COMMAND(waiters);
 SHOW_COMMAND(lists);
 SHOW_COMMAND(mem);
 SHOW_COMMAND(databases);
+SHOW_COMMAND(hosts);
 SHOW_COMMAND(config);
 SHOW_COMMAND(state);
 SHOW_COMMAND(version);

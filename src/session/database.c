@@ -7,6 +7,8 @@
 
 #include "base/log.h"
 #include "session/acquire.h"
+#include "session/backend.h"
+#include "session/keepalive.h"
 #include "session/session.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -92,6 +94,7 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 		d->views[i].shard = pool_shard(d->pool, i);
 		d->views[i].tick.expired = session_pool_tick;
 	}
+	backend_set_hosts(d->pool, config);
 	return slot;
 }
 
@@ -114,6 +117,7 @@ static void view_adopt(struct session_worker *sw, struct database *d, struct gen
 	view->generation = generation_ref(g);
 	view->config = c;
 	view->tls = g->pool_tls[index];
+	keepalive_arm(sw, view);
 }
 
 bool database_adopt(struct session_worker *sw, struct database *d) {
@@ -167,6 +171,7 @@ struct database *database_find(struct session_worker *sw, enum protocol_id proto
 
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
+	backends_apply(g->config);
 	pthread_mutex_lock(&table.mutex);
 	for (size_t i = 0; ok && i < g->config->pool_count; i++) {
 		const struct pool_config *c = &g->config->pools[i];
@@ -188,6 +193,7 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		if (c) {
 			struct pool_limits limits = limits_of(c);
 			pool_set_limits(d->pool, &limits);
+			backend_set_hosts(d->pool, c);
 		}
 	}
 	pthread_mutex_unlock(&table.mutex);
@@ -234,8 +240,10 @@ void databases_free(void) {
 	for (struct slot *slot = table.by_name, *next; slot; slot = next) {
 		next = slot->hh.next;
 		HASH_DEL(table.by_name, slot);
-		for (int i = 0; i < slot->database.workers; i++)
+		for (int i = 0; i < slot->database.workers; i++) {
 			timeouts_clear(&session_worker(i)->worker->timeouts, &slot->database.views[i].tick);
+			timeouts_clear(&session_worker(i)->worker->timeouts, &slot->database.views[i].keepalive);
+		}
 		slot_free(slot);
 	}
 	table.automatic = 0;

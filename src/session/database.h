@@ -19,6 +19,8 @@ struct database_view {
 	struct timeout tick; /* pool_shard_tick() */
 	struct pool_shard *shard;
 	size_t next_host;
+	struct timeout keepalive; /* session/keepalive.h */
+	uint32_t trials;          /* of idle servers, under way on account of keepalive_interval */
 };
 
 struct database {
