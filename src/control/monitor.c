@@ -63,6 +63,7 @@ struct watched {
 	struct backend_facts facts;
 	enum pool_role last_role; /* the last that was known, also from before it was down */
 	bool told_trouble;        /* that it lets us not in was logged */
+	uint64_t lost_ns;         /* when it was last found not to be up any more */
 
 	/* of the thread that has the look-up */
 	bool told_dns;
@@ -198,18 +199,27 @@ static enum health_answer probe(struct watched *w, const struct plan *plan, bool
 
 /* ---- what follows from it ---- */
 
+/* The texts name the host: lines of the same text would be taken for repeats. */
 static void log_event_of(struct watched *w, enum health_event event, const struct error *error) {
-	const char *role = backend_role_name(w->facts.role);
+	const char *host = backend_text(w->backend);
+	char after[64] = "";
+
+	if (event == HEALTH_WENT_DOWN || event == HEALTH_WENT_UNREADY) {
+		if (!w->lost_ns)
+			w->lost_ns = w->facts.probed_ns;
+	} else if (event == HEALTH_CAME_UP && w->lost_ns) {
+		snprintf(after, sizeof after, " again, after %.3f s", (double)(w->facts.probed_ns - w->lost_ns) / 1e9);
+		w->lost_ns = 0;
+	}
 	if (event == HEALTH_CAME_UP)
 		log_info("backend_up",
-			 LOG_FIELDS(LOG_TEXT("server", backend_text(w->backend)), LOG_TEXT("version", w->facts.version),
-				    LOG_TEXT("role", role)),
-			 "the database host takes connections");
+			 LOG_FIELDS(LOG_TEXT("server", host), LOG_TEXT("version", w->facts.version),
+				    LOG_TEXT("role", backend_role_name(w->facts.role))),
+			 "%s takes connections%s", host, after);
 	else if (event == HEALTH_WENT_DOWN)
-		log_warning("backend_down", WATCHED_FIELDS(w), "the database host is down: %s", error->text);
+		log_warning("backend_down", WATCHED_FIELDS(w), "%s is down: %s", host, error->text);
 	else if (event == HEALTH_WENT_UNREADY)
-		log_warning("backend_not_ready", WATCHED_FIELDS(w), "the database host takes no connections now: %s",
-			    error->text);
+		log_warning("backend_not_ready", WATCHED_FIELDS(w), "%s takes no new connections now: %s", host, error->text);
 }
 
 static void log_role(struct watched *w) {
@@ -219,7 +229,7 @@ static void log_role(struct watched *w) {
 	if (w->last_role != POOL_ROLE_UNKNOWN && role != w->last_role)
 		log_info("backend_role",
 			 LOG_FIELDS(LOG_TEXT("server", backend_text(w->backend)), LOG_TEXT("role", backend_role_name(role))),
-			 "the database host was %s: it is a %s now", backend_role_name(w->last_role),
+			 "%s was a %s: it is a %s now", backend_text(w->backend), backend_role_name(w->last_role),
 			 backend_role_name(role));
 	w->last_role = role;
 }
@@ -233,9 +243,9 @@ static void log_trouble(struct watched *w, const struct plan *plan, enum health_
 		return;
 	w->told_trouble = true;
 	log_warning("monitor_refused", WATCHED_FIELDS(w),
-		    "the database host is there, but its role and connections are unknown, for a probe failed: %s; see "
-		    "monitor_user of pool \"%s\"",
-		    error->text, plan->pool->name);
+		    "%s is there, but its role and connections are unknown, for a probe failed: %s; see monitor_user of pool "
+		    "\"%s\"",
+		    backend_text(w->backend), error->text, plan->pool->name);
 }
 
 static void run_probe(struct watched *w, const struct plan *plan, unsigned epoch, bool fresh, bool count) {
