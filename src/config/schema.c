@@ -324,8 +324,8 @@ static const struct config_key KEYS[] = {
 
 	{IN_POOL("monitor_interval", monitor_interval), DURATION("5s", 100 * MS), .flags = KEY_ZERO,
 	 .heading = "Watching the hosts",
-	 .description = "Each host is probed this often: does it answer, is it primary or standby, how many "
-			"connections has it left; 0 is never."},
+	 .description = "Each host is probed this often, over one connection more: does it answer, is it primary or "
+			"standby, how many connections has it left; 0 is never."},
 	{IN_POOL("monitor_user", monitor_user), TEXT(KEY_STRING),
 	 .description = "Who probes; empty is user, or else auth_user, and where none of them has a plaintext "
 			"password a host is only asked whether it takes connections."},

@@ -32,6 +32,8 @@ enum health_event health_note(struct health *h, enum health_answer answer) {
 		h->state = BACKEND_NOT_READY;
 		return was ? HEALTH_NOTHING : HEALTH_WENT_UNREADY;
 	}
+	case HEALTH_UNTRIED:
+		return HEALTH_NOTHING;
 	case HEALTH_REFUSED:
 		h->silences = 0;
 		return is_down(h);

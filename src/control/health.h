@@ -12,6 +12,7 @@ enum health_answer {
 	HEALTH_WELL,      /* it answered */
 	HEALTH_REACHED,   /* it is there and takes connections, though not ours: a login refused, or it is full */
 	HEALTH_NOT_READY, /* it is there and takes no connections: starting, stopping, recovering */
+	HEALTH_UNTRIED,   /* we could not even try */
 	HEALTH_REFUSED,   /* nothing is there: refused, unreachable, no such name, hung up */
 	HEALTH_SILENT     /* no answer within validation_timeout: a paused server is not a dead one */
 };

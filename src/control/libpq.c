@@ -158,6 +158,9 @@ static enum pq_outcome outcome_of(PGconn *conn, bool reached, struct pq_finding 
 					      "could not send"};
 	const char *message = PQerrorMessage(conn);
 
+	if (!reached && (strstr(message, "could not create socket") || strstr(message, "out of memory") ||
+			 strstr(message, strerror(EADDRNOTAVAIL))))
+		return PQ_UNTRIED;
 	find_sqlstate(message, finding->sqlstate);
 	if (*finding->sqlstate)
 		return PQ_REJECTED;

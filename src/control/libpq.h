@@ -38,6 +38,7 @@ enum pq_outcome {
 	PQ_CONNECTED,
 	PQ_STOPPED,   /* `wake_fd` */
 	PQ_SILENT,    /* the deadline has come */
+	PQ_UNTRIED,   /* this process or system has no descriptor, port or memory left */
 	PQ_UNREACHED, /* nobody is there, or it hung up without a word */
 	PQ_REJECTED,  /* the server said no, and this SQLSTATE */
 	PQ_UNWILLING  /* it is there, but we do not go on: no password, no TLS, a certificate that we do not trust */

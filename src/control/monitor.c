@@ -98,6 +98,8 @@ static enum health_answer judge(const struct pq_finding *finding) {
 	case PQ_STOPPED:
 	case PQ_SILENT:
 		return HEALTH_SILENT;
+	case PQ_UNTRIED:
+		return HEALTH_UNTRIED;
 	case PQ_UNREACHED:
 		return HEALTH_REFUSED;
 	case PQ_REJECTED: /* admin_shutdown, crash_shutdown, cannot_connect_now */
@@ -128,7 +130,7 @@ static enum health_answer connect_at(struct watched *w, const struct plan *plan,
 
 /* Of several addresses one that answers is enough; and one may be paused while another is gone. */
 static enum health_answer better(enum health_answer a, enum health_answer b) {
-	if (a <= HEALTH_NOT_READY || b <= HEALTH_NOT_READY)
+	if (a <= HEALTH_UNTRIED || b <= HEALTH_UNTRIED)
 		return a < b ? a : b;
 	return a == HEALTH_SILENT || b == HEALTH_SILENT ? HEALTH_SILENT : HEALTH_REFUSED;
 }

@@ -96,6 +96,20 @@ START_TEST(suspicion_is_cleared_by_a_good_probe) {
 }
 END_TEST
 
+START_TEST(probe_that_could_not_be_tried_tells_nothing) {
+	struct health h = {0};
+
+	ck_assert_int_eq(health_note(&h, HEALTH_UNTRIED), HEALTH_NOTHING);
+	ck_assert(!h.known);
+	health_note(&h, HEALTH_WELL);
+	ck_assert_int_eq(health_note(&h, HEALTH_UNTRIED), HEALTH_NOTHING);
+	ck_assert(h.up);
+	health_note(&h, HEALTH_REFUSED);
+	ck_assert_int_eq(health_note(&h, HEALTH_UNTRIED), HEALTH_NOTHING);
+	ck_assert(!h.up);
+}
+END_TEST
+
 START_TEST(short_interval_is_not_made_longer) {
 	struct health h = {0};
 
@@ -197,6 +211,7 @@ int main(void) {
 	tcase_add_test(health, login_that_is_refused_is_not_down);
 	tcase_add_test(health, host_that_is_not_ready_is_asked_often_and_pools_keep_what_they_have);
 	tcase_add_test(health, suspicion_is_cleared_by_a_good_probe);
+	tcase_add_test(health, probe_that_could_not_be_tried_tells_nothing);
 	tcase_add_test(health, short_interval_is_not_made_longer);
 	suite_add_tcase(suite, health);
 	tcase_add_test(addresses, addresses_are_taken_in_turn);
