@@ -252,6 +252,7 @@ static void reload(struct console_result *result) {
 		log_error("reload_incomplete", NULL, "%s", error.text);
 	control_reload();
 	session_reload(generation);
+	control_watch(generation);
 	listeners_settle(config);
 	generation_unref(forebay.generation);
 	forebay.generation = generation;
@@ -364,6 +365,7 @@ static bool start_workers(struct error *error) {
 	for (; forebay.workers_running < count; forebay.workers_running++)
 		if (!worker_start(&forebay.workers[forebay.workers_running], error))
 			return false;
+	control_watch(forebay.generation);
 	return true;
 }
 

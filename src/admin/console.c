@@ -237,6 +237,8 @@ static const struct command commands[] = {
 	 show_leaks},
 	{"SHOW DATABASES", NULL, ROLE_STATS, "Each pool: where it leads, its bounds, how much of them is in use.",
 	 show_databases},
+	{"SHOW HOSTS", NULL, ROLE_STATS, "Each database host: does it answer, is it primary or standby, how full is it.",
+	 show_hosts},
 	{"SHOW USERS", NULL, ROLE_STATS, "Users, with their limits and connections.", show_users},
 	{"SHOW STATS", NULL, ROLE_STATS, "Work done for each database: totals, and averages of the last minute or two.",
 	 show_stats},

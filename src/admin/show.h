@@ -51,6 +51,7 @@ SHOW_COMMAND(audit);
 SHOW_COMMAND(lists);
 SHOW_COMMAND(mem);
 SHOW_COMMAND(databases);
+SHOW_COMMAND(hosts);
 SHOW_COMMAND(config);
 SHOW_COMMAND(state);
 SHOW_COMMAND(version);

@@ -221,6 +221,7 @@ static const char *server_state_word(const struct server *server) {
 	case SERVER_ACTIVE:
 		return "active";
 	case SERVER_RECOVERING:
+	case SERVER_VALIDATING:
 		return "tested";
 	case SERVER_FENCED:
 		return "being_canceled";

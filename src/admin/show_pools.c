@@ -85,6 +85,7 @@ static enum tally tally_of_state(enum server_state state) {
 	case SERVER_ACTIVE:
 		return SV_ACTIVE;
 	case SERVER_RECOVERING:
+	case SERVER_VALIDATING:
 		return SV_TESTED;
 	case SERVER_FENCED:
 		return SV_BEING_CANCELED;

@@ -177,7 +177,7 @@ static const struct config_key KEYS[] = {
 	 .description = "A TCP connection whose peer has acknowledged nothing for this long is given up; 0 "
 			"leaves it to the system."},
 
-	{IN_FOREBAY("dns_refresh", dns_refresh), DURATION("15s", 100 * MS), .flags = KEY_ZERO | KEY_LATER,
+	{IN_FOREBAY("dns_refresh", dns_refresh), DURATION("15s", 100 * MS), .flags = KEY_ZERO,
 	 .description = "Names of database hosts are looked up anew this often, and connections to addresses that "
 			"they no longer have are retired; 0 looks up at each connect only."},
 
@@ -283,14 +283,14 @@ static const struct config_key KEYS[] = {
 	 .description = "An idle connection above min_idle is closed after this long; 0 is never."},
 	{IN_POOL("max_lifetime", max_lifetime), DURATION("30m", 10 * MS), .flags = KEY_ZERO,
 	 .description = "A connection is retired at this age, less a random part of up to 25%; 0 is never."},
-	{IN_POOL("keepalive_interval", keepalive_interval), DURATION("2m", 10 * MS), .flags = KEY_LATER | KEY_ZERO,
+	{IN_POOL("keepalive_interval", keepalive_interval), DURATION("2m", 10 * MS), .flags = KEY_ZERO,
 	 .description = "An idle connection is proved alive this often; 0 is never."},
 	{IN_POOL("alive_bypass_window", alive_bypass_window), DURATION("500ms", MS), .flags = KEY_ZERO,
 	 .description = "A connection used within this time is taken to be alive and is not tried before "
 			"use; 0 tries each."},
 	{IN_POOL("validation_timeout", validation_timeout), DURATION("5s", 10 * MS),
-	 .flags = KEY_LATER, .description = "A connection that does not answer a trial in this time is dead."},
-	{IN_POOL("validation_query", validation_query), TEXT(KEY_SQL), .flags = KEY_LATER,
+	 .description = "A connection that does not answer a trial in this time is dead."},
+	{IN_POOL("validation_query", validation_query), TEXT(KEY_SQL),
 	 .description = "SQL that a connection must answer before it is handed out after more than "
 			"alive_bypass_window; empty looks at its socket only, which costs no round trip."},
 	{IN_POOL("init_sql", init_sql), TEXT(KEY_SQL),
@@ -322,17 +322,17 @@ static const struct config_key KEYS[] = {
 	 .description = "A connection whose client vanished is cancelled, drained and rolled back within "
 			"this time, or closed."},
 
-	{IN_POOL("monitor_interval", monitor_interval), DURATION("5s", 100 * MS), .flags = KEY_ZERO | KEY_LATER,
+	{IN_POOL("monitor_interval", monitor_interval), DURATION("5s", 100 * MS), .flags = KEY_ZERO,
 	 .heading = "Watching the hosts",
-	 .description = "Each host is probed this often: does it answer, is it primary or standby, how many "
-			"connections has it left; 0 is never."},
-	{IN_POOL("monitor_user", monitor_user), TEXT(KEY_STRING), .flags = KEY_LATER,
+	 .description = "Each host is probed this often, over one connection more: does it answer, is it primary or "
+			"standby, how many connections has it left; 0 is never."},
+	{IN_POOL("monitor_user", monitor_user), TEXT(KEY_STRING),
 	 .description = "Who probes; empty is user, or else auth_user, and where none of them has a plaintext "
 			"password a host is only asked whether it takes connections."},
-	{IN_POOL("monitor_password", monitor_password), TEXT(KEY_SECRET), .flags = KEY_LATER, .description = "Its password."},
-	{IN_POOL("monitor_password_file", monitor_password), TEXT(KEY_SECRET_FILE), .flags = KEY_LATER,
+	{IN_POOL("monitor_password", monitor_password), TEXT(KEY_SECRET), .description = "Its password."},
+	{IN_POOL("monitor_password_file", monitor_password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is its password."},
-	{IN_POOL("monitor_database", monitor_database), TEXT(KEY_STRING), .flags = KEY_LATER,
+	{IN_POOL("monitor_database", monitor_database), TEXT(KEY_STRING),
 	 .description = "The database to probe; empty is the pool's own."},
 
 	{IN_POOL("auth_user", auth_user), TEXT(KEY_STRING),

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "config/config.h"
 #include "control/libpq.h"
+#include "control/probe.h"
 
 /* What was found at one host of one pool. */
 struct finding {
@@ -18,11 +19,6 @@ struct finding {
 	unsigned long bounds; /* what all pools on this backend may open together */
 	char remark[600];
 };
-
-static bool is_stored_secret(const char *password) {
-	return password && ((strncmp(password, "md5", 3) == 0 && strlen(password) == 35) ||
-			    strncmp(password, "SCRAM-SHA-256$", 14) == 0);
-}
 
 static uint64_t timeout_of(const struct pool_config *pool) {
 	return pool->connect_timeout ? pool->connect_timeout : 10 * NS_PER_S;
@@ -64,54 +60,32 @@ static void ping_postgresql(struct finding *f, const struct pq_target *target) {
 }
 
 static void ask_postgresql(struct finding *f, PGconn *conn) {
-	static const char sql[] =
-		"SELECT pg_catalog.current_setting('server_version'), pg_catalog.pg_is_in_recovery(), "
-		"pg_catalog.current_setting('max_connections')::pg_catalog.int4 - "
-		"pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4";
 	struct pq_limit limit = {clock_monotonic_ns() + timeout_of(f->pool), -1};
-	struct pq_answer answer;
+	struct backend_facts facts = {0};
 	struct error error = {0};
 
-	if (!pq_query(conn, sql, 0, NULL, &limit, &answer, &error)) {
+	if (!probe_ask(conn, false, &limit, &facts, &error)) {
 		remark(f, true, "%s", error.text);
 		return;
 	}
-	if (answer.rows == 1 && PQnfields(answer.first) == 3) {
-		const char *version = PQgetvalue(answer.first, 0, 0);
-		snprintf(f->version, sizeof f->version, "%.*s", (int)strcspn(version, " "), version);
-		snprintf(f->role, sizeof f->role, "%s", *PQgetvalue(answer.first, 0, 1) == 't' ? "standby" : "primary");
-		f->max_connections = atol(PQgetvalue(answer.first, 0, 2));
-	}
-	PQclear(answer.first);
+	snprintf(f->version, sizeof f->version, "%s", facts.version);
+	snprintf(f->role, sizeof f->role, "%s", backend_role_name(facts.role));
+	f->max_connections = (long)facts.max_connections;
 }
 
 static void check_postgresql(struct finding *f, size_t host) {
 	const struct pool_config *pool = f->pool;
-	bool wildcard = strcmp(pool->name, "*") == 0;
-	struct pq_target target = {
-		.pool = pool,
-		.host = host,
-		.user = pool->user,
-		.password = pool->password,
-		.database = pool->database ? pool->database : wildcard ? "postgres" : pool->name,
-	};
+	struct pq_target target = {.pool = pool, .host = host};
 	struct error error = {0};
+	enum probe_login login = probe_as_application(pool, &target);
 
-	if (!pool->user && pool->auth_user) {
-		target.user = pool->auth_user;
-		target.password = pool->auth_password;
-		if (pool->auth_database)
-			target.database = pool->auth_database;
+	if (login == PROBE_AUTH_USER)
 		remark(f, false, "tried as auth_user");
-	}
-	if (!target.user) {
-		remark(f, false, "reached only: it logs in as its clients do, and has no auth_user to try with");
-		target.user = "forebay";
-		ping_postgresql(f, &target);
-		return;
-	}
-	if (is_stored_secret(target.password)) {
-		remark(f, false, "reached only: its password is a stored secret, which libpq cannot log in with");
+	if (login == PROBE_NOBODY) {
+		if (probe_is_stored_secret(pool->user ? pool->password : pool->auth_password))
+			remark(f, false, "reached only: its password is a stored secret, which libpq cannot log in with");
+		else
+			remark(f, false, "reached only: it logs in as its clients do, and has no auth_user to try with");
 		ping_postgresql(f, &target);
 		return;
 	}

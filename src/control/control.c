@@ -1,10 +1,15 @@
 #include "control/control.h"
 
 #include "control/auth_query.h"
+#include "control/monitor.h"
 
 bool control_start(struct error *error) {
 	if (!auth_query_start(error))
 		return false;
+	if (!monitor_start(error)) {
+		auth_query_stop();
+		return false;
+	}
 	lookup_install(auth_query_submit);
 	return true;
 }
@@ -13,7 +18,12 @@ void control_reload(void) {
 	auth_query_flush();
 }
 
+void control_watch(struct generation *generation) {
+	monitor_watch(generation);
+}
+
 /* The look-up stays installed: what workers still submit is answered at once, with an error. */
 void control_stop(void) {
+	monitor_stop();
 	auth_query_stop();
 }

@@ -10,6 +10,9 @@
 bool control_start(struct error *error);
 /* Main thread, before the workers hear of a new configuration: forgets what was learnt under the old one. */
 void control_reload(void);
+/* Main thread, when the session has started, and again for each new configuration: watches its hosts. */
+struct generation;
+void control_watch(struct generation *generation);
 /* Main thread, with the workers still running: answers what is pending and ends the threads. */
 void control_stop(void);
 

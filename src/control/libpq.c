@@ -58,11 +58,12 @@ static void fill(struct parameters *p, const struct pq_target *target) {
 	*p = (struct parameters){0};
 	snprintf(p->port, sizeof p->port, "%d", host->port);
 	add(p, "host", host->host);
+	add(p, "hostaddr", target->hostaddr);
 	add(p, "port", p->port);
 	add(p, "user", target->user);
 	add(p, "password", target->password);
 	add(p, "dbname", target->database);
-	add(p, "application_name", "forebay");
+	add(p, "application_name", target->application_name ? target->application_name : "forebay");
 	add(p, "client_encoding", "UTF8");
 	add(p, "sslmode", ssl_mode(tls->mode));
 	add(p, "sslrootcert", root_certificates(tls->ca_file));
@@ -125,10 +126,59 @@ static bool wait_for(PGconn *conn, short events, const struct pq_limit *limit, c
 	}
 }
 
-PGconn *pq_connect(const struct pq_target *target, const struct pq_limit *limit, struct error *error) {
+/* Of a message in the verbose form, "FATAL:  28P01: ..."; "" where the server has not said anything. */
+static void find_sqlstate(const char *message, char out[6]) {
+	*out = 0;
+	for (const char *at = strstr(message, ":  "); at; at = strstr(at + 1, ":  ")) {
+		const char *code = at + 3;
+		size_t len = strspn(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+		if (len == 5 && code[5] == ':') {
+			memcpy(out, code, 5);
+			out[5] = 0;
+			return;
+		}
+	}
+}
+
+static bool is_reached(PGconn *conn) {
+	switch (PQstatus(conn)) {
+	case CONNECTION_OK:
+	case CONNECTION_BAD:
+	case CONNECTION_STARTED:
+	case CONNECTION_NEEDED:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* libpq tells what went wrong in words only. `reached`: it was connected to a socket, at least. */
+static enum pq_outcome outcome_of(PGconn *conn, bool reached, struct pq_finding *finding) {
+	static const char *const hung_up[] = {"server closed the connection unexpectedly", "could not receive data",
+					      "could not send"};
+	const char *message = PQerrorMessage(conn);
+
+	if (!reached && (strstr(message, "could not create socket") || strstr(message, "out of memory") ||
+			 strstr(message, strerror(EADDRNOTAVAIL))))
+		return PQ_UNTRIED;
+	find_sqlstate(message, finding->sqlstate);
+	if (*finding->sqlstate)
+		return PQ_REJECTED;
+	if (!reached)
+		return PQ_UNREACHED;
+	for (size_t i = 0; i < sizeof hung_up / sizeof hung_up[0]; i++)
+		if (strstr(message, hung_up[i]))
+			return PQ_UNREACHED;
+	return PQ_UNWILLING;
+}
+
+PGconn *pq_try(const struct pq_target *target, const struct pq_limit *limit, struct pq_finding *finding,
+	       struct error *error) {
 	struct parameters p;
 	char what[320];
+	bool reached = false;
 
+	*finding = (struct pq_finding){.outcome = PQ_UNWILLING};
 	snprintf(what, sizeof what, "cannot connect to %.120s as user \"%.64s\", database \"%.64s\"",
 		 target->pool->hosts[target->host].text, target->user ? target->user : "",
 		 target->database ? target->database : "");
@@ -139,22 +189,40 @@ PGconn *pq_connect(const struct pq_target *target, const struct pq_limit *limit,
 		return NULL;
 	}
 	PQsetNoticeReceiver(conn, swallow_notice, NULL);
+	PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	if (PQstatus(conn) == CONNECTION_BAD)
 		status = PGRES_POLLING_FAILED;
 	while (status == PGRES_POLLING_WRITING || status == PGRES_POLLING_READING) {
 		if (!wait_for(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, limit, what, error)) {
+			finding->outcome = error->code == ECANCELED   ? PQ_STOPPED
+					   : error->code == ETIMEDOUT ? PQ_SILENT
+								      : PQ_UNWILLING;
 			PQfinish(conn);
 			return NULL;
 		}
 		status = PQconnectPoll(conn);
+		reached |= is_reached(conn);
 	}
 	if (status != PGRES_POLLING_OK || PQsetnonblocking(conn, 1) != 0) {
-		pq_error(error, what, PQerrorMessage(conn));
+		finding->outcome = outcome_of(conn, reached, finding);
+		/* the lines behind the first tell where in the server's source it happened */
+		char message[400];
+		const char *said = PQerrorMessage(conn);
+		snprintf(message, sizeof message, "%.*s", (int)(*finding->sqlstate ? strcspn(said, "\n") : strlen(said)), said);
+		pq_error(error, what, message);
 		PQfinish(conn);
 		return NULL;
 	}
+	PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+	finding->outcome = PQ_CONNECTED;
 	return conn;
+}
+
+PGconn *pq_connect(const struct pq_target *target, const struct pq_limit *limit, struct error *error) {
+	struct pq_finding finding;
+
+	return pq_try(target, limit, &finding, error);
 }
 
 PGPing pq_ping(const struct pq_target *target, int timeout_s) {

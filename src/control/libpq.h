@@ -20,6 +20,8 @@ struct pq_target {
 	const char *user, *password;    /* password NULL: none */
 	const char *database;
 	uint64_t statement_timeout_ns;  /* the server's own limit; 0: none */
+	const char *hostaddr;           /* the host's address where it is known; NULL: libpq looks its name up, and waits */
+	const char *application_name;   /* NULL: "forebay" */
 };
 
 /* How long to wait, and what ends the waiting before that. */
@@ -30,6 +32,24 @@ struct pq_limit {
 
 /* NULL: `error` says which host and why. Free with PQfinish(). */
 PGconn *pq_connect(const struct pq_target *target, const struct pq_limit *limit, struct error *error);
+
+/* How an attempt to connect ended. */
+enum pq_outcome {
+	PQ_CONNECTED,
+	PQ_STOPPED,   /* `wake_fd` */
+	PQ_SILENT,    /* the deadline has come */
+	PQ_UNTRIED,   /* this process or system has no descriptor, port or memory left */
+	PQ_UNREACHED, /* nobody is there, or it hung up without a word */
+	PQ_REJECTED,  /* the server said no, and this SQLSTATE */
+	PQ_UNWILLING  /* it is there, but we do not go on: no password, no TLS, a certificate that we do not trust */
+};
+struct pq_finding {
+	enum pq_outcome outcome;
+	char sqlstate[6];
+};
+/* As pq_connect(), and tells how it went. */
+PGconn *pq_try(const struct pq_target *target, const struct pq_limit *limit, struct pq_finding *finding,
+	       struct error *error);
 /* Whether a server answers there at all, without logging in. At most `timeout_s` seconds, at least 2. */
 PGPing pq_ping(const struct pq_target *target, int timeout_s);
 

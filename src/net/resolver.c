@@ -55,6 +55,7 @@ struct name {
 static struct {
 	pthread_mutex_t mutex; /* of all that follows */
 	pthread_cond_t work, ended;
+	pthread_cond_t answered; /* some look-up has ended, or all have: for resolver_look_up() */
 	struct list lru;  /* all names: few enough to walk */
 	struct list jobs; /* names to look up */
 	int names;
@@ -64,6 +65,7 @@ static struct {
 	.mutex = PTHREAD_MUTEX_INITIALIZER,
 	.work = PTHREAD_COND_INITIALIZER,
 	.ended = PTHREAD_COND_INITIALIZER,
+	.answered = PTHREAD_COND_INITIALIZER,
 	.lru = {&cache.lru, &cache.lru},
 	.jobs = {&cache.jobs, &cache.jobs},
 };
@@ -305,6 +307,7 @@ static void work_locked(struct name *name) {
 	}
 	/* Within the lock, so that resolver_stop() does not return before the letters are posted. */
 	answer_waiting(take_waiting_locked(name), &answer);
+	pthread_cond_broadcast(&cache.answered);
 }
 
 static void *helper(void *arg) {
@@ -370,6 +373,7 @@ void resolver_stop(void) {
 	pthread_mutex_lock(&cache.mutex);
 	cache.running = false;
 	pthread_cond_broadcast(&cache.work);
+	pthread_cond_broadcast(&cache.answered);
 	empty_locked();
 	while (cache.threads > 0)
 		if (pthread_cond_timedwait(&cache.ended, &cache.mutex, &until) == ETIMEDOUT)
@@ -413,4 +417,68 @@ void resolver_ask(struct resolver_query *query, struct worker *worker, const cha
 		error_set(&answer.error, ENOMEM, "cannot resolve \"%s\": out of memory", host);
 	set_port(&answer, port);
 	query->done(query, &answer);
+}
+
+bool resolver_is_name(const char *host) {
+	struct in6_addr address;
+
+	return host[0] != '/' && !strchr(host, '%') && inet_pton(AF_INET, host, &address) != 1 &&
+	       inet_pton(AF_INET6, host, &address) != 1;
+}
+
+/* Until some look-up has ended, but no longer than a while: who waits looks again. */
+static void await_any_locked(void) {
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 50 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_cond_timedwait(&cache.answered, &cache.mutex, &until);
+}
+
+bool resolver_look_up(const char *host, int port, const char *unix_name_format, uint64_t since_ns, uint64_t deadline_ns,
+		      struct resolved *answer, bool *failed) {
+	bool ended = false;
+
+	answer->count = 0;
+	answer->error = (struct error){0};
+	*failed = false;
+	if (answer_literal(answer, host, port, unix_name_format)) {
+		*failed = answer->count == 0;
+		return true;
+	}
+	if (!*host || strlen(host) >= NAME_BYTES_MAX) {
+		error_set(&answer->error, EINVAL, "\"%.64s\" is no host name", host);
+		*failed = true;
+		return true;
+	}
+	pthread_mutex_lock(&cache.mutex);
+	for (;;) {
+		/* anew each time: it may have been dropped meanwhile */
+		struct name *name = cache.running ? get_locked(host, &answer->error) : NULL;
+		if (!name) {
+			if (!cache.running)
+				error_set(&answer->error, ECANCELED, "the resolver has stopped");
+			*failed = ended = true;
+			break;
+		}
+		if (name->looked_up_ns && name->looked_up_ns >= since_ns) {
+			current_answer_locked(name, answer);
+			*failed = name->failing;
+			if (name->failing)
+				answer->error = name->error;
+			ended = true;
+			break;
+		}
+		if (clock_monotonic_ns() >= deadline_ns)
+			break;
+		begin_look_up_locked(name);
+		await_any_locked();
+	}
+	pthread_mutex_unlock(&cache.mutex);
+	set_port(answer, port);
+	return ended;
 }

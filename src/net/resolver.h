@@ -44,4 +44,14 @@ void resolver_stop(void);
 void resolver_ask(struct resolver_query *query, struct worker *worker, const char *host, int port,
 		  const char *unix_name_format);
 
+/*
+ * For threads that may wait (no worker's): the answer of a look-up that ended at `since_ns` or later; where none has, one
+ * is begun, and waited for until the deadline. Workers get the new answer from then on. False: the deadline has come.
+ * `answer` has no addresses where the name was never found; a refresh that failed gives the old ones and `*failed`.
+ */
+bool resolver_look_up(const char *host, int port, const char *unix_name_format, uint64_t since_ns, uint64_t deadline_ns,
+		      struct resolved *answer, bool *failed);
+/* Whether the host is a name that has to be looked up, no address and no path. Any thread. */
+bool resolver_is_name(const char *host);
+
 #endif

@@ -304,7 +304,8 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	if (!tag)
 		return violation(w, a, "a command tag that does not end");
 	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
-	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT)
+	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT ||
+	    head->task == PG_TASK_VALIDATE)
 		note_tag(ps, head, tag);
 	for (uint32_t i = 1; ps->copy == 'G' && i < ps->queue.count; i++) {
 		if (pg_queue_at(&ps->queue, i)->type != PG_REQ_COPY_END)

@@ -60,7 +60,8 @@ enum pg_task {
 	PG_TASK_ROLLBACK, /* recovery: end the transaction */
 	PG_TASK_RESET,    /* reset_sql */
 	PG_TASK_ABORT,    /* make the client's transaction fail */
-	PG_TASK_FENCE     /* an empty query, to learn that no other answer is under way */
+	PG_TASK_FENCE,    /* an empty query, to learn that no other answer is under way */
+	PG_TASK_VALIDATE  /* a Sync or validation_query, to learn that it is alive */
 };
 
 enum pg_touched { PG_TOUCHED_SETTINGS = 1, PG_TOUCHED_PREPARED = 2, PG_TOUCHED_LISTEN = 4, PG_TOUCHED_CURSORS = 8 };
@@ -163,6 +164,7 @@ void pg_settle_restored(struct pg_client *client, struct pg_server *server);
 void pg_server_recover(struct server *server);
 void pg_server_uncancelled(struct server *server);
 void pg_server_reset(struct server *server);
+void pg_server_validate(struct server *server, const char *sql);
 
 /* frontend.c and backend.c: the two directions once both are logged in. */
 size_t pg_frontend_input(struct pg_client *client, const uint8_t *data, size_t len);

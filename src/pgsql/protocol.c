@@ -315,6 +315,7 @@ const struct protocol pgsql_protocol = {
 	.server_statements = server_statements,
 	.server_recover = pg_server_recover,
 	.server_reset = pg_server_reset,
+	.server_validate = pg_server_validate,
 	.server_uncancelled = pg_server_uncancelled,
 	.server_goodbye = server_goodbye,
 	.server_moving = server_moving,

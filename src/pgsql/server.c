@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/deadline.h"
+#include "session/keepalive.h"
 
 /* What a client that vanished in the midst of a request leaves running may end by itself before it is cancelled. */
 #define NUDGE_NS (50 * NS_PER_MS)
@@ -508,6 +509,30 @@ void pg_server_reset(struct server *server) {
 	pg_recover_step(ps);
 }
 
+void pg_server_validate(struct server *server, const char *sql) {
+	static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+	struct pg_server *ps = pg_server(server);
+	if (sql) {
+		pg_run(ps, PG_TASK_VALIDATE, sql);
+		return;
+	}
+	ps->task_failed = false; /* a Sync leaves no trace in the server's views and logs */
+	if (send_small(ps, sync, sizeof sync) && !push_hidden(ps, PG_REQ_SYNC, PG_TASK_VALIDATE))
+		server_close(server, "out of memory");
+}
+
+static void validated(struct pg_server *ps) {
+	char text[400];
+	if (ps->task_failed)
+		snprintf(text, sizeof text, "validation_query failed: %s", ps->task_error);
+	else
+		snprintf(text, sizeof text, "validation_query leaves a transaction open");
+	bool well = !ps->task_failed && ps->status == 'I';
+	if (!well)
+		log_warning("validation_failed", LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name)), "%s", text);
+	keepalive_answered(&ps->base, well ? NULL : text);
+}
+
 void pg_task_done(struct pg_server *ps, enum pg_task task) {
 	struct server *server = &ps->base;
 	char text[400];
@@ -523,6 +548,9 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 		return;
 	case PG_TASK_UNTOUCH:
 		untouched(ps);
+		return;
+	case PG_TASK_VALIDATE:
+		validated(ps);
 		return;
 	case PG_TASK_SETTINGS:
 		if (ps->recovering)

@@ -138,6 +138,11 @@ bool pool_host_report(struct pool *pool, int place, bool up, enum pool_role role
 	return learn(pool, place, up ? 0 : HOST_IS_DOWN, up ? HOST_IS_DOWN : 0, role);
 }
 
+void pool_host_retry(struct pool *pool, int host) {
+	atomic_store(&pool->hosts[host].backoff.retry_at_ns, 0);
+	atomic_fetch_add(&pool->limits_version, 1);
+}
+
 uint32_t pool_host_open(const struct pool *pool, int host) {
 	return atomic_load(&pool->hosts[host].open);
 }

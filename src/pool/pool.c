@@ -273,12 +273,3 @@ void pool_set_paused(struct pool *pool, bool paused) {
 uint32_t pool_retiring(const struct pool *pool) {
 	return atomic_load(&pool->retiring);
 }
-
-void pool_retry_now(struct pool_shard *shard) {
-	shard_enter(shard);
-	for (int i = 0; i < POOL_MAX_HOSTS; i++)
-		atomic_store(&shard->pool->hosts[i].backoff.retry_at_ns, 0);
-	shard->look_due = true;
-	keep_fill_soon(shard, shard_now(shard), 0);
-	shard_leave(shard);
-}

@@ -211,8 +211,6 @@ struct pool_shard_stats *pool_shard_stats_mut(struct pool_shard *shard);
 struct pool_limits pool_limits(const struct pool *pool);
 /* Connections open or opening, of all workers and users. Any thread. */
 uint32_t pool_size(const struct pool *pool);
-/* The backends are known to be there again: ends the backoff of every host. On a worker's thread. */
-void pool_retry_now(struct pool_shard *shard);
 /* New limits (reload): a smaller bound shrinks by retiring, a larger one serves waiters at once. Any thread;
  * each shard applies it at its next tick, which the caller provokes by pool_shard_tick() on each worker. */
 void pool_set_limits(struct pool *pool, const struct pool_limits *limits);
@@ -231,6 +229,8 @@ enum pool_role { POOL_ROLE_UNKNOWN, POOL_ROLE_PRIMARY, POOL_ROLE_STANDBY };
  * are in force all the same. Any thread; then tick each shard, as after pool_set_limits(). */
 bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
 		    enum pool_target target);
+/* A host is known to be there again: what backs off is tried at once, one first. Any thread; then tick each shard. */
+void pool_host_retry(struct pool *pool, int host);
 /* The name of a host at its place, copied; "" where there is none. Any thread. */
 void pool_host_name(struct pool *pool, int host, char *out, size_t room);
 /* The place of a host, or -1. Any thread. */

@@ -11,6 +11,7 @@
 #include "session/client.h"
 #include "session/console.h"
 #include "session/database.h"
+#include "session/keepalive.h"
 #include "session/server.h"
 #include "session/session.h"
 
@@ -41,8 +42,13 @@ static void op_close(struct pool_conn *conn, const char *reason) {
 static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	struct client *client = client_of(waiter);
 	client->wait_ns_total += op_now(waiter->shard) - waiter->since_ns;
-	client_link(client, server_of(conn));
-	worker_defer(client->sw->worker, &client->wakeup);
+	bool gone = false;
+	if (keepalive_admit(server_of(conn), client, &gone)) {
+		client_link(client, server_of(conn));
+		worker_defer(client->sw->worker, &client->wakeup);
+	} else if (gone) {
+		client_try_another(client);
+	}
 }
 
 void acquire_find_longest(struct session_worker *sw, const struct database *database, struct holder *holder) {

@@ -13,6 +13,7 @@
 #include "session/cancel.h"
 #include "session/database.h"
 #include "session/deadline.h"
+#include "session/keepalive.h"
 #include "session/leak.h"
 #include "session/server.h"
 #include "session/session.h"
@@ -197,7 +198,8 @@ static void client_wakeup(struct deferred *deferred) {
 	struct client *client = container_of(deferred, struct client, wakeup);
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
-	if (client->waiter.waiting || client->waiting_dedicated || client->explaining) /* it has moved on since, and waits again */
+	if (client->waiter.waiting || client->waiting_dedicated || client->waiting_trial ||
+	    client->explaining) /* it has moved on since, and waits again */
 		return;
 	if (client->hold == HOLD_SERVER || client->hold == HOLD_NONE)
 		client_resume(client);
@@ -363,6 +365,7 @@ static void client_abandon(struct client *client) {
 /* A connection that is being opened for this client alone is of no use to anybody else. */
 static void client_forget_dedicated(struct client *client) {
 	struct server *server = client->waiting_dedicated;
+	keepalive_forget(client);
 	if (!server)
 		return;
 	client->waiting_dedicated = NULL;
@@ -449,14 +452,6 @@ void client_end(struct client *client, enum refusal why, const char *text) {
 
 /* ---- servers ---- */
 
-/* A server that has been idle for a while is looked at before it is handed out: a readable socket means that it is
- * dead, or that it holds bytes which are nobody's. */
-static bool is_alive(struct client *client, struct server *server) {
-	const struct pool_config *config = database_view(client->database, client->sw->worker->id)->config;
-	uint64_t idle = client->sw->worker->now_ns - server->conn.idle_since_ns;
-	return idle < config->alive_bypass_window || stream_quiet(&server->stream);
-}
-
 bool client_want_server(struct client *client) {
 	struct session_worker *sw = client->sw;
 	struct database_view *view = database_view(client->database, sw->worker->id);
@@ -476,8 +471,10 @@ bool client_want_server(struct client *client) {
 	client->notice_wanted = false;
 	client_set_state(client, CLIENT_WAITING);
 	struct pool_conn *conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
-	while (conn && !is_alive(client, container_of(conn, struct server, conn))) {
-		server_close(container_of(conn, struct server, conn), "it was closed, or has spoken, while it was idle");
+	bool gone = false;
+	while (conn && !keepalive_admit(container_of(conn, struct server, conn), client, &gone)) {
+		if (!gone) /* it is tried, and the client waits for that */
+			return false;
 		conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
 	}
 	if (conn) {
@@ -494,6 +491,12 @@ bool client_want_server(struct client *client) {
 		client_not_served(client, why == POOL_FAIL_QUEUE_FULL ? REFUSAL_QUEUE_FULL : REFUSAL_UNAVAILABLE, text);
 	}
 	return false;
+}
+
+void client_try_another(struct client *client) {
+	client->retrying = true; /* its deadline stays */
+	if (client_want_server(client) || client->state == CLIENT_ACTIVE)
+		worker_defer(client->sw->worker, &client->wakeup);
 }
 
 void client_link(struct client *client, struct server *server) {
@@ -557,8 +560,9 @@ void client_not_served(struct client *client, enum refusal why, const char *text
 }
 
 bool client_stop_waiting(struct client *client) {
-	if (!client->waiter.waiting)
+	if (!client->waiter.waiting && !client->waiting_trial)
 		return false;
+	keepalive_forget(client);
 	pool_waiter_cancel(&client->waiter);
 	client_not_served(client, REFUSAL_CANCELLED, "canceling statement due to user request");
 	return true;

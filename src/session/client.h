@@ -66,6 +66,7 @@ struct client {
 	struct server *server;             /* linked; NULL: none */
 	struct leak *leak;                 /* reported, and not over; NULL: none */
 	struct server *waiting_dedicated;  /* being opened for it alone */
+	struct server *waiting_trial;      /* the pool's choice for it, which must prove alive first */
 	struct pool_waiter waiter;
 	struct timeout timeout;
 	struct deferred deferred; /* frees it */
@@ -94,6 +95,8 @@ static inline bool client_write(struct client *client, const void *data, size_t 
 /* Asks the pool for a server. True: linked and ready now (or refused already: look at state). False: client->hold is
  * set; input goes on when the server is there. */
 bool client_want_server(struct client *client);
+/* What the pool gave it was dead: it asks for another, within the time it still has. */
+void client_try_another(struct client *client);
 /* Input may go on (what it was held for is there). */
 void client_resume(struct client *client);
 /* Close after what is queued has been sent. The server, if any, is recovered or released. */

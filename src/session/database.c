@@ -9,13 +9,13 @@
 #include "base/log.h"
 #include "config/nearest.h"
 #include "session/acquire.h"
+#include "session/backend.h"
 #include "session/deadline.h"
+#include "session/keepalive.h"
 #include "session/session.h"
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
-
-enum { HOST_NAME_ROOM = 300 };
 
 /* The table of databases: made and found under the mutex; a database itself lives until the process ends. */
 struct slot {
@@ -50,15 +50,11 @@ static struct pool_limits limits_of(const struct pool_config *c) {
 	};
 }
 
-void database_host_name(const struct config_address *host, char *out, size_t room) {
-	snprintf(out, room, "%s:%d", host->host, host->port);
-}
-
 const struct config_address *database_host(const struct database_view *view, int place) {
-	char wanted[HOST_NAME_ROOM], name[HOST_NAME_ROOM];
+	char wanted[BACKEND_NAME_MAX], name[BACKEND_NAME_MAX];
 	pool_host_name(pool_of(view->shard), place, wanted, sizeof wanted);
 	for (size_t i = 0; i < view->config->host_count; i++) {
-		database_host_name(&view->config->hosts[i], name, sizeof name);
+		backend_name(&view->config->hosts[i], name, sizeof name);
 		if (strcmp(name, wanted) == 0)
 			return &view->config->hosts[i];
 	}
@@ -68,28 +64,6 @@ const struct config_address *database_host(const struct database_view *view, int
 void database_host_role(struct database *database, int place, enum pool_role role) {
 	if (pool_host_role(database->pool, place, role))
 		session_tick(database);
-}
-
-static void set_hosts(struct pool *pool, const struct pool_config *c) {
-	static const enum pool_host_order orders[] = {[HOST_ORDER_FAILOVER] = POOL_FAILOVER,
-						      [HOST_ORDER_ROUND_ROBIN] = POOL_ROUND_ROBIN,
-						      [HOST_ORDER_LEAST_BUSY] = POOL_LEAST_BUSY};
-	static const enum pool_target targets[] = {[HOST_TARGET_ANY] = POOL_ANY,
-						   [HOST_TARGET_PRIMARY] = POOL_PRIMARY,
-						   [HOST_TARGET_STANDBY] = POOL_STANDBY,
-						   [HOST_TARGET_PREFER_STANDBY] = POOL_PREFER_STANDBY};
-	char texts[POOL_MAX_HOSTS][HOST_NAME_ROOM];
-	const char *names[POOL_MAX_HOSTS];
-	size_t count = c->host_count < POOL_MAX_HOSTS ? c->host_count : POOL_MAX_HOSTS;
-	for (size_t i = 0; i < count; i++) {
-		database_host_name(&c->hosts[i], texts[i], sizeof texts[i]);
-		names[i] = texts[i];
-	}
-	if (!pool_set_hosts(pool, names, count, orders[c->host_order], targets[c->target]))
-		log_warning("hosts_incomplete", LOG_FIELDS(LOG_TEXT("pool", pool_name(pool))),
-			    "some new hosts of pool \"%s\" are not used yet: too many that are not configured any more still "
-			    "have connections; they follow at the next RELOAD",
-			    pool_name(pool));
 }
 
 /* The configuration of a database in a generation: its own section, or [pool:*]. */
@@ -137,11 +111,11 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 		slot_free(slot);
 		return NULL;
 	}
-	set_hosts(d->pool, config);
 	for (int i = 0; i < workers; i++) {
 		d->views[i].shard = pool_shard(d->pool, i);
 		d->views[i].tick.expired = session_pool_tick;
 	}
+	backend_set_hosts(d->pool, config);
 	return slot;
 }
 
@@ -171,6 +145,7 @@ static void view_adopt(struct session_worker *sw, struct database *d, struct gen
 	view->generation = generation_ref(g);
 	view->config = c;
 	view->tls = g->pool_tls[index];
+	keepalive_arm(sw, view);
 }
 
 bool database_adopt(struct session_worker *sw, struct database *d) {
@@ -297,6 +272,7 @@ bool database_set_paused(struct database *database, bool paused) {
 
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
+	backends_apply(g->config);
 	pthread_mutex_lock(&table.mutex);
 	for (size_t i = 0; ok && i < g->config->pool_count; i++) {
 		const struct pool_config *c = &g->config->pools[i];
@@ -318,7 +294,7 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		if (c) {
 			struct pool_limits limits = limits_of(c);
 			pool_set_limits(d->pool, &limits);
-			set_hosts(d->pool, c);
+			backend_set_hosts(d->pool, c);
 		}
 	}
 	pthread_mutex_unlock(&table.mutex);
@@ -388,8 +364,10 @@ void databases_free(void) {
 	for (struct slot *slot = table.by_name, *next; slot; slot = next) {
 		next = slot->hh.next;
 		HASH_DEL(table.by_name, slot);
-		for (int i = 0; i < slot->database.workers; i++)
+		for (int i = 0; i < slot->database.workers; i++) {
 			timeouts_clear(&session_worker(i)->worker->timeouts, &slot->database.views[i].tick);
+			timeouts_clear(&session_worker(i)->worker->timeouts, &slot->database.views[i].keepalive);
+		}
 		slot_free(slot);
 	}
 	table.automatic = 0;

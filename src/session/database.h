@@ -21,6 +21,8 @@ struct database_view {
 	bool inquiring;       /* a wait notice is being made (session/wait_notice.c) */
 	uint32_t audit_seen;  /* of the audit under way: servers of this worker ... */
 	uint64_t audit_round; /* ... in that round */
+	struct timeout keepalive; /* session/keepalive.h */
+	uint32_t trials;          /* of idle servers, under way on account of keepalive_interval */
 };
 
 struct database {
@@ -66,8 +68,6 @@ void databases_free(void);
 static inline struct database_view *database_view(struct database *database, int worker) {
 	return &database->views[worker];
 }
-/* The name of a host in the pool's table of hosts, in logs and on the console: "10.0.0.5:5432". */
-void database_host_name(const struct config_address *host, char *out, size_t room);
 /* The address of a pool's host, by its place (pool_conn.host). NULL: it is not configured any more. */
 const struct config_address *database_host(const struct database_view *view, int place);
 /* What a host has said of itself. Any thread; all workers act on it. */

@@ -137,6 +137,8 @@ struct protocol {
 	void (*server_reset)(struct server *server);
 	/* While it is recovered or has a client: no cancel request is under way for it any more. */
 	void (*server_uncancelled)(struct server *server);
+	/* It was idle: must it answer? Sends a cheap trial (`sql` NULL) or this query; keepalive_answered() ends it. */
+	void (*server_validate)(struct server *server, const char *sql);
 	void (*server_goodbye)(struct server *server); /* write the protocol's farewell, before a close */
 	/* It leaves for another worker: let go of what belongs to this one. */
 	void (*server_moving)(struct server *server);

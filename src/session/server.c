@@ -8,9 +8,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/backend.h"
 #include "session/cancel.h"
 #include "session/client.h"
 #include "session/database.h"
+#include "session/keepalive.h"
 #include "session/leak.h"
 #include "session/session.h"
 
@@ -30,7 +32,7 @@ static struct database_view *view_of(struct server *server) {
 
 const char *server_state_name(enum server_state state) {
 	static const char *const names[] = {"resolving", "connecting", "login",	 "setup", "idle",
-					    "active",	 "recovering", "fenced", "closed"};
+					    "active",	 "recovering", "fenced", "validating", "closed"};
 	return names[state];
 }
 
@@ -177,7 +179,8 @@ static void server_resolved(struct resolver_query *query, const struct resolved 
 		server_failed(server, SERVER_UNREACHABLE, text);
 		return;
 	}
-	int at = (int)(server->id % (uint32_t)answer->count);
+	int at = server->backend ? backend_pick_address(server->backend, answer, server->id, server->sw->worker->now_ns)
+				 : (int)(server->id % (uint32_t)answer->count);
 	server->address = answer->at[at].address;
 	server->address_len = answer->at[at].len;
 	server->state = SERVER_CONNECTING;
@@ -201,7 +204,9 @@ static void server_start(struct deferred *deferred) {
 		server_failed(server, SERVER_UNREACHABLE, "its host is not configured any more");
 		return;
 	}
-	database_host_name(host, server->host_text, sizeof server->host_text);
+	backend_name(host, server->host_text, sizeof server->host_text);
+	server->backend = backend_get(server->protocol->id, host);
+	server->address_len = 0;
 	worker_timeout(server->sw->worker, &server->timeout, config->connect_timeout);
 	struct resolver_query *query = calloc(1, sizeof *query);
 	if (!query) {
@@ -224,6 +229,8 @@ static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
 		snprintf(text, sizeof text, "%s did not let us in within connect_timeout (it was %s)", server->host_text,
 			 server_state_name(server->state));
 		server_failed(server, SERVER_UNREACHABLE, text);
+	} else if (server->state == SERVER_VALIDATING) {
+		keepalive_timed_out(server);
 	} else {
 		server_close(server, server->state == SERVER_FENCED ? "a cancel request took longer than recovery_timeout"
 								    : "it was not clean within recovery_timeout");
@@ -261,7 +268,9 @@ void server_ready(struct server *server) {
 		return;
 	worker_timeout_clear(server->sw->worker, &server->timeout);
 	server->login_ok = true;
-	server->connected_ns = server->sw->worker->now_ns;
+	server->connected_ns = server->checked_ns = server->sw->worker->now_ns;
+	if (server->backend)
+		backend_address_works(server->backend, &server->address);
 	log_debug("server_opened", SERVER_FIELDS(server), "logged in to the backend");
 	if (server->client_for_dedicated) {
 		struct client *client = server->client_for_dedicated;
@@ -286,6 +295,11 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	char sqlstate[6], before[8];
 	account_get_error(account_of(user), sqlstate, before, sizeof before);
 	account_set_error(account_of(user), why_failed == SERVER_REFUSED ? sqlstate : "", why);
+	if (server->backend && why_failed != SERVER_REFUSED) {
+		if (server->address_len)
+			backend_address_failed(server->backend, &server->address, server->sw->worker->now_ns);
+		backend_suspect(server->backend, server->state > SERVER_CONNECTING);
+	}
 	struct client *client = server->client_for_dedicated;
 	server->client_for_dedicated = NULL;
 	if (client)
@@ -404,7 +418,10 @@ void server_stop(struct server *server) {
 static void server_close_now(struct server *server, const char *reason) {
 	struct worker *worker = server->sw->worker;
 	struct client *client = server->client;
+	struct client *tried_for = server->state == SERVER_VALIDATING ? keepalive_closed(server) : NULL;
 	bool untouched = server_untouched(server);
+	if (server->login_ok && server->broke)
+		backend_suspect(server->backend, true);
 	if (server->login_ok)
 		log_debug("server_closed", SERVER_FIELDS(server), "connection to the backend closed: %s", reason);
 	if (server->login_ok && !server->client)
@@ -438,6 +455,8 @@ static void server_close_now(struct server *server, const char *reason) {
 	server->protocol->server_free(server);
 	buf_release(worker->buffers, &server->in);
 	server_linger(server);
+	if (tried_for)
+		client_try_another(tried_for);
 }
 
 void server_violation(struct server *server, const char *invariant, const char *detail) {
@@ -478,6 +497,7 @@ static void server_give_back(struct server *server) {
 		worker_timeout(server->sw->worker, &server->timeout, view_of(server)->config->recovery_timeout);
 		return;
 	}
+	server->checked_ns = server->sw->worker->now_ns;
 	server->state = SERVER_IDLE;
 	pool_release(&server->conn);
 }
@@ -506,6 +526,10 @@ void server_maybe_release(struct server *server) {
 		return;
 	if (recovered) {
 		server_recovered(server);
+		return;
+	}
+	if (server->state == SERVER_VALIDATING) {
+		keepalive_settle(server);
 		return;
 	}
 	struct client *client = server->client;

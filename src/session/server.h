@@ -12,6 +12,7 @@
 #include "pool/pool.h"
 #include "session/protocol.h"
 
+struct backend;
 struct database;
 struct session_worker;
 
@@ -24,6 +25,7 @@ enum server_state {
 	SERVER_ACTIVE,     /* linked to a client */
 	SERVER_RECOVERING, /* its client has gone; draining, rolling back, or being reset */
 	SERVER_FENCED,     /* clean, but a cancel request for it is under way: nobody may have it */
+	SERVER_VALIDATING, /* it was idle, and must answer a trial (session/keepalive.h) */
 	SERVER_CLOSED      /* of no use any more; it may wait for the backend to hang up (`lingers`) */
 };
 
@@ -69,6 +71,11 @@ struct server {
 	uint64_t used_ns;      /* when its client last sent something, or got the last bytes of an answer */
 	uint64_t transactions, queries;
 	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
+	struct client *client_for_trial; /* validating: the client that gets it then; NULL: none */
+	bool keepalive;         /* validating on account of keepalive_interval */
+	uint64_t checked_ns;    /* when it was last known to be alive: it answered */
+	uint64_t trial_ends_ns; /* validating: then it counts as dead */
+	struct backend *backend; /* its host; NULL: not known yet */
 	struct deferred later;  /* begins to connect */
 	bool in_input;          /* server_input() is on the stack */
 	bool ready_wanted;      /* server_ready() was called meanwhile */

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "session/backend.h"
 #include "session/cancel.h"
 #include "session/client.h"
 #include "session/database.h"
@@ -167,6 +168,7 @@ void session_stop(void) {
 	for (int i = 0; i < session.count; i++)
 		worker_free_state(&session.at[i]);
 	databases_free();
+	backends_free();
 	free(session.at);
 	session.at = NULL;
 	session.count = 0;

@@ -618,6 +618,10 @@ static void write_ini(struct forebay *forebay, const struct forebay_setup *setup
 	setting(out, setup->pool, "hosts", "127.0.0.1:%d", harness.postgres_port);
 	setting(out, setup->pool, "max_size", "5");
 	setting(out, setup->pool, "min_idle", "0");
+	if (!has_key(setup->pool, "monitor_user")) { /* not app, whose connections and logins tests count */
+		setting(out, setup->pool, "monitor_user", "authuser");
+		setting(out, setup->pool, "monitor_password", "authuser-secret");
+	}
 	setting(out, setup->pool, "tls_mode", "disable");
 	fprintf(out, "%s\n", setup->pool ? setup->pool : "");
 	for (size_t i = 0; !setup->no_default_users && i < sizeof(users) / sizeof(users[0]); i++)

@@ -209,7 +209,7 @@ void await_value(PGconn *conn, const char *sql, const char *expected) {
 
 long server_connections(PGconn *control) {
 	return query_long(control, "select count(*) from pg_stat_activity where backend_type = 'client backend' "
-				   "and usename <> 'postgres'");
+				   "and usename <> 'postgres' and application_name <> 'forebay monitor'");
 }
 
 int await_running(PGconn *control, const char *text) {

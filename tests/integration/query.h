@@ -34,7 +34,7 @@ PGresult *next_result(PGconn *conn);
 /* Sends a query without waiting for its answer. */
 void send_query(PGconn *conn, const char *sql);
 
-/* Connections to PostgreSQL that are not control's. */
+/* Connections to PostgreSQL that are not control's, nor the monitor's. */
 long server_connections(PGconn *control);
 /* Waits until a query with this text in it runs (or none does). Its backend's pid, or 0. */
 int await_running(PGconn *control, const char *text);

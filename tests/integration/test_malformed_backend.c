@@ -302,7 +302,7 @@ static void begin(struct scene *scene, int i) {
 
 	scene->backend = unix_backend_start(serve, &scene->blocked);
 	snprintf(more, sizeof(more),
-		 "[pool:*]\nprotocol = postgresql\nhosts = %s\nmax_size = 1\nmin_idle = 0\nuser = app\n"
+		 "[pool:*]\nprotocol = postgresql\nhosts = %s\nmax_size = 1\nmin_idle = 0\nmonitor_interval = 0\nuser = app\n"
 		 "password = app-secret\nacquire_timeout = 1s\nconnect_timeout = 500ms\nrecovery_timeout = 500ms\n",
 		 scene->backend->dir);
 	scene->forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(i),

@@ -781,7 +781,7 @@ static void put_backend_session(struct session *s, bool large) {
 static struct forebay *start_before(int i, const struct unix_backend *backend) {
 	char pool[400];
 
-	snprintf(pool, sizeof(pool), "hosts = %s\nmax_size = 1\nuser = app\npassword = app-secret\n", backend->dir);
+	snprintf(pool, sizeof(pool), "hosts = %s\nmax_size = 1\nmonitor_interval = 0\nuser = app\npassword = app-secret\n", backend->dir);
 	return start(i, "auth = trust", pool);
 }
 

@@ -499,7 +499,9 @@ START_TEST(backend_known_to_be_back_ends_the_backoff) {
 	sim_acquire(sim, last, alice, 0);
 	sim_pass(sim, 10 * NS_PER_S);
 	sim->logins_fail = false;
-	pool_retry_now(pool_shard(sim->pool, 0));
+	pool_host_retry(sim->pool, 0);
+	for (int i = 0; i < workers; i++)
+		pool_shard_tick(pool_shard(sim->pool, i));
 	sim_pass(sim, 2 * NS_PER_MS);
 	ck_assert_uint_eq(sim_waiting(sim), 0);
 	end();
