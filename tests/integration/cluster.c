@@ -389,57 +389,71 @@ long network_failed_connects(void) {
 
 enum { TCP_STATE_ESTABLISHED = 1, TCP_STATE_SYN_SENT = 2 };
 
-static void walk_sockets(const char *address, int port, void (*each)(void *context, unsigned state, int local_port),
-			 void *context) {
+struct socket_row {
+	unsigned state, local_port;
+	unsigned long inode;
+};
+
+/* Rows of sockets connected to there; malloc'd. */
+static struct socket_row *read_sockets(const char *address, int port, size_t *n) {
 	FILE *f = fopen("/proc/self/net/tcp", "re");
 	unsigned wanted = inet_addr(address);
+	struct socket_row *rows = NULL;
+	size_t room = 0;
 	char line[512];
 
+	*n = 0;
 	while (f && fgets(line, sizeof(line), f)) {
-		unsigned local_port, remote, remote_port, state;
+		struct socket_row row;
+		unsigned remote, remote_port;
 
-		if (sscanf(line, " %*d: %*8x:%4x %8x:%4x %2x", &local_port, &remote, &remote_port, &state) == 4 &&
-		    remote == wanted && (int)remote_port == port)
-			each(context, state, (int)local_port);
+		if (sscanf(line, " %*d: %*8x:%4x %8x:%4x %2x %*s %*s %*s %*s %*s %lu", &row.local_port, &remote, &remote_port,
+			   &row.state, &row.inode) != 5 ||
+		    remote != wanted || (int)remote_port != port)
+			continue;
+		if (*n == room) {
+			room = room ? 2 * room : 64;
+			rows = realloc(rows, room * sizeof(*rows));
+			if (!rows)
+				abort();
+		}
+		rows[(*n)++] = row;
 	}
 	if (f)
 		fclose(f);
-}
-
-static void count_socket(void *context, unsigned state, int local_port) {
-	struct network_sockets *sockets = context;
-
-	(void)local_port;
-	sockets->established += state == TCP_STATE_ESTABLISHED;
-	sockets->connecting += state == TCP_STATE_SYN_SENT;
+	return rows;
 }
 
 struct network_sockets network_sockets_to(const char *address, int port) {
 	struct network_sockets sockets = {0};
+	size_t n;
+	struct socket_row *rows = read_sockets(address, port, &n);
 
-	walk_sockets(address, port, count_socket, &sockets);
+	for (size_t i = 0; i < n; i++) {
+		sockets.established += rows[i].state == TCP_STATE_ESTABLISHED;
+		sockets.connecting += rows[i].state == TCP_STATE_SYN_SENT;
+	}
+	free(rows);
 	return sockets;
 }
 
-struct port_list {
-	int *ports, room, n;
-};
+int network_established_to(const char *address, int port) {
+	size_t n, again_n;
+	struct socket_row *rows = read_sockets(address, port, &n), *again = read_sockets(address, port, &again_n);
+	int both = 0;
 
-static void note_port(void *context, unsigned state, int local_port) {
-	struct port_list *list = context;
-
-	if (state != TCP_STATE_ESTABLISHED)
-		return;
-	if (list->n < list->room)
-		list->ports[list->n] = local_port;
-	list->n++;
-}
-
-int network_ports_to(const char *address, int port, int *ports, int room) {
-	struct port_list list = {ports, room, 0};
-
-	walk_sockets(address, port, note_port, &list);
-	return list.n;
+	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; j < again_n; j++) {
+			if (rows[i].inode == again[j].inode && rows[i].local_port == again[j].local_port &&
+			    rows[i].state == TCP_STATE_ESTABLISHED && again[j].state == TCP_STATE_ESTABLISHED) {
+				both++;
+				break;
+			}
+		}
+	}
+	free(rows);
+	free(again);
+	return both;
 }
 
 #define NEAR_ADDRESS "10.231.77.1"
@@ -580,14 +594,16 @@ void network_free(struct network *network) {
 	free(network);
 }
 
-void black_hole_dig(struct black_hole *hole) {
+void black_hole_dig(struct black_hole *hole, int port) {
+	int on = 1;
 	struct sockaddr_in sin = {.sin_family = AF_INET};
 	enum { FILLERS = sizeof(hole->filler) / sizeof(hole->filler[0]) };
 
-	hole->port = harness_free_port();
+	hole->port = port;
 	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	sin.sin_port = htons((uint16_t)hole->port);
 	hole->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(hole->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	ck_assert_msg(bind(hole->listener, (struct sockaddr *)&sin, sizeof(sin)) == 0 && listen(hole->listener, 0) == 0,
 		      "listen: %s", strerror(errno));
 	/* As many as are let in before it is full, and some more that try on in vain. */

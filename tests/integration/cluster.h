@@ -87,8 +87,9 @@ struct network_sockets {
 	int established, connecting;
 };
 struct network_sockets network_sockets_to(const char *address, int port);
-/* Those that are established, by their local ports. How many there are, which may be more than `room`. */
-int network_ports_to(const char *address, int port, int *ports, int room);
+/* How many were established at one instant, at least: the list is not read in one, so only those count that two readings
+ * have seen, which were all there between the two. */
+int network_established_to(const char *address, int port);
 
 /* A second network, joined to the private one by a cable. NULL, and a line that says why: not possible here. */
 struct network *network_new(void);
@@ -97,11 +98,11 @@ void network_silence(struct network *network, bool silent);
 const char *network_address(const struct network *network); /* its far end */
 void network_free(struct network *network);
 
-/* An address of the loopback where every connection attempt goes unanswered: a listener whose backlog is full. */
+/* A port of the loopback where every connection attempt goes unanswered: a listener whose backlog is full. */
 struct black_hole {
 	int port, listener, filler[8];
 };
-void black_hole_dig(struct black_hole *hole);
+void black_hole_dig(struct black_hole *hole, int port);
 void black_hole_fill_in(struct black_hole *hole);
 
 #endif

@@ -18,6 +18,7 @@ struct client {
 	long long due;        /* IDLE, HOLDING, PARTED: when it goes on */
 	long long began, took_until;
 	const char *user;
+	char farewell_state[6], farewell[300]; /* the FATAL that came while nothing was asked */
 };
 
 struct done {
@@ -76,6 +77,11 @@ static void note_failure(struct load *load, struct client *client, const char *s
 	if (client->failed)
 		return;
 	client->failed = true;
+	/* What libpq says of a lost connection tells less than what the other side said before. */
+	if ((!sqlstate || !*sqlstate) && client->farewell[0]) {
+		sqlstate = client->farewell_state;
+		text = client->farewell;
+	}
 	pthread_mutex_lock(&load->mutex);
 	load->_shared.failures =
 		grown(load->_shared.failures, load->_shared.failures_n, &load->_shared.failures_room, sizeof(*failure));
@@ -86,6 +92,18 @@ static void note_failure(struct load *load, struct client *client, const char *s
 	for (char *p = failure->text; *p; p++)
 		*p = *p == '\n' ? ' ' : *p;
 	pthread_mutex_unlock(&load->mutex);
+}
+
+/* Errors that come unasked are notices to libpq. */
+static void take_notice(void *context, const PGresult *res) {
+	struct client *client = context;
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	if (!severity || (strcmp(severity, "FATAL") != 0 && strcmp(severity, "PANIC") != 0))
+		return;
+	snprintf(client->farewell_state, sizeof(client->farewell_state), "%s", sqlstate ? sqlstate : "");
+	snprintf(client->farewell, sizeof(client->farewell), "%s", PQresultErrorMessage(res));
 }
 
 static int error_pause_us(const struct load *load) {
@@ -117,6 +135,8 @@ static void client_connect(struct load *load, struct client *client) {
 		client_part(load, client);
 		return;
 	}
+	PQsetNoticeReceiver(client->conn, take_notice, client);
+	client->farewell[0] = client->farewell_state[0] = '\0';
 	client->state = CONNECTING;
 	client->wants_write = true;
 }
@@ -243,6 +263,8 @@ static int wait_time_ms(long long due, long long now) {
 }
 
 static void client_event(struct load *load, struct client *client, short revents) {
+	bool alive;
+
 	if (!client->conn || revents == 0)
 		return;
 	if (client->state == CONNECTING) {
@@ -255,8 +277,10 @@ static void client_event(struct load *load, struct client *client, short revents
 		client_read(load, client);
 		return;
 	}
-	/* Nothing was asked: a notice, or the end. */
-	if (!PQconsumeInput(client->conn) || PQstatus(client->conn) == CONNECTION_BAD) {
+	/* Nothing was asked: a notice, or the end; and before that perhaps a word about it. */
+	alive = PQconsumeInput(client->conn);
+	PQisBusy(client->conn);
+	if (!alive || PQstatus(client->conn) == CONNECTION_BAD) {
 		client->failed = false;
 		client_lost(load, client);
 	}
@@ -352,7 +376,7 @@ struct load *load_start(const struct load_setup *setup) {
 	pthread_mutex_init(&load->mutex, NULL);
 	ck_assert_int_eq(pipe(load->wake), 0);
 	ck_assert_int_eq(pthread_create(&load->thread, NULL, run, load), 0);
-	do {
+	while (!setup->impatient) {
 		pthread_mutex_lock(&load->mutex);
 		connected = load->_shared.connected;
 		failures = (int)load->_shared.failures_n;
@@ -361,8 +385,10 @@ struct load *load_start(const struct load_setup *setup) {
 			load_print_errors(load, "while connecting");
 			ck_abort_msg("%d of %d clients are connected, with %d errors", connected, setup->clients, failures);
 		}
+		if (connected >= setup->clients)
+			break;
 		harness_pause_ms(2);
-	} while (connected < setup->clients);
+	}
 	if (!setup->parked)
 		load_go(load);
 	return load;

@@ -28,6 +28,7 @@ struct load_setup {
 	int pause_ms;             /* between two transactions of a client */
 	int error_pause_ms;       /* after an error; 0: 50 ms */
 	bool parked;              /* clients connect, and do nothing until load_go() */
+	bool impatient;           /* load_start() does not wait until they are connected; errors are no failure of it */
 	int drain_ms;             /* at the end a client that is still without an answer after this has hung; 0: 45 s */
 };
 

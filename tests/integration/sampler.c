@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PORTS = 1024 };
+enum { SOCKETS_EVERY = 8 /* looking at the sockets takes longer than asking PostgreSQL */ };
 
 struct sampler {
 	/* immutable */
 	char conninfo[512], host[32];
 	int port;
 	pthread_t thread;
+	long long began_us;
 
 	/* atomic */
 	_Atomic bool stop;
@@ -26,7 +27,7 @@ struct sampler {
 };
 
 static const char SQL[] =
-	"select coalesce(client_port, -1), pid, usename, state, coalesce(application_name, '') from pg_stat_activity "
+	"select pid, backend_start, usename, state from pg_stat_activity "
 	"where backend_type = 'client backend' and usename not in ('postgres', '" PROBER "') "
 	"and application_name <> 'forebay monitor'";
 
@@ -88,50 +89,58 @@ static PGconn *sampler_connect(struct sampler *sampler) {
 	return NULL;
 }
 
-/* Rows whose connection this side has not closed. */
-static int still_open(const struct sampler *sampler, PGresult *res) {
-	int ports[PORTS], n = network_ports_to(sampler->host, sampler->port, ports, PORTS), open = 0;
+/* Backends that both samples have seen. */
+static int in_both(PGresult *res, PGresult *again) {
+	int both = 0;
 
-	n = n > PORTS ? PORTS : n;
 	for (int row = 0; row < PQntuples(res); row++) {
-		int port = atoi(PQgetvalue(res, row, 0));
-
-		for (int i = 0; i < n; i++) {
-			if (ports[i] == port) {
-				open++;
+		for (int other = 0; other < PQntuples(again); other++) {
+			if (strcmp(PQgetvalue(res, row, 0), PQgetvalue(again, other, 0)) == 0 &&
+			    strcmp(PQgetvalue(res, row, 1), PQgetvalue(again, other, 1)) == 0) {
+				both++;
 				break;
 			}
 		}
 	}
-	return open;
+	return both;
 }
 
-static void describe(PGresult *res, int bound, int open, int sockets, char *out, size_t room) {
-	int n = snprintf(out, room, "%d connections, %d of them open on this side (%d sockets), where %d are allowed:",
-			 PQntuples(res), open, sockets, bound);
+static void describe(const struct sampler *sampler, PGresult *res, int bound, int both, int sockets, char *out,
+		     size_t room) {
+	int n = snprintf(out, room, "after %lld ms %d backends, %d of them also in the next sample, and %d sockets, where %d "
+			 "are allowed:", (cluster_now_us() - sampler->began_us) / 1000, PQntuples(res), both, sockets, bound);
 
 	for (int row = 0; row < PQntuples(res) && n > 0 && (size_t)n < room; row++)
-		n += snprintf(out + n, room - (size_t)n, " %s/%s/%s", PQgetvalue(res, row, 2), PQgetvalue(res, row, 1),
+		n += snprintf(out + n, room - (size_t)n, " %s/%s/%s", PQgetvalue(res, row, 2), PQgetvalue(res, row, 0),
 			      PQgetvalue(res, row, 3));
 }
 
-static void note(struct sampler *sampler, PGresult *res, int bound) {
-	struct network_sockets sockets = network_sockets_to(sampler->host, sampler->port);
+/* `bound` is that of the time when the sample was begun. */
+static void note(struct sampler *sampler, PGconn *conn, PGresult *res, int bound) {
 	struct samples *samples = &sampler->_shared.samples;
-	int rows = PQntuples(res), open = rows > bound ? still_open(sampler, res) : rows;
-	int again = atomic_load(&sampler->bound), allowed = again > bound ? again : bound;
+	int rows = PQntuples(res), both = 0, sockets = 0, now;
 
+	if (rows > bound) {
+		PGresult *again = ask(sampler, conn);
+
+		both = again ? in_both(res, again) : 0;
+		PQclear(again);
+	}
+	if (rows > bound || samples->taken % SOCKETS_EVERY == 0)
+		sockets = network_established_to(sampler->host, sampler->port);
+	/* After all looks: it may have changed meanwhile. */
+	now = atomic_load(&sampler->bound);
+	bound = now > bound ? now : bound;
 	pthread_mutex_lock(&sampler->mutex);
 	samples->taken++;
 	samples->last = rows;
 	samples->most = rows > samples->most ? rows : samples->most;
-	if (sockets.established > samples->sockets_most)
-		samples->sockets_most = sockets.established;
-	samples->over += rows > allowed;
-	samples->over_alive += open > allowed;
-	samples->sockets_over += sockets.established > allowed;
-	if ((rows > allowed || sockets.established > allowed) && !samples->first_over[0])
-		describe(res, allowed, open, sockets.established, samples->first_over, sizeof(samples->first_over));
+	samples->sockets_most = sockets > samples->sockets_most ? sockets : samples->sockets_most;
+	samples->at_first_sight += rows > bound;
+	samples->over += both > bound;
+	samples->sockets_over += sockets > bound;
+	if ((both > bound || sockets > bound) && !samples->first_over[0])
+		describe(sampler, res, bound, both, sockets, samples->first_over, sizeof(samples->first_over));
 	pthread_mutex_unlock(&sampler->mutex);
 }
 
@@ -149,14 +158,12 @@ static void *run(void *context) {
 		}
 		res = ask(sampler, conn);
 		if (res) {
-			note(sampler, res, bound);
+			note(sampler, conn, res, bound);
 			PQclear(res);
 		} else {
 			PQfinish(conn);
 			conn = NULL;
 		}
-		/* As fast as it can would leave the others nothing of the machine's processors. */
-		harness_pause_ms(1);
 	}
 	PQfinish(conn);
 	return NULL;
@@ -170,6 +177,7 @@ struct sampler *sampler_start(const struct node *node, int bound) {
 	node_conninfo(node, "sampler", sampler->conninfo, sizeof(sampler->conninfo));
 	snprintf(sampler->host, sizeof(sampler->host), "%s", node->host);
 	sampler->port = node->port;
+	sampler->began_us = cluster_now_us();
 	atomic_store(&sampler->bound, bound);
 	pthread_mutex_init(&sampler->mutex, NULL);
 	ck_assert_int_eq(pthread_create(&sampler->thread, NULL, run, sampler), 0);

@@ -14,7 +14,12 @@ struct sampler;
 
 /* `bound` is the number of connections that there may be at most, from now on. */
 struct sampler *sampler_start(const struct node *node, int bound);
-/* Another bound. A sample that was under way at this moment is held against the larger of the two. */
+/*
+ * PostgreSQL does not read its list of backends at one instant either: one that has ended while it was read may be counted
+ * together with one that has begun. So a sample over the bound is taken once more at once, and what is held against the
+ * pool are backends that both have seen, which were all there between the two.
+ */
+/* Another bound. A sample that is under way at this moment is held against the larger of the two. */
 void sampler_bound(struct sampler *sampler, int bound);
 void sampler_stop(struct sampler *sampler);
 void sampler_free(struct sampler *sampler);
@@ -23,10 +28,10 @@ struct samples {
 	long taken;
 	int most, last;        /* by pg_stat_activity */
 	int sockets_most;      /* by established TCP connections of this side */
-	long over;             /* samples of pg_stat_activity above the bound */
-	long over_alive;       /* and of them: also when those are left out whose connection this side has closed already */
+	long at_first_sight;   /* samples above the bound */
+	long over;             /* of them: those that the next one confirmed, as above */
 	long sockets_over;     /* looks at the sockets that saw more than the bound */
-	char first_over[400];  /* what the first sample above the bound saw; empty: none */
+	char first_over[600];  /* what the first that counts above the bound saw; empty: none */
 };
 struct samples sampler_get(struct sampler *sampler);
 
