@@ -319,8 +319,11 @@ struct node_visits node_visits(const struct node *node) {
 			visitor->probe = true;
 		if (strstr(line, "connection authorized"))
 			visitor->authorized = true;
-		if (!visitor->authorized && strstr(line, "FATAL:"))
+		/* Where too many are there already, that is said after the password was found right. */
+		if (strstr(line, "FATAL:") && (!visitor->authorized || strstr(line, "connection slots are reserved"))) {
+			visitor->authorized = false;
 			visitor->denied = true;
+		}
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (visitors[i].probe) {
