@@ -24,66 +24,6 @@ static int storm_seconds(void) {
 	return given && atoi(given) > 0 ? atoi(given) : SLOWNESS > 1 ? 8 : 12;
 }
 
-/* --- that the test's own instruments see what they should --- */
-
-START_TEST(instruments_see_every_connection_and_every_error) {
-	struct node *node = node_new(NULL, NULL);
-	struct sampler *sampler = sampler_start(node, 9);
-	struct load *load = load_start(&(struct load_setup){.host = node->dir, .port = node->port, .clients = 10,
-							     .sql = "select pg_sleep(0.002)", .pause_ms = 1});
-	PGconn *control = node_control(node);
-	struct samples samples;
-	long long from = cluster_now_us(), until;
-
-	load_await(load, 500);
-	until = cluster_now_us();
-	samples = sampler_get(sampler);
-	ck_assert_int_eq(samples.most, 10);
-	ck_assert_int_gt(samples.over, 0);
-	ck_assert_int_eq(load_errors(load, 0, LLONG_MAX), 0);
-	ck_assert_int_ge(load_percentile(load, from, until, 0.5), 2000);
-	/* A stop of the server is seen as a gap, and told by nothing else. */
-	from = cluster_now_us();
-	node_freeze(node);
-	harness_pause_ms(500);
-	ck_assert_int_ge(load_longest_wait_us(load), 450000);
-	node_thaw(node);
-	load_await(load, 50);
-	ck_assert_int_ge(load_longest_gap(load, from, cluster_now_us()), 450000);
-	ck_assert_int_ge(load_first_done(load, from + 100000), from + 400000);
-	ck_assert_int_eq(load_errors(load, 0, LLONG_MAX), 0);
-	/* An end is an error for each, and each comes back. */
-	execute(control, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
-	load_await(load, 100);
-	ck_assert_int_ge(load_errors_with(load, "57P01"), 1);
-	ck_assert_int_le(load_errors(load, 0, LLONG_MAX), 10);
-	load_stop(load);
-	sampler_stop(sampler);
-	ck_assert_int_eq(load_hung(load), 0);
-	load_free(load);
-	sampler_free(sampler);
-	PQfinish(control);
-	node_free(node);
-}
-END_TEST
-
-START_TEST(instruments_see_a_client_that_hangs) {
-	struct node *node = node_new(NULL, NULL);
-	struct load *load = load_start(&(struct load_setup){.host = node->dir, .port = node->port, .clients = 3,
-							     .sql = "select pg_sleep(0.01)", .drain_ms = 300});
-
-	load_await(load, 3);
-	node_freeze(node);
-	load_stop(load);
-	ck_assert_int_eq(load_hung(load), 3);
-	load_free(load);
-	node_thaw(node);
-	node_free(node);
-}
-END_TEST
-
-/* --- the storm --- */
-
 struct storm {
 	struct node *node;
 	struct forebay *forebay;
@@ -268,8 +208,6 @@ int main(void) {
 	cluster_begin();
 	tcase_set_timeout(tcase, 60 + storm_seconds());
 	suite_add_tcase(suite, tcase);
-	tcase_add_test(tcase, instruments_see_every_connection_and_every_error);
-	tcase_add_test(tcase, instruments_see_a_client_that_hangs);
 	tcase_add_test(tcase, bound_holds_through_kills_and_reloads_and_min_idle_remains);
 	tcase_add_test(tcase, bound_holds_where_users_take_connections_from_each_other);
 	return harness_run(suite);
