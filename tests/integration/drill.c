@@ -120,10 +120,14 @@ long long served_after_ms(struct drill *drill, long long from) {
 }
 
 void expect_served_within(struct drill *drill, long long from, int limit_ms) {
-	long long took = served_after_ms(drill, from);
+	long long took = served_after_ms(drill, from), pause, allowed;
 
-	printf("drill, %s, %d workers: first success after %lld ms\n", drill->name, drill->workers, took);
-	if (took > (long long)limit_ms * SLOWNESS)
+	/* While the machine had no time for anybody, it had none for the bystanders. */
+	pause = load_longest_gap(drill->bystanders, from, from + 1000 * took) / 1000;
+	allowed = (long long)limit_ms * SLOWNESS + pause;
+	printf("drill, %s, %d workers: first success after %lld ms, bystanders were served every %lld ms\n", drill->name,
+	       drill->workers, took, pause);
+	if (took > allowed)
 		blame(drill, "first success after %lld ms, not within %d", took, limit_ms);
 }
 

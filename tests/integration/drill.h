@@ -75,6 +75,7 @@ long drill_refused(const struct drill *drill);
 
 /* How many ms after `from` somebody was served; fails the test when nobody is. */
 long long served_after_ms(struct drill *drill, long long from);
+/* The limit is lengthened by the time that no bystander was served in between. */
 void expect_served_within(struct drill *drill, long long from, int limit_ms);
 /* Since the strike, and in the load's whole time all of them with one of these words (NULL: whatever). */
 void expect_errors(struct drill *drill, int most, const char *const *words);
