@@ -42,6 +42,7 @@ struct detour {
 	/* atomic */
 	_Atomic bool stop, silent;
 	_Atomic int accepted, open;
+	_Atomic unsigned rounds; /* of its loop, begun */
 };
 
 static int reach(const char *path) {
@@ -126,9 +127,12 @@ static void *run(void *context) {
 	static _Thread_local struct pollfd polled[2 * PAIRS + 1];
 
 	while (!atomic_load(&detour->stop)) {
-		bool silent = atomic_load(&detour->silent);
+		bool silent;
 		long long now = cluster_now_us();
 		int timeout_ms = 20;
+
+		atomic_fetch_add(&detour->rounds, 1);
+		silent = atomic_load(&detour->silent);
 
 		polled[2 * PAIRS] = (struct pollfd){.fd = detour->listener, .events = POLLIN};
 		for (int i = 0; i < PAIRS; i++) {
@@ -188,7 +192,13 @@ int detour_open(const struct detour *detour) {
 }
 
 void detour_silence(struct detour *detour, bool silent) {
+	unsigned from;
+
 	atomic_store(&detour->silent, silent);
+	/* The round that is under way may not know. */
+	from = atomic_load(&detour->rounds);
+	while (atomic_load(&detour->rounds) == from)
+		harness_pause_ms(1);
 }
 
 void detour_stop(struct detour *detour) {
