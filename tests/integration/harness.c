@@ -179,8 +179,8 @@ static uid_t postgres_uid(gid_t *gid) {
 	return pw->pw_uid;
 }
 
-/* The child's half of a start: its output goes to `log`, and it is killed when this process dies. */
-static void become(const char *const *argv, const char *log, bool as_postgres, pid_t parent) {
+/* The child's half of a start: its output goes to `log`, and it gets this signal when this process dies. */
+static void become(const char *const *argv, const char *log, bool as_postgres, int death, pid_t parent) {
 	sigset_t none;
 
 	redirect(log);
@@ -191,8 +191,11 @@ static void become(const char *const *argv, const char *log, bool as_postgres, p
 		if (setgroups(1, &gid) != 0 || setgid(gid) != 0 || setuid(uid) != 0 || chdir("/") != 0)
 			_exit(126);
 	}
+	/* Out of the test's process group, all of which is killed when a test takes too long. */
+	if (death != SIGKILL)
+		setsid();
 	/* After setuid(), which forgets it. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_PDEATHSIG, death);
 	if (getppid() != parent)
 		_exit(125);
 	sigemptyset(&none);
@@ -204,14 +207,18 @@ static void become(const char *const *argv, const char *log, bool as_postgres, p
 	_exit(127);
 }
 
-static pid_t start(const char *const *argv, const char *log, bool as_postgres) {
+static pid_t start_with(const char *const *argv, const char *log, bool as_postgres, int death) {
 	pid_t parent = getpid(), pid = fork();
 
 	if (pid < 0)
 		give_up("fork: %s", strerror(errno));
 	if (pid == 0)
-		become(argv, log, as_postgres, parent);
+		become(argv, log, as_postgres, death, parent);
 	return pid;
+}
+
+static pid_t start(const char *const *argv, const char *log, bool as_postgres) {
+	return start_with(argv, log, as_postgres, SIGKILL);
 }
 
 /* Waits for a child of ours to end. False: it did not within the time; *status is untouched. */
@@ -241,8 +248,18 @@ bool harness_command(const char *const *argv) {
 	return command_as(argv, false);
 }
 
+bool harness_command_as_postgres(const char *const *argv) {
+	return command_as(argv, true);
+}
+
 pid_t harness_spawn(const char *const *argv, const char *log) {
 	return start(argv, log, false);
+}
+
+pid_t harness_spawn_postgres(const char *data, const char *log) {
+	const char *argv[] = {harness_pg_program("postgres"), "-D", data, NULL};
+
+	return start_with(argv, log, true, SIGQUIT);
 }
 
 static bool port_is_free(int port) {
@@ -416,6 +433,42 @@ void harness_postgres_stop(bool crash) {
 		give_up("PostgreSQL does not stop");
 }
 
+/* Sends a signal to every process that works in the scratch directory: to servers of tests that have failed, which may
+ * be stopped. How many there are. */
+static int signal_leftovers(int signo) {
+	size_t len = strlen(harness.dir);
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	int found = 0;
+
+	while (proc && (entry = readdir(proc))) {
+		char link[300], cwd[PATH_MAX];
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		ssize_t n;
+
+		if (pid <= 1 || pid == getpid())
+			continue;
+		snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
+		n = readlink(link, cwd, sizeof(cwd) - 1);
+		if (n <= (ssize_t)len || strncmp(cwd, harness.dir, len) != 0 || cwd[len] != '/')
+			continue;
+		found++;
+		kill(pid, signo);
+	}
+	if (proc)
+		closedir(proc);
+	return found;
+}
+
+/* As an immediate shutdown, so that no shared memory stays behind; what does not end by that is killed. */
+static void end_leftovers(void) {
+	signal_leftovers(SIGCONT);
+	signal_leftovers(SIGQUIT);
+	for (int i = 0; i < 500 && signal_leftovers(0) > 0; i++)
+		harness_pause_ms(20);
+	signal_leftovers(SIGKILL);
+}
+
 /* The janitor: when nobody holds the other end of its pipe any more, it stops PostgreSQL and tidies up. */
 static void start_janitor(void) {
 	int fds[2];
@@ -440,6 +493,7 @@ static void start_janitor(void) {
 		harness.owner = getpid();
 		if (access(harness_path("pg/postmaster.pid"), F_OK) == 0)
 			pg_ctl((const char *const[]){"-m", "immediate", "stop", NULL});
+		end_leftovers();
 		if (!getenv("FOREBAY_TEST_KEEP"))
 			execlp("rm", "rm", "-rf", "--", harness.dir, (char *)NULL);
 		_exit(0);

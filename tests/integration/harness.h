@@ -91,6 +91,11 @@ bool forebay_alive(const struct forebay *forebay);
 bool harness_command(const char *const *argv);
 /* Starts one in the background, its output to a file. It is killed when the test's process ends. */
 pid_t harness_spawn(const char *const *argv, const char *log);
+/* The same as the user that PostgreSQL runs as. */
+bool harness_command_as_postgres(const char *const *argv);
+/* Starts a PostgreSQL on this data directory, whose postmaster is a child of the calling process; it shuts down at once
+ * when that ends. Whatever works in the scratch directory is ended with the test program. */
+pid_t harness_spawn_postgres(const char *data, const char *log);
 /* The path of one of PostgreSQL's programs; of one at a time. */
 const char *harness_pg_program(const char *name);
 
