@@ -267,6 +267,14 @@ static bool is_permanent(const char *sqlstate) {
 	       strcmp(sqlstate, "08P01") == 0 || strcmp(sqlstate, "22023") == 0 || strcmp(sqlstate, "42704") == 0;
 }
 
+static enum server_failure failure_of(const char *sqlstate) {
+	if (is_permanent(sqlstate))
+		return SERVER_REFUSED;
+	if (strcmp(sqlstate, "57P03") == 0) /* starting up or recovering: it will not be long */
+		return SERVER_NOT_READY;
+	return strcmp(sqlstate, "53300") == 0 ? SERVER_FULL : SERVER_UNREACHABLE;
+}
+
 /* With allow and prefer, a refusal by pg_hba.conf means: try the other way. True: the next login will. */
 static bool turn_tls(struct pg_server *server, const char *sqlstate) {
 	struct pg_server_login *login = server->login;
@@ -293,10 +301,7 @@ static void take_error(struct pg_server *server, const uint8_t *body, size_t len
 	}
 	snprintf(text, sizeof text, "%s: %s", server->base.host_text, message);
 	account_set_error(account_of(server->base.conn.user), sqlstate, text);
-	/* it answers, and is starting up or recovering: it will not be long */
-	bool not_ready = strcmp(sqlstate, "57P03") == 0;
-	server_failed(&server->base,
-		      is_permanent(sqlstate) ? SERVER_REFUSED : not_ready ? SERVER_NOT_READY : SERVER_UNREACHABLE, text);
+	server_failed(&server->base, failure_of(sqlstate), text);
 }
 
 /* ---- authentication ---- */

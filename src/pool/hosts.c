@@ -321,7 +321,8 @@ void host_failed(struct pool_shard *shard, int place, uint64_t began, enum pool_
 	if (failure == POOL_OPEN_NO_FAULT)
 		return;
 	struct pool *pool = shard->pool;
-	backoff_failed(&pool->hosts[place].backoff, began, shard_now(shard), pool->ops.random(shard), POOL_BACKOFF_MIN_NS,
+	backoff_failed(&pool->hosts[place].backoff, began, shard_now(shard), pool->ops.random(shard),
+		       failure == POOL_OPEN_FULL ? POOL_BACKOFF_FULL_NS : POOL_BACKOFF_MIN_NS,
 		       failure == POOL_OPEN_NOT_READY ? POOL_BACKOFF_NOT_READY_NS : POOL_BACKOFF_MAX_NS);
 }
 

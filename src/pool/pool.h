@@ -61,6 +61,8 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 #define POOL_BACKOFF_MIN_NS (10 * NS_PER_MS)
 #define POOL_BACKOFF_MAX_NS (5 * NS_PER_S)
 #define POOL_BACKOFF_NOT_READY_NS (250 * NS_PER_MS)
+/* The first delay where a host is full. */
+#define POOL_BACKOFF_FULL_NS (100 * NS_PER_MS)
 /* After logins of a user that cannot heal: its first delay. */
 #define POOL_BACKOFF_HOPELESS_NS (200 * NS_PER_MS)
 /* A host that has come back gets, for so long, no more opens at a time than it has connections (at least one). */
@@ -83,7 +85,8 @@ struct pool_limits {
 enum pool_open_failure {
 	POOL_OPEN_NO_FAULT,  /* given up, or a failure that pool_user_failed() has been told of */
 	POOL_OPEN_FAILED,    /* the host is to be left in peace for a while, 10 ms doubling to 5 s */
-	POOL_OPEN_NOT_READY  /* it is there and not ready (starting up): asked again sooner */
+	POOL_OPEN_NOT_READY, /* it is there and not ready (starting up): asked again sooner */
+	POOL_OPEN_FULL       /* it is there and takes no more: asked less often from the start */
 };
 
 enum pool_conn_state {

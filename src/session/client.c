@@ -8,11 +8,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "session/acquire.h"
 #include "session/admission.h"
 #include "session/cancel.h"
 #include "session/database.h"
 #include "session/deadline.h"
+#include "session/explain.h"
 #include "session/keepalive.h"
 #include "session/leak.h"
 #include "session/server.h"
@@ -484,11 +484,11 @@ bool client_want_server(struct client *client) {
 	client->hold = HOLD_SERVER;
 	if (!client->waiter.waiting) {
 		/* Not even in the queue. The answer comes when this callback is done: its input is still on the stack. */
-		char text[512];
+		char text[EXPLANATION_ROOM];
 		client->waiter.shard = view->shard;
 		client->waiter.user = client->user;
-		acquire_explain(&client->waiter, (enum pool_fail)why, text, sizeof text);
-		client_not_served(client, why == POOL_FAIL_QUEUE_FULL ? REFUSAL_QUEUE_FULL : REFUSAL_UNAVAILABLE, text);
+		enum refusal refusal = explain_failure(&client->waiter, (enum pool_fail)why, text, sizeof text);
+		client_not_served(client, refusal, text);
 	}
 	return false;
 }

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "session/acquire.h"
+#include "session/explain.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -86,17 +86,18 @@ void keepalive_timed_out(struct server *server) {
 	uint64_t now_ns = worker->now_ns;
 	if (is_client_late(server, now_ns) && now_ns < server->trial_ends_ns) {
 		struct client *client = server->client_for_trial;
-		char text[512];
+		char text[EXPLANATION_ROOM];
 		keepalive_forget(client);
 		worker_timeout(worker, &server->timeout, server->trial_ends_ns - now_ns);
-		acquire_explain(&client->waiter, POOL_FAIL_TIMEOUT, text, sizeof text);
-		client_not_served(client, REFUSAL_TIMEOUT, text);
+		enum refusal refusal = explain_failure(&client->waiter, POOL_FAIL_TIMEOUT, text, sizeof text);
+		client_not_served(client, refusal, text);
 		return;
 	}
 	log_info("validation_timeout",
 		 LOG_FIELDS(LOG_TEXT("pool", server->database->name), LOG_TEXT("server", server->host_text),
 			    LOG_NUMBER("id", server->id)),
 		 "a connection that was idle does not answer within validation_timeout: it is closed");
+	server->broke = true; /* nor will it hang up */
 	server_close(server, server->keepalive ? "keepalive: it did not answer within validation_timeout"
 					       : "it did not answer validation_query within validation_timeout");
 }
@@ -131,7 +132,7 @@ bool keepalive_admit(struct server *server, struct client *client, bool *gone) {
 		limit_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 1;
 	server->client_for_trial = client;
 	client->waiting_trial = server;
-	client->waiter.shard = server->conn.shard; /* acquire_explain() asks them */
+	client->waiter.shard = server->conn.shard; /* explain_failure() asks them */
 	client->waiter.user = client->user;
 	client->waiter.since_ns = client->request_ns;
 	client->hold = HOLD_SERVER;

@@ -157,8 +157,13 @@ static void server_free_deferred(struct deferred *deferred) {
 /* Peers that went silent are found by the kernel. */
 static void tune_socket(int fd, const struct config *config) {
 	int idle_s = (int)(config->tcp_keepalive_idle / NS_PER_S), user_ms = (int)(config->tcp_user_timeout / NS_PER_MS);
-	if (idle_s > 0)
+	/* given up after twice the time, also where the kernel's own intervals would be minutes */
+	int probes = 3, interval_s = (idle_s + probes - 1) / probes;
+	if (idle_s > 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+		setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+		setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+	}
 #ifdef TCP_USER_TIMEOUT
 	if (user_ms > 0)
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof user_ms);
@@ -285,6 +290,10 @@ void server_ready(struct server *server) {
 }
 
 void server_failed(struct server *server, enum server_failure why_failed, const char *text) {
+	static const enum pool_open_failure failures[] = {[SERVER_UNREACHABLE] = POOL_OPEN_FAILED,
+							  [SERVER_NOT_READY] = POOL_OPEN_NOT_READY,
+							  [SERVER_FULL] = POOL_OPEN_FULL,
+							  [SERVER_REFUSED] = POOL_OPEN_NO_FAULT};
 	if (server->state == SERVER_CLOSED || server->close_wanted)
 		return;
 	struct pool_shard *shard = server->conn.shard;
@@ -295,7 +304,8 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	char sqlstate[6], before[8];
 	account_get_error(account_of(user), sqlstate, before, sizeof before);
 	account_set_error(account_of(user), why_failed == SERVER_REFUSED ? sqlstate : "", why);
-	if (server->backend && why_failed != SERVER_REFUSED) {
+	/* one that is full answers, and more questions would not make it emptier */
+	if (server->backend && why_failed != SERVER_REFUSED && why_failed != SERVER_FULL) {
 		if (server->address_len)
 			backend_address_failed(server->backend, &server->address, server->sw->worker->now_ns);
 		backend_suspect(server->backend, server->state > SERVER_CONNECTING);
@@ -304,8 +314,7 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	server->client_for_dedicated = NULL;
 	if (client)
 		client->waiting_dedicated = NULL;
-	server->not_ready = why_failed == SERVER_NOT_READY;
-	server->failed = why_failed != SERVER_REFUSED;
+	server->failure = failures[why_failed];
 	if (why_failed == SERVER_REFUSED) { /* this user's misfortune alone: the host need not be left in peace */
 		pool_user_failed(shard, user);
 	}
@@ -357,10 +366,10 @@ bool server_untouched(const struct server *server) {
 /* Its memory goes, and its permit is given back. */
 static void server_gone(struct server *server) {
 	struct worker *worker = server->sw->worker;
-	enum pool_open_failure failure = POOL_OPEN_NO_FAULT;
+	enum pool_open_failure failure = server->failure;
 	/* one that breaks before it was of any use is as good as one that could not be opened */
-	if (server->failed || (server->login_ok && server->broke && server->transactions == 0))
-		failure = server->not_ready ? POOL_OPEN_NOT_READY : POOL_OPEN_FAILED;
+	if (server->login_ok && server->broke && server->transactions == 0)
+		failure = POOL_OPEN_FAILED;
 	server->lingers = false;
 	list_remove(&server->all);
 	worker_timeout_clear(worker, &server->timeout);

@@ -51,8 +51,7 @@ struct server {
 	bool dedicated;         /* opened for one client (replication): closed with it */
 	bool login_ok;
 	bool broke;             /* it was lost, not closed by us */
-	bool failed;            /* it could not be opened, and that is its host's fault */
-	bool not_ready;         /* its host asked to come again soon */
+	enum pool_open_failure failure; /* how, where that is its host's fault */
 	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
 	uint64_t linger_bytes;  /* received meanwhile, for nobody */
 	struct list all;        /* the worker's list of servers */
@@ -90,8 +89,9 @@ bool server_open(struct pool_shard *shard, struct pool_user *user, int host);
 /* The protocol's login is done and the connection is clean. */
 void server_ready(struct server *server);
 enum server_failure {
-	SERVER_UNREACHABLE, /* the host does not answer, or takes no more connections */
+	SERVER_UNREACHABLE, /* the host does not answer */
 	SERVER_NOT_READY,   /* it answers, and asks to come again soon (starting up) */
+	SERVER_FULL,        /* it answers, and takes no more connections */
 	SERVER_REFUSED      /* trying again cannot help: bad password, no such database */
 };
 /* Could not connect or log in. The text is what clients are told; the server is closed. */

@@ -5,9 +5,9 @@
 
 #include "base/clock.h"
 #include "config/text_units.h"
-#include "session/acquire.h"
 #include "session/client.h"
 #include "session/database.h"
+#include "session/explain.h"
 #include "session/session.h"
 
 enum {
@@ -65,7 +65,7 @@ static void inquire(struct session_worker *sw, struct session_visit *visit) {
 	q->begin[i] = q->count;
 	if (sw != q->origin)
 		pool_shard_each_waiter(pool_shard(q->database->pool, i), take_down, q);
-	acquire_find_longest(sw, q->database, &q->holder);
+	explain_find_longest(sw, q->database, &q->holder);
 	q->begin[i + 1] = q->count;
 }
 

@@ -1,7 +1,6 @@
 #include "session/watch.h"
 
 #include "base/clock.h"
-#include "session/acquire.h"
 #include "session/client.h"
 #include "session/deadline.h"
 #include "session/leak.h"

@@ -150,6 +150,7 @@ START_TEST(all_connections_are_opened_side_by_side_where_queries_are_long) {
 	/* The login of a client may have needed one. */
 	execute(jungle.control, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
 	await_idle(&jungle, "0");
+	forebay_await_log(jungle.forebay, "server_fatal"); /* the news takes its time on the detour */
 	began = cluster_now_us();
 	/* Sanitized logins take longer, and all of them are to be seen at once. */
 	send_all(&jungle, SLOWNESS > 1 ? "select 'long', pg_sleep(6)" : "select 'long', pg_sleep(2)");
