@@ -130,6 +130,7 @@ static const struct column database_columns[] = {
 	{"protocol", CONSOLE_TEXT},
 	{"automatic", CONSOLE_BOOL},
 	{"removed", CONSOLE_BOOL},
+	{"ready", CONSOLE_BOOL}, /* can serve; min_idle is there */
 };
 
 static void database_hosts(struct console_result *r, const struct pool_config *config) {
@@ -171,6 +172,7 @@ static void database_row(struct database *database, void *context) {
 	console_set_text(r, 17, database->protocol->name);
 	console_set_bool(r, 18, database->automatic);
 	console_set_bool(r, 19, atomic_load(&database->removed));
+	console_set_bool(r, 20, pool_is_ready(database->pool));
 }
 
 SHOW_COMMAND(databases) {
