@@ -163,6 +163,7 @@ static void *run(void *context) {
 struct detour *detour_start(const struct node *node, int login_delay_ms) {
 	struct sockaddr_in sin = {.sin_family = AF_INET};
 	struct detour *detour = calloc(1, sizeof(*detour));
+	int on = 1;
 
 	ck_assert(detour != NULL);
 	for (int i = 0; i < PAIRS; i++)
@@ -173,6 +174,7 @@ struct detour *detour_start(const struct node *node, int login_delay_ms) {
 	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	sin.sin_port = htons((uint16_t)detour->port);
 	detour->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	setsockopt(detour->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	ck_assert_msg(bind(detour->listener, (struct sockaddr *)&sin, sizeof(sin)) == 0 && listen(detour->listener, 511) == 0,
 		      "listen: %s", strerror(errno));
 	ck_assert_int_eq(pthread_create(&detour->thread, NULL, run, detour), 0);

@@ -38,7 +38,7 @@ static void write_pool(struct storm *storm, int size) {
 	/* Probes would be counted among the sockets. */
 	snprintf(storm->pool, sizeof(storm->pool),
 		 "hosts = %s:%d\ndatabase = app\nmax_size = %d\nmin_idle = %d\nidle_timeout = 1s\nmonitor_interval = 0",
-		 storm->node->host, storm->node->port, size, MIN_IDLE);
+		 storm->node->host, storm->node->port, size, size < MIN_IDLE ? 0 : MIN_IDLE);
 	storm->setup = (struct forebay_setup){.workers = STORM_WORKERS, .pool = storm->pool, .listener = "auth = trust"};
 }
 
@@ -75,8 +75,8 @@ static void kill_one(struct storm *storm) {
 	storm->kills++;
 }
 
-static struct storm storm_begin(void) {
-	struct storm storm = {.size = FIRST_SIZE};
+static struct storm storm_begin(int size) {
+	struct storm storm = {.size = size};
 
 	network_private();
 	storm.node = node_new(NULL, NULL);
@@ -135,7 +135,7 @@ START_TEST(bound_holds_through_kills_and_reloads_and_min_idle_remains) {
 
 	if (harness_direct())
 		return;
-	storm = storm_begin();
+	storm = storm_begin(FIRST_SIZE);
 	load = load_start(&(struct load_setup){.port = storm.forebay->port, .users = USERS, .clients = STORM_CLIENTS,
 						.sql = "select pg_sleep(0.004)", .hold_ms = 10, .pause_ms = 20});
 	end = harness_now_ms() + 1000LL * storm_seconds();
@@ -178,9 +178,8 @@ START_TEST(bound_holds_where_users_take_connections_from_each_other) {
 
 	if (harness_direct())
 		return;
-	storm = storm_begin();
 	/* Fewer than users: connections of one are closed for another, again and again. */
-	resize(&storm, 2);
+	storm = storm_begin(2);
 	load = load_start(&(struct load_setup){.port = storm.forebay->port, .users = USERS, .clients = 24,
 						.sql = "select 1", .pause_ms = 12});
 	harness_pause_ms(1000 * storm_seconds() / 4);
