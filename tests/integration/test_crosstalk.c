@@ -598,7 +598,9 @@ START_TEST(no_answer_goes_to_another_client_and_none_is_missing) {
 	struct forebay *forebay = forebay_start(
 		&(struct forebay_setup){.workers = workers,
 					.listener = "auth = trust",
-					.pool = "max_size = 5\nacquire_timeout = 120s\nmax_prepared_statements = 50"});
+					/* a notice to those who wait names who holds longest, by its token */
+					.pool = "max_size = 5\nacquire_timeout = 120s\nmax_prepared_statements = 50\n"
+						"wait_notice_after = 0"});
 	struct run run = {.forebay = forebay, .epoll = epoll_create1(EPOLL_CLOEXEC)};
 	long seconds = env_number("FOREBAY_CROSSTALK_SECONDS", 20);
 	uint64_t seed = (uint64_t)env_number("FOREBAY_CROSSTALK_SEED", (long)harness_now_ms());
