@@ -172,7 +172,7 @@ static void database_row(struct database *database, void *context) {
 	console_set_text(r, 17, database->protocol->name);
 	console_set_bool(r, 18, database->automatic);
 	console_set_bool(r, 19, atomic_load(&database->removed));
-	console_set_bool(r, 20, pool_is_ready(database->pool));
+	console_set_bool(r, 20, pool_is_ready(database->pool, request->worker->now_ns));
 }
 
 SHOW_COMMAND(databases) {

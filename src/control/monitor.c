@@ -148,11 +148,15 @@ static enum health_answer connect_any(struct watched *w, const struct plan *plan
 	uint64_t now_ns = clock_monotonic_ns();
 	if (!resolver_look_up(host->host, host->port, NULL, now_ns > ANSWER_AGE_NS ? now_ns - ANSWER_AGE_NS : 0, deadline_ns,
 			      &answer, &failed)) {
+		/* that says nothing of the host: the workers may still know where it is */
 		error_set(error, ETIMEDOUT, "looking up the name \"%.200s\" takes too long", host->host);
-		return HEALTH_SILENT;
+		return HEALTH_UNTRIED;
 	}
-	if (answer.count == 0)
+	if (answer.count == 0) {
 		*error = answer.error;
+		if (failed)
+			return HEALTH_UNTRIED;
+	}
 	for (int i = 0; i < answer.count && result != HEALTH_WELL && result != HEALTH_REACHED; i++) {
 		char text[80];
 		now_ns = clock_monotonic_ns();
@@ -253,7 +257,6 @@ static void log_trouble(struct watched *w, const struct plan *plan, enum health_
 static void run_probe(struct watched *w, const struct plan *plan, unsigned epoch, bool fresh, bool count) {
 	struct error error = {0};
 	uint64_t began_ns = clock_monotonic_ns();
-	enum pool_role role_before = w->facts.role;
 	enum health_answer answer = probe(w, plan, fresh || w->conn_epoch != epoch, count, &error);
 	uint64_t ended_ns = clock_monotonic_ns();
 
@@ -284,9 +287,7 @@ static void run_probe(struct watched *w, const struct plan *plan, unsigned epoch
 	log_event_of(w, event, &error);
 	log_role(w);
 	log_trouble(w, plan, answer, &error);
-	bool told = event == HEALTH_CAME_UP || event == HEALTH_WENT_DOWN || event == HEALTH_STILL_UP ||
-		    (w->facts.known && w->facts.up && w->facts.role != role_before);
-	if (told)
+	if (w->facts.known) /* each time: a pool may have come to know otherwise since; nobody is woken unless it is news */
 		backend_report(w->backend, w->facts.up, w->facts.role,
 			       event == HEALTH_CAME_UP || event == HEALTH_STILL_UP);
 }
@@ -300,7 +301,7 @@ static void forget(struct watched *w) {
 	w->last_role = POOL_ROLE_UNKNOWN;
 	backend_set_facts(w->backend, &w->facts);
 	if (was_known)
-		backend_report(w->backend, true, POOL_ROLE_UNKNOWN, true);
+		backend_forget(w->backend);
 }
 
 /* ---- names ---- */

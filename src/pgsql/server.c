@@ -367,6 +367,7 @@ void pg_server_logged_in(struct pg_server *ps) {
 			account_set_welcome(account, settings_ref(ps->settings));
 	}
 	account_set_error(account, "", "");
+	server->admitted = true;
 	ps->defaults = settings_ref(ps->settings);
 	ps->status = 'I';
 	const struct pool_config *config = database_view(server->database, server->sw->worker->id)->config;

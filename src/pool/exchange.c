@@ -167,9 +167,10 @@ bool slot_is_unavailable(const struct slot *slot, uint64_t *retry_at) {
 	struct pool *pool = slot->shard->pool;
 	uint64_t retry = TIME_NEVER;
 	if (!atomic_load_explicit(&pool->fail_unavailable, memory_order_relaxed) || atomic_load(&slot->user->open) ||
-	    slot->opening_n || !hosts_failing(pool))
+	    slot->opening_n)
 		return false;
-	return !hosts_room(pool, shard_now(slot->shard), retry_at ? retry_at : &retry, NULL);
+	uint64_t now = shard_now(slot->shard);
+	return hosts_failing(pool, now) && !hosts_room(pool, now, retry_at ? retry_at : &retry, NULL);
 }
 
 void shard_look(struct pool_shard *shard) {

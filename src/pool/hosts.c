@@ -32,6 +32,12 @@ static int find_locked(const struct pool *pool, const char *name) {
 	return -1;
 }
 
+static void forget_locked(struct host *host) {
+	atomic_store(&host->report, 0);
+	atomic_store(&host->ramp_until_ns, 0);
+	atomic_store(&host->backoff.failures, 0);
+}
+
 /* A place that nothing refers to. */
 static int take_place_locked(struct pool *pool, const char *name) {
 	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
@@ -44,9 +50,7 @@ static int take_place_locked(struct pool *pool, const char *name) {
 			return -1;
 		free(host->name);
 		host->name = copy;
-		atomic_store(&host->report, 0);
-		atomic_store(&host->ramp_until_ns, 0);
-		atomic_store(&host->backoff.failures, 0);
+		forget_locked(host);
 		if (i >= places_of(pool))
 			atomic_store(&pool->places, i + 1);
 		return i;
@@ -61,8 +65,11 @@ bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, e
 	if (!ok)
 		count = POOL_MAX_HOSTS;
 	pthread_mutex_lock(&pool->shared.mutex);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		places[i] = find_locked(pool, names[i]);
+		if (places[i] >= 0 && atomic_load(&pool->hosts[places[i]].rank) == HOST_UNWANTED)
+			forget_locked(&pool->hosts[places[i]]); /* it was away, and nobody has watched it */
+	}
 	for (int i = 0; i < POOL_MAX_HOSTS; i++) {
 		bool wanted = false;
 		for (size_t k = 0; k < count; k++)
@@ -131,11 +138,22 @@ static bool learn(struct pool *pool, int place, uint32_t set, uint32_t clear, en
 }
 
 bool pool_host_role(struct pool *pool, int place, enum pool_role role) {
-	return learn(pool, place, 0, 0, role);
+	if (place < 0 || place >= POOL_MAX_HOSTS || role == POOL_ROLE_UNKNOWN)
+		return false;
+	uint32_t known = atomic_load(&pool->hosts[place].report);
+	/* a monitor knows better: one name may have addresses of several roles */
+	if ((known & (HOST_IS_PRIMARY | HOST_IS_STANDBY)) && !(known & HOST_SAID_SO))
+		return false;
+	return learn(pool, place, HOST_SAID_SO, 0, role);
 }
 
 bool pool_host_report(struct pool *pool, int place, bool up, enum pool_role role) {
-	return learn(pool, place, up ? 0 : HOST_IS_DOWN, up ? HOST_IS_DOWN : 0, role);
+	uint32_t clear = role == POOL_ROLE_UNKNOWN ? 0 : HOST_SAID_SO;
+	return learn(pool, place, up ? 0 : HOST_IS_DOWN, (up ? HOST_IS_DOWN : 0) | clear, role);
+}
+
+bool pool_host_forget(struct pool *pool, int place) {
+	return learn(pool, place, 0, HOST_IS_DOWN | HOST_IS_PRIMARY | HOST_IS_STANDBY | HOST_SAID_SO, POOL_ROLE_UNKNOWN);
 }
 
 void pool_host_retry(struct pool *pool, int host) {
@@ -260,15 +278,25 @@ static uint32_t plus(uint32_t a, uint32_t b) {
 	return a > UINT32_MAX - b ? UINT32_MAX : a + b;
 }
 
-/* Room at those that are fit, and reported `down` or not; `*best` is the one that is next. `*any`: there are such. */
-static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t *retry_at, int *best, bool *any) {
+enum candidates { HOSTS_UP, HOSTS_DOWN, HOSTS_THAT_SAID_SO };
+
+static bool is_candidate(const struct pool *pool, const struct host *host, enum candidates which) {
+	uint32_t report = atomic_load(&host->report);
+	if (which == HOSTS_THAT_SAID_SO)
+		return atomic_load(&host->rank) != HOST_UNWANTED && (report & HOST_SAID_SO);
+	return !is_unfit(pool, host) && (which == HOSTS_DOWN) == ((report & HOST_IS_DOWN) != 0);
+}
+
+/* Room at these; `*best` is the one that is next. `*any`: there are such. */
+static uint32_t room_among(struct pool *pool, enum candidates which, uint64_t now, uint64_t *retry_at, int *best,
+			   bool *any) {
 	uint32_t total = 0;
 	int best_preference = 0;
 	uint64_t best_key = 0;
 	*any = false;
 	for (int i = 0, n = places_of(pool); i < n; i++) {
 		const struct host *h = &pool->hosts[i];
-		if (is_unfit(pool, h) || down != ((atomic_load(&h->report) & HOST_IS_DOWN) != 0))
+		if (!is_candidate(pool, h, which))
 			continue;
 		*any = true;
 		uint32_t room = host_room(h, now, retry_at);
@@ -289,9 +317,12 @@ static uint32_t room_among(struct pool *pool, bool down, uint64_t now, uint64_t 
 uint32_t hosts_room(struct pool *pool, uint64_t now, uint64_t *retry_at, int *host) {
 	int best = -1;
 	bool any;
-	uint32_t room = room_among(pool, false, now, retry_at, &best, &any);
+	uint32_t room = room_among(pool, HOSTS_UP, now, retry_at, &best, &any);
 	if (!any)
-		room = room_among(pool, true, now, retry_at, &best, &any);
+		room = room_among(pool, HOSTS_DOWN, now, retry_at, &best, &any);
+	/* one that has said it is no primary may be one by now, and nobody else would find out */
+	if (!room && hosts_failing(pool, now))
+		room = room_among(pool, HOSTS_THAT_SAID_SO, now, retry_at, &best, &any);
 	if (host)
 		*host = best;
 	return room;
@@ -336,16 +367,16 @@ void host_succeeded(struct pool *pool, int place, uint64_t now) {
 }
 
 /* None is fit, or each that is fit has failed or is reported down. */
-bool hosts_failing(struct pool *pool) {
+bool hosts_failing(const struct pool *pool, uint64_t now) {
 	for (int i = 0, n = places_of(pool); i < n; i++) {
 		const struct host *host = &pool->hosts[i];
-		if (!host_ends(pool, i) && !backoff_failing(&host->backoff))
+		if (!host_ends(pool, i) && !backoff_failing_now(&host->backoff, now))
 			return false;
 	}
 	return true;
 }
 
-enum pool_trouble pool_trouble(struct pool *pool) {
+enum pool_trouble pool_trouble(const struct pool *pool, uint64_t now) {
 	bool fit = false;
 	if (atomic_load(&pool->paused))
 		return POOL_PAUSED;
@@ -353,7 +384,7 @@ enum pool_trouble pool_trouble(struct pool *pool) {
 		fit |= !is_unfit(pool, &pool->hosts[i]);
 	if (!fit)
 		return POOL_NO_HOST;
-	return hosts_failing(pool) ? POOL_HOSTS_DOWN : POOL_WELL;
+	return hosts_failing(pool, now) ? POOL_HOSTS_DOWN : POOL_WELL;
 }
 
 /* --- back to where they belong --- */
@@ -362,18 +393,19 @@ enum pool_trouble pool_trouble(struct pool *pool) {
  * The host that has a connection which would be opened elsewhere now; -1: all is as it should be. A host that has failed
  * of late, or is reported down, draws nothing to itself.
  */
-static int misplaced_at(struct pool *pool) {
+static int misplaced_at(const struct pool *pool, uint64_t now) {
 	int best = -1, worst = -1, best_preference = 0, worst_preference = 0;
 	uint64_t best_key = 0, worst_key = 0;
-	bool failover = atomic_load(&pool->host_order) == POOL_FAILOVER;
+	enum pool_host_order order = (enum pool_host_order)atomic_load(&pool->host_order);
+	bool failover = order == POOL_FAILOVER;
 	for (int i = 0, n = places_of(pool); i < n; i++) {
-		struct host *host = &pool->hosts[i];
+		const struct host *host = &pool->hosts[i];
 		if (host_ends(pool, i))
 			continue;
 		int p = preference(pool, host);
 		uint32_t open = atomic_load(&host->open), rank = atomic_load(&host->rank);
 		uint64_t key = failover ? rank : open;
-		if (!backoff_failing(&host->backoff) &&
+		if (!backoff_failing_now(&host->backoff, now) &&
 		    (best < 0 || p < best_preference || (p == best_preference && key < best_key))) {
 			best = i;
 			best_preference = p;
@@ -389,22 +421,28 @@ static int misplaced_at(struct pool *pool) {
 		return -1;
 	if (worst_preference > best_preference)
 		return worst;
-	if (worst_preference < best_preference)
+	/* with least-busy, how many are open says nothing of where the next one would go */
+	if (worst_preference < best_preference || order == POOL_LEAST_BUSY)
 		return -1;
 	return failover ? (worst_key > best_key ? worst : -1) : (worst_key >= best_key + 2 ? worst : -1);
+}
+
+/* One that can be spared: not of a user whose logins fail, for it could not be replaced. */
+static bool may_move(const struct pool_conn *conn, int place) {
+	return conn->host == place && !conn->retire && !backoff_failing(&conn->user->backoff);
 }
 
 static struct pool_conn *conn_at(struct pool_shard *shard, int place) {
 	list_for_each(node, &shard->idle_lru) {
 		struct pool_conn *conn = list_entry(node, struct pool_conn, idle_lru);
-		if (conn->host == place)
+		if (may_move(conn, place))
 			return conn;
 	}
 	list_for_each(node, &shard->slots) {
 		struct slot *slot = list_entry(node, struct slot, node);
 		list_for_each(n, &slot->busy) {
 			struct pool_conn *conn = list_entry(n, struct pool_conn, node);
-			if (conn->host == place && !conn->retire)
+			if (may_move(conn, place))
 				return conn;
 		}
 	}
@@ -415,9 +453,14 @@ void hosts_move(struct pool_shard *shard, uint64_t now) {
 	struct pool *pool = shard->pool;
 	if (atomic_load(&pool->host_count) < 2 || shard->shut)
 		return;
-	int place = misplaced_at(pool);
-	if (place < 0)
+	int place = misplaced_at(pool, now);
+	if (place < 0) { /* a host that has failed may draw again when that is no news any more */
+		for (int i = 0, n = places_of(pool); i < n; i++)
+			if (!host_ends(pool, i) && backoff_failing_now(&pool->hosts[i].backoff, now))
+				shard_wake(shard, &shard->move_at,
+					   atomic_load(&pool->hosts[i].backoff.failed_at_ns) + FAILURE_STALE_NS);
 		return;
+	}
 	uint64_t next = atomic_load(&pool->move_next_ns);
 	struct pool_conn *conn = conn_at(shard, place);
 	if (conn && now >= next &&

@@ -66,7 +66,8 @@ struct host {
 };
 
 #define HOST_UNWANTED UINT32_MAX
-enum host_report { HOST_IS_DOWN = 1, HOST_IS_PRIMARY = 2, HOST_IS_STANDBY = 4 };
+/* HOST_SAID_SO: its role is not a monitor's finding; the host has said so itself, when it was last logged in to. */
+enum host_report { HOST_IS_DOWN = 1, HOST_IS_PRIMARY = 2, HOST_IS_STANDBY = 4, HOST_SAID_SO = 8 };
 
 struct pool_user {
 	/* immutable */
@@ -294,6 +295,11 @@ static inline void backoff_clear(struct backoff *backoff) {
 static inline bool backoff_failing(const struct backoff *backoff) {
 	return atomic_load(&backoff->failures) != 0;
 }
+/* ... and that is news: a failure that nobody has tried to repeat for so long says nothing of now. */
+#define FAILURE_STALE_NS (30 * NS_PER_S)
+static inline bool backoff_failing_now(const struct backoff *backoff, uint64_t now) {
+	return backoff_failing(backoff) && now < atomic_load(&backoff->failed_at_ns) + FAILURE_STALE_NS;
+}
 
 /* --- hosts.c --- */
 
@@ -310,7 +316,7 @@ void host_failed(struct pool_shard *shard, int host, uint64_t began, enum pool_o
 /* A login has succeeded. */
 void host_succeeded(struct pool *pool, int host, uint64_t now);
 /* No host that is fit to use is known to work. */
-bool hosts_failing(struct pool *pool);
+bool hosts_failing(const struct pool *pool, uint64_t now);
 /* Why connections of this host are to be closed; NULL: they are not. */
 const char *host_ends(const struct pool *pool, int host);
 /* Moves one connection to where it would be opened now, if it is time; sees to the next. */

@@ -80,6 +80,14 @@ static bool user_is_active(const struct pool_user *user, uint64_t now) {
 	return active && (!idle_timeout || now < active + idle_timeout);
 }
 
+/* Whether an open of this user has failed since then: by its own fault or a host's. */
+static bool has_failed_since(const struct pool_user *user, uint64_t since) {
+	bool failed = atomic_load(&user->backoff.failed_at_ns) >= since;
+	for (int i = 0; i < atomic_load(&user->pool->places); i++)
+		failed |= atomic_load(&user->pool->hosts[i].backoff.failed_at_ns) >= since;
+	return failed;
+}
+
 /*
  * Whether an expired connection is kept for now. While nothing new can be had, what works is not given up. And where it
  * would be the last idle one of a user who will want one again, and there is room for another beside it, that other is
@@ -88,13 +96,13 @@ static bool user_is_active(const struct pool_user *user, uint64_t now) {
 static bool waits_for_successor(const struct pool_conn *conn, uint64_t now) {
 	const struct pool_user *user = conn->user;
 	struct pool *pool = user->pool;
-	if (backoff_failing(&user->backoff) || hosts_failing(pool))
+	if (backoff_failing(&user->backoff) || hosts_failing(pool, now))
 		return true;
 	if (!permits_free(pool) || atomic_load(&pool->waiting))
 		return false;
 	if (user_idle(user) > (conn->state == POOL_CONN_IDLE ? 1 : 0))
 		return false;
-	if (conn->replaced)
+	if (conn->replaced_ns && !has_failed_since(user, conn->replaced_ns))
 		return atomic_load(&user->opening) > 0;
 	return atomic_load(&user->fixed) ? atomic_load(&pool->min_idle) != 0 : user_is_active(user, now);
 }
@@ -112,8 +120,15 @@ uint64_t keep_expired(struct pool_conn *conn, uint64_t now) {
 	uint64_t next = atomic_load(&pool->expire_next_ns);
 	if (!waits_for_successor(conn, now))
 		return next > now ? next : now + TRY_AGAIN_NS;
-	if (!conn->replaced && atomic_load(&conn->user->opening) == 0)
-		conn->replaced = slot_open(slot_of(conn->user, conn->shard));
+	if (backoff_failing(&conn->user->backoff) || hosts_failing(pool, now))
+		return now + NS_PER_S; /* nothing new can be had for now */
+	bool begun = conn->replaced_ns && !has_failed_since(conn->user, conn->replaced_ns);
+	if (!begun && atomic_load(&conn->user->opening) == 0) {
+		if (slot_open(slot_of(conn->user, conn->shard)))
+			conn->replaced_ns = now;
+		else if (atomic_load(&pool->waiting))
+			conn->shard->look_due = true; /* a permit was taken and given back */
+	}
 	return now + 2 * atomic_load(&pool->login_ns) + POOL_FILL_INTERVAL_NS;
 }
 
@@ -160,18 +175,19 @@ void keep_idle(struct pool_shard *shard, uint64_t now) {
 
 /* --- min_idle --- */
 
-/* The user to open for: the pool's own, or else the one active last, if of late. Referenced; NULL: nobody. */
-static struct pool_user *user_to_fill(struct pool *pool, uint64_t now) {
-	uint64_t latest = 0, retry = TIME_NEVER;
+/* The user to open for: the pool's own, or else the one active last, if of late. Referenced; NULL: nobody,
+ * and `*retry_at` becomes earlier where only time is missing. */
+static struct pool_user *user_to_fill(struct pool *pool, uint64_t now, uint64_t *retry_at) {
+	uint64_t latest = 0;
 	struct pool_user *found = NULL;
 	pthread_mutex_lock(&pool->shared.mutex);
 	for (struct pool_user *user = pool->shared.users; user; user = user->hh.next) {
 		if (atomic_load(&user->fixed)) {
-			found = user_room(user, now, &retry) ? user : NULL;
+			found = user_room(user, now, retry_at) ? user : NULL;
 			break;
 		}
 		uint64_t active = user_active_ns(user);
-		if (active > latest && user_is_active(user, now) && user_room(user, now, &retry)) {
+		if (active > latest && user_is_active(user, now) && user_room(user, now, retry_at)) {
 			latest = active;
 			found = user;
 		}
@@ -239,9 +255,12 @@ void keep_fill(struct pool_shard *shard, uint64_t now) {
 	}
 	bool ok = true;
 	while (ok && fill_wanted(shard, now)) {
-		struct pool_user *user = user_to_fill(pool, now);
-		if (!user)
+		uint64_t retry = TIME_NEVER;
+		struct pool_user *user = user_to_fill(pool, now, &retry);
+		if (!user) {
+			shard_wake(shard, &shard->fill_at, retry);
 			break;
+		}
 		ok = slot_open(slot_of(user, shard));
 		pool_user_unref(user);
 	}
@@ -252,10 +271,10 @@ void keep_fill(struct pool_shard *shard, uint64_t now) {
 	}
 }
 
-bool pool_is_ready(struct pool *pool) {
+bool pool_is_ready(struct pool *pool, uint64_t now) {
 	uint32_t max = atomic_load(&pool->max_size), wanted = atomic_load(&pool->min_idle), there = 0;
 	bool fixed = false;
-	if (pool_trouble(pool) != POOL_WELL)
+	if (pool_trouble(pool, now) != POOL_WELL)
 		return false;
 	pthread_mutex_lock(&pool->shared.mutex);
 	for (struct pool_user *user = pool->shared.users; user; user = user->hh.next)

@@ -123,12 +123,12 @@ struct pool_conn {
 	bool taken;      /* busy by pool_conn_take(): put back where it was */
 	bool lent;       /* busy for a client: how long counts */
 	bool doomed;     /* closing: pool_ops.close is still to be called */
-	bool replaced;   /* expired: its successor has been begun */
 	bool held;       /* idle, and detach refused it lately: not offered to other workers for a while */
 	uint16_t jitter; /* the random part of max_lifetime, of 65536 */
 	uint64_t began_ns, opened_ns, busy_since_ns;
 	uint64_t idle_since_ns; /* when a client last gave it back; pool_conn_take() does not count as use */
 	uint64_t expires_ns;    /* of max_lifetime, jitter included; TIME_NEVER */
+	uint64_t replaced_ns;   /* expired: when its successor was begun; 0: it was not */
 	struct pool_message message;
 };
 
@@ -232,13 +232,17 @@ enum pool_role { POOL_ROLE_UNKNOWN, POOL_ROLE_PRIMARY, POOL_ROLE_STANDBY };
  * are in force all the same. Any thread; then tick each shard, as after pool_set_limits(). */
 bool pool_set_hosts(struct pool *pool, const char *const *names, size_t count, enum pool_host_order order,
 		    enum pool_target target);
+/* Nobody watches the host any more: what was known of it is worth nothing. True: it is news; then tick each shard. Any
+ * thread. */
+bool pool_host_forget(struct pool *pool, int host);
 /* A host is known to be there again: what backs off is tried at once, one first. Any thread; then tick each shard. */
 void pool_host_retry(struct pool *pool, int host);
 /* The name of a host at its place, copied; "" where there is none. Any thread. */
 void pool_host_name(struct pool *pool, int host, char *out, size_t room);
 /* The place of a host, or -1. Any thread. */
 int pool_host_find(struct pool *pool, const char *name);
-/* What a host has said of itself when it was logged in to. True: that is news; tick each shard. Any thread. */
+/* What a host has said of itself when it was logged in to; a monitor's finding counts for more, and it is asked again when
+ * nothing else is to be had. True: that is news; tick each shard. Any thread. */
 bool pool_host_role(struct pool *pool, int host, enum pool_role role);
 /* A monitor's finding. Down, or of a role that the pool's target does not want: its idle connections are closed at
  * once, the others when they are released, and no new ones are opened. True: it is news; then tick each shard. Any thread. */
@@ -256,9 +260,9 @@ enum pool_trouble {
 	POOL_NO_HOST,      /* none has the role that the target asks for */
 	POOL_HOSTS_DOWN    /* opens fail, or a monitor says so, at every host that would do */
 };
-enum pool_trouble pool_trouble(struct pool *pool);
+enum pool_trouble pool_trouble(const struct pool *pool, uint64_t now_ns);
 /* Whether it can serve: min_idle is there, where it can be without a client; the hosts are not down. Any thread. */
-bool pool_is_ready(struct pool *pool);
+bool pool_is_ready(struct pool *pool, uint64_t now_ns);
 
 /* PAUSE: nobody is served, connections are closed as they become free, none are opened, until it is ended. Waiters
  * wait, within their deadlines. Any thread; then tick each shard. */
@@ -317,8 +321,10 @@ void pool_user_failed(struct pool_shard *shard, struct pool_user *user);
 void pool_conn_retire(struct pool_conn *conn, const char *reason);
 /* Retires every connection of the shard: idle ones close now, busy ones at release. */
 void pool_shard_retire(struct pool_shard *shard);
+/* The pool is configured again: undoes pool_shard_shut(). Then tick it. */
+void pool_shard_reopen(struct pool_shard *shard);
 /* Fails all waiters (POOL_FAIL_CLOSED) and closes idle connections; busy ones close at release, opening ones
- * when they are open; opens no more; for good. */
+ * when they are open; opens no more, until pool_shard_reopen(). */
 void pool_shard_shut(struct pool_shard *shard);
 
 /* Time-driven work: acquire timeouts, idle and lifetime limits, min_idle, backoff, a changed bound. Sets

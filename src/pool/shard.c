@@ -116,6 +116,14 @@ void pool_shard_shut(struct pool_shard *shard) {
 	shard_leave(shard);
 }
 
+void pool_shard_reopen(struct pool_shard *shard) {
+	if (!shard->shut)
+		return;
+	shard->shut = false;
+	shard->limits_seen--; /* all is to be looked at anew */
+	atomic_store(&shard->closed, false);
+}
+
 /* --- walks --- */
 
 static void each_of(struct list *list, void (*each)(struct pool_conn *conn, void *context), void *context) {

@@ -45,7 +45,7 @@ void turn_tick(struct pool_shard *shard, uint64_t now) {
 		found = slot;
 		best = size;
 	}
-	if (found && !hosts_failing(pool))
+	if (found && !hosts_failing(pool, now))
 		put_up(pool, found->user, best);
 }
 
@@ -63,7 +63,7 @@ bool turn_take(struct pool_conn *conn, uint64_t now) {
 		return false;
 	if (permits_taken(&conn->user->permits) < atomic_load(&pool->claim.min_size))
 		return false;
-	if (permits_free(pool) || hosts_failing(pool))
+	if (permits_free(pool) || hosts_failing(pool, now))
 		return false;
 	uint64_t next = atomic_load(&pool->claim.next_ns), then = now + POOL_TURN_INTERVAL_NS;
 	if (now < next || !atomic_compare_exchange_strong(&pool->claim.next_ns, &next, then))

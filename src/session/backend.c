@@ -21,6 +21,14 @@ struct failed_address {
 	uint64_t failed_ns; /* 0: a free place */
 };
 
+/* An address has left when the last three answers do not have it: some name servers give a part of them in turn. */
+enum { ANSWERS_KEPT = 3, SEEN_MAX = ANSWERS_KEPT * RESOLVER_MAX_ADDRESSES };
+
+struct seen_address {
+	struct sockaddr_storage address;
+	uint32_t round; /* of the last answer that had it; 0: none */
+};
+
 struct backend {
 	/* immutable */
 	struct backend *next;
@@ -30,6 +38,10 @@ struct backend {
 	/* atomic */
 	_Atomic bool configured;
 	_Atomic int failed; /* how many places of `shared.failed` are taken */
+
+	/* the monitor's: one thread at a time */
+	uint32_t round; /* answers of the name's look-up so far */
+	struct seen_address seen[SEEN_MAX];
 
 	struct { /* under the mutex */
 		pthread_mutex_t mutex;
@@ -160,19 +172,24 @@ const char *backend_role_name(enum pool_role role) {
 /* ---- telling the pools ---- */
 
 struct finding {
-	const struct backend *backend;
-	bool up, retry;
+	struct backend *backend;
+	bool up, retry, forget;
 	enum pool_role role;
+	bool news; /* some pool did not know that */
 };
 
 static void report_to(struct database *database, void *context) {
-	const struct finding *finding = context;
+	struct finding *finding = context;
 	if (database->protocol->id != finding->backend->protocol)
 		return;
 	int host = pool_host_find(database->pool, finding->backend->name);
-	if (host >= 0)
-		pool_host_report(database->pool, host, finding->up, finding->role);
-	if (host >= 0 && finding->retry)
+	if (host < 0)
+		return;
+	if (finding->forget)
+		finding->news |= pool_host_forget(database->pool, host);
+	else
+		finding->news |= pool_host_report(database->pool, host, finding->up, finding->role);
+	if (finding->retry)
 		pool_host_retry(database->pool, host);
 }
 
@@ -226,11 +243,19 @@ static void deliver_report(struct mail *mail, void *receiver) {
 	free(letter);
 }
 
+static void tell_pools(struct finding *finding) {
+	databases_each(report_to, finding);
+	struct letter model = {.backend = finding->backend};
+	if (finding->news || finding->retry)
+		post_each(&model, deliver_report);
+}
+
 void backend_report(struct backend *backend, bool up, enum pool_role role, bool retry) {
-	struct finding finding = {.backend = backend, .up = up, .retry = retry, .role = role};
-	databases_each(report_to, &finding);
-	struct letter model = {.backend = backend};
-	post_each(&model, deliver_report);
+	tell_pools(&(struct finding){.backend = backend, .up = up, .retry = retry, .role = role});
+}
+
+void backend_forget(struct backend *backend) {
+	tell_pools(&(struct finding){.backend = backend, .forget = true, .retry = true});
 }
 
 _Static_assert((int)HOST_ORDER_FAILOVER == (int)POOL_FAILOVER && (int)HOST_ORDER_ROUND_ROBIN == (int)POOL_ROUND_ROBIN &&
@@ -304,28 +329,27 @@ static bool has_left(const struct letter *letter, const struct server *server) {
 	return true;
 }
 
-/* Found first and retired then: closing one may change the list. Their memory is kept until this callback is over. */
-static void retire_those_that_left(struct session_worker *sw, const struct letter *letter) {
-	size_t count = 0, n = 0;
-	list_for_each (node, &sw->servers)
-		count += has_left(letter, container_of(node, struct server, all));
-	struct server **left = count ? calloc(count, sizeof *left) : NULL;
-	if (!left)
-		return; /* out of memory: the next refresh comes */
+/* The next one to retire. Asked for anew each time: what follows from one may close or move others. */
+static struct server *next_that_left(struct session_worker *sw, const struct letter *letter) {
 	list_for_each (node, &sw->servers) {
 		struct server *server = container_of(node, struct server, all);
-		if (n < count && has_left(letter, server) && !server->conn.retire)
-			left[n++] = server;
+		if (has_left(letter, server) && !server->conn.retire && !server->close_wanted &&
+		    server->conn.state < POOL_CONN_MOVING)
+			return server;
 	}
-	for (size_t i = 0; i < n; i++)
-		if (left[i]->state != SERVER_CLOSED)
-			pool_conn_retire(&left[i]->conn, "address left DNS");
+	return NULL;
+}
+
+static void retire_those_that_left(struct session_worker *sw, const struct letter *letter) {
+	struct server *server;
+	size_t n = 0;
+	for (; (server = next_that_left(sw, letter)); n++)
+		pool_conn_retire(&server->conn, "address left DNS");
 	if (n)
 		log_info("address_left_dns",
 			 LOG_FIELDS(LOG_TEXT("server", letter->backend->name), LOG_NUMBER("connections", n),
 				    LOG_NUMBER("worker", sw->worker->id)),
 			 "connections to addresses that the name no longer has are retired");
-	free(left);
 }
 
 static void deliver_addresses(struct mail *mail, void *receiver) {
@@ -335,16 +359,36 @@ static void deliver_addresses(struct mail *mail, void *receiver) {
 	free(letter);
 }
 
+/* Enters an answer; false: there are more addresses than can be kept, so nobody can tell which have left. */
+static bool note_answer(struct backend *backend, const struct resolved *answer) {
+	uint32_t round = ++backend->round;
+	for (int i = 0; i < answer->count; i++) {
+		struct seen_address *place = NULL;
+		for (int k = 0; k < SEEN_MAX; k++) {
+			struct seen_address *seen = &backend->seen[k];
+			bool same = seen->round && same_address(&seen->address, &answer->at[i].address);
+			if (same || (!place && (!seen->round || seen->round + ANSWERS_KEPT <= round)))
+				place = seen;
+			if (same)
+				break;
+		}
+		if (!place)
+			return false;
+		*place = (struct seen_address){.address = answer->at[i].address, .round = round};
+	}
+	return answer->count < RESOLVER_MAX_ADDRESSES;
+}
+
 void backend_addresses(struct backend *backend, const struct resolved *answer) {
-	if (answer->count == 0)
+	if (answer->count == 0 || !note_answer(backend, answer))
 		return;
-	struct letter *model = calloc(1, sizeof *model + sizeof answer->at);
+	struct letter *model = calloc(1, sizeof *model + SEEN_MAX * sizeof model->addresses[0]);
 	if (!model)
 		return;
 	model->backend = backend;
-	model->address_count = answer->count;
-	for (int i = 0; i < answer->count; i++)
-		model->addresses[i] = answer->at[i].address;
+	for (int k = 0; k < SEEN_MAX; k++)
+		if (backend->seen[k].round && backend->seen[k].round + ANSWERS_KEPT > backend->round)
+			model->addresses[model->address_count++] = backend->seen[k].address;
 	post_each(model, deliver_addresses);
 	free(model);
 }

@@ -68,6 +68,8 @@ const char *backend_role_name(enum pool_role role); /* "primary", "standby"; NUL
  * is tried at once. The facts must have been set before. Any thread but a worker's, with the session started.
  */
 void backend_report(struct backend *backend, bool up, enum pool_role role, bool retry);
+/* The same where nobody watches it any more. */
+void backend_forget(struct backend *backend);
 /* Gives a pool its hosts as configured, and tells it what is known of them. Under the lock of the table of databases. */
 void backend_set_hosts(struct pool *pool, const struct pool_config *config);
 
@@ -77,8 +79,9 @@ void backend_suspect(struct backend *backend, bool reached);
 void backend_suspect_install(void (*hook)(struct backend *backend, bool reached));
 
 /*
- * Its name has these addresses now (with the port): connections to others are retired, by a mail to each worker. An
- * answer without addresses retires nothing. Any thread but a worker's, with the session started.
+ * Its name has these addresses now (with the port): connections to addresses that none of the last three answers had are
+ * retired, by a mail to each worker. An answer without addresses, or one that was cut, retires nothing. The monitor's: one
+ * thread at a time for each backend, not a worker's, with the session started.
  */
 void backend_addresses(struct backend *backend, const struct resolved *answer);
 

@@ -70,7 +70,7 @@ static const char *target_name(const struct client *client) {
 static enum refusal say_timeout(const struct situation *s, const struct client *client, char *out, size_t room) {
 	const char *name = pool_name(s->pool);
 	const char *last = s->last[0] ? s->last : "the log says why";
-	switch (pool_trouble(s->pool)) {
+	switch (pool_trouble(s->pool, client->sw->worker->now_ns)) {
 	case POOL_PAUSED:
 		snprintf(out, room,
 			 "pool \"%s\" is paused (by PAUSE or KILL on the console), and this lasted longer than acquire_timeout "
@@ -106,7 +106,7 @@ static enum refusal say_timeout(const struct situation *s, const struct client *
 
 static enum refusal say_unavailable(const struct situation *s, const struct client *client, char *out, size_t room) {
 	const char *name = pool_name(s->pool), *last = s->last[0] ? s->last : "the log says why";
-	enum pool_trouble trouble = pool_trouble(s->pool);
+	enum pool_trouble trouble = pool_trouble(s->pool, client->sw->worker->now_ns);
 	if (trouble == POOL_NO_HOST)
 		snprintf(out, room, "pool \"%s\": none of its hosts has the role that target = %s asks for", name,
 			 target_name(client));

@@ -20,6 +20,9 @@
 #define LINGER_NS (5 * NS_PER_S)
 #define LINGER_BYTES_MAX (1024 * 1024)
 
+/* One that breaks unused within this time has hardly been open. */
+#define SHORT_LIFE_NS NS_PER_S
+
 static void server_gone(struct server *server);
 
 static struct server *server_of(struct stream *stream) {
@@ -206,7 +209,7 @@ static void server_start(struct deferred *deferred) {
 	const struct pool_config *config = view->config;
 	const struct config_address *host = database_host(view, server->conn.host);
 	if (!host) {
-		server_failed(server, SERVER_UNREACHABLE, "its host is not configured any more");
+		server_failed(server, SERVER_GIVEN_UP, "its host is not configured any more");
 		return;
 	}
 	backend_name(host, server->host_text, sizeof server->host_text);
@@ -272,7 +275,7 @@ void server_ready(struct server *server) {
 	if (server->in_input)
 		return;
 	worker_timeout_clear(server->sw->worker, &server->timeout);
-	server->login_ok = true;
+	server->login_ok = server->admitted = true;
 	server->connected_ns = server->checked_ns = server->sw->worker->now_ns;
 	if (server->backend)
 		backend_address_works(server->backend, &server->address);
@@ -293,6 +296,7 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	static const enum pool_open_failure failures[] = {[SERVER_UNREACHABLE] = POOL_OPEN_FAILED,
 							  [SERVER_NOT_READY] = POOL_OPEN_NOT_READY,
 							  [SERVER_FULL] = POOL_OPEN_FULL,
+							  [SERVER_GIVEN_UP] = POOL_OPEN_NO_FAULT,
 							  [SERVER_REFUSED] = POOL_OPEN_NO_FAULT};
 	if (server->state == SERVER_CLOSED || server->close_wanted)
 		return;
@@ -305,7 +309,8 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	account_get_error(account_of(user), sqlstate, before, sizeof before);
 	account_set_error(account_of(user), why_failed == SERVER_REFUSED ? sqlstate : "", why);
 	/* one that is full answers, and more questions would not make it emptier */
-	if (server->backend && why_failed != SERVER_REFUSED && why_failed != SERVER_FULL) {
+	if (server->backend && why_failed != SERVER_REFUSED && why_failed != SERVER_FULL &&
+	    why_failed != SERVER_GIVEN_UP) {
 		if (server->address_len)
 			backend_address_failed(server->backend, &server->address, server->sw->worker->now_ns);
 		backend_suspect(server->backend, server->state > SERVER_CONNECTING);
@@ -333,7 +338,7 @@ void server_dedicate(struct server *server, struct client *client) {
 	server->protocol->server_free(server);
 	buf_release(worker->buffers, &server->in);
 	server->dedicated = true;
-	server->login_ok = false;
+	server->login_ok = server->admitted = false;
 	server->state = SERVER_RESOLVING;
 	server->client_for_dedicated = client;
 	server->client = NULL;
@@ -368,7 +373,8 @@ static void server_gone(struct server *server) {
 	struct worker *worker = server->sw->worker;
 	enum pool_open_failure failure = server->failure;
 	/* one that breaks before it was of any use is as good as one that could not be opened */
-	if (server->login_ok && server->broke && server->transactions == 0)
+	uint64_t lived_ns = worker->now_ns - server->connected_ns;
+	if (server->login_ok && server->broke && server->transactions == 0 && lived_ns < SHORT_LIFE_NS)
 		failure = POOL_OPEN_FAILED;
 	server->lingers = false;
 	list_remove(&server->all);
@@ -402,7 +408,7 @@ static void server_on_linger(struct stream *stream, int events) {
  */
 static void server_linger(struct server *server) {
 	struct stream *stream = &server->stream;
-	bool can_wait = server->login_ok && !server->broke && !server->sw->stopping &&
+	bool can_wait = server->admitted && !server->broke && !server->sw->stopping &&
 			!pool_host_is_down(server->database->pool, server->conn.host) && stream->fd >= 0 &&
 			!stream->error && stream_flush(stream) && stream_pending(stream) == 0;
 	if (!can_wait || shutdown(stream->fd, SHUT_WR) != 0) {
@@ -433,7 +439,7 @@ static void server_close_now(struct server *server, const char *reason) {
 		backend_suspect(server->backend, true);
 	if (server->login_ok)
 		log_debug("server_closed", SERVER_FIELDS(server), "connection to the backend closed: %s", reason);
-	if (server->login_ok && !server->client)
+	if (server->admitted && !server->client)
 		server->protocol->server_goodbye(server);
 	server->state = SERVER_CLOSED;
 	list_remove(&server->later.node);

@@ -50,6 +50,7 @@ struct server {
 	struct client *client;  /* linked; NULL: none */
 	bool dedicated;         /* opened for one client (replication): closed with it */
 	bool login_ok;
+	bool admitted;          /* the backend has let it in, and counts it, whatever follows */
 	bool broke;             /* it was lost, not closed by us */
 	enum pool_open_failure failure; /* how, where that is its host's fault */
 	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
@@ -92,6 +93,7 @@ enum server_failure {
 	SERVER_UNREACHABLE, /* the host does not answer */
 	SERVER_NOT_READY,   /* it answers, and asks to come again soon (starting up) */
 	SERVER_FULL,        /* it answers, and takes no more connections */
+	SERVER_GIVEN_UP,    /* nobody's fault: what it was opened for has changed meanwhile */
 	SERVER_REFUSED      /* trying again cannot help: bad password, no such database */
 };
 /* Could not connect or log in. The text is what clients are told; the server is closed. */

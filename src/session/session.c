@@ -83,10 +83,13 @@ struct shard_tick {
 static void tick_each(struct database *database, void *context) {
 	const struct shard_tick *tick = context;
 	struct pool_shard *shard = pool_shard(database->pool, tick->worker);
-	if (atomic_load(&database->removed))
+	if (atomic_load(&database->removed)) {
 		pool_shard_shut(shard);
-	else
+	} else {
+		if (!session_worker(tick->worker)->stopping)
+			pool_shard_reopen(shard); /* it may have been away */
 		pool_shard_tick(shard);
+	}
 }
 
 /* A shard of one database is to look at what has changed. */

@@ -537,7 +537,7 @@ static const char *check_waiter(struct sim *sim, const struct sim_client *client
 		if (c->user == client->user && (here || !c->held))
 			return "a client waits though a connection of its user is idle";
 		if (c->user != client->user && !c->held && !coming && may_open(sim, client) &&
-		    !hosts_failing(sim->pool))
+		    !hosts_failing(sim->pool, sim->now_ns))
 			return "a client waits though an idle connection could make room";
 	}
 	return NULL;

@@ -172,11 +172,11 @@ START_TEST(without_a_fit_host_waiters_wait_and_are_served_when_there_is_one) {
 	sim_pass(sim, 10 * NS_PER_S);
 	ck_assert_int_eq(waiting->outcome, SIM_WAITING);
 	ck_assert_uint_eq(sim->opens, 0);
-	ck_assert_int_eq(pool_trouble(sim->pool), POOL_NO_HOST);
+	ck_assert_int_eq(pool_trouble(sim->pool, sim->now_ns), POOL_NO_HOST);
 	report("b:1", true, POOL_ROLE_PRIMARY);
 	sim_pass(sim, 2 * NS_PER_MS);
 	ck_assert_int_eq(waiting->outcome, SIM_SERVED);
-	ck_assert_int_eq(pool_trouble(sim->pool), POOL_WELL);
+	ck_assert_int_eq(pool_trouble(sim->pool, sim->now_ns), POOL_WELL);
 	end();
 }
 END_TEST
@@ -380,7 +380,7 @@ START_TEST(paused_pool_serves_nobody_closes_all_and_goes_on_when_resumed) {
 	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 0);
 	struct sim_client *waiting = sim_acquire(sim, last, alice, 0);
 	struct sim_client *short_one = sim_acquire(sim, 0, alice, NS_PER_S);
-	ck_assert_int_eq(pool_trouble(sim->pool), POOL_PAUSED);
+	ck_assert_int_eq(pool_trouble(sim->pool, sim->now_ns), POOL_PAUSED);
 	let_go(2);
 	sim_pass(sim, 2 * NS_PER_S);
 	ck_assert_uint_eq(pool_size(sim->pool), 0);
@@ -431,15 +431,15 @@ END_TEST
 
 START_TEST(pool_is_ready_when_min_idle_is_there) {
 	begin(_i, (struct pool_limits){.max_size = 6, .min_idle = 3}, 1, POOL_FAILOVER, POOL_ANY);
-	ck_assert(pool_is_ready(sim->pool)); /* nobody to open for */
+	ck_assert(pool_is_ready(sim->pool, sim->now_ns)); /* nobody to open for */
 	pool_user_set_fixed(alice, true);
-	ck_assert(!pool_is_ready(sim->pool));
+	ck_assert(!pool_is_ready(sim->pool, sim->now_ns));
 	struct pool_limits limits = pool_limits(sim->pool);
 	sim_set_limits(sim, &limits);
 	sim_pass(sim, NS_PER_S);
-	ck_assert(pool_is_ready(sim->pool));
+	ck_assert(pool_is_ready(sim->pool, sim->now_ns));
 	report("a:1", false, POOL_ROLE_UNKNOWN);
-	ck_assert(!pool_is_ready(sim->pool));
+	ck_assert(!pool_is_ready(sim->pool, sim->now_ns));
 	end();
 }
 END_TEST
