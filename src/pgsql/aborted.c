@@ -290,7 +290,7 @@ static enum pg_aborted_verdict on_parse(struct pg_client *pc, struct incoming *m
 	}
 	if (wanted && !name_len)
 		forget_unnamed(pc);
-	if (kind == PG_EXIT_NONE || !is_whole(m) || (kind == PG_EXIT_COMMIT && a->on_server)) {
+	if (kind == PG_EXIT_NONE || !is_whole(m) || a->on_server) {
 		fail(pc);
 		return failed(pc);
 	}
@@ -298,7 +298,7 @@ static enum pg_aborted_verdict on_parse(struct pg_client *pc, struct incoming *m
 		fail_as(pc, "42601", "cannot insert multiple commands into a prepared statement");
 		return failed(pc);
 	}
-	struct pg_name *name = pg_name_make(&pc->names, wanted);
+	struct pg_name *name = pc->names.bytes + sql_len > PG_CLIENT_TEXTS_MAX ? NULL : pg_name_make(&pc->names, wanted);
 	if (name && name->text && name_len) {
 		char text[160];
 		snprintf(text, sizeof text, "prepared statement \"%.64s\" already exists", wanted);
@@ -554,6 +554,8 @@ static bool fail_on_server(struct pg_client *pc, struct pg_server *ps) {
 	static const uint8_t sync[] = {'S', 0, 0, 0, 4}, flush[] = {'H', 0, 0, 0, 4};
 	bool batch = ps->open_batch; /* its Sync is the client's to send */
 	ps->task_failed = false;
+	/* what is under way from now on is ours: the limits that have fired are over */
+	pc->base.request_ns = ps->transaction_since_ns = pc->base.sw->worker->now_ns;
 	bool ok = push_abort(ps, PG_REQ_BIND, pc->batch) != NULL && server_write(&ps->base, pg_failing_bind, sizeof pg_failing_bind);
 	if (batch)
 		ok = ok && server_write(&ps->base, flush, sizeof flush);
@@ -581,7 +583,7 @@ static bool roll_back(struct pg_client *pc, const char *sqlstate, const char *te
 		a->on_server = client->keeps_server;
 		snprintf(a->sqlstate, sizeof a->sqlstate, "%s", sqlstate);
 		snprintf(a->text, sizeof a->text, "%s", text);
-	} else if (!told) {
+	} else if (!told || (block && !client->keeps_server)) {
 		return false;
 	}
 	pc->aborted = a;
@@ -617,7 +619,7 @@ void pg_client_activity(const struct client *client, struct activity *a) {
 	const struct pg_server *ps = (const struct pg_server *)client->server;
 	bool busy = ps->queue.count > 0 || ps->half_sent > 0;
 	bool open = ps->status != 'I' || ps->open_batch || busy;
-	if (client->keeps_server && ps->status == 'E')
+	if (client->keeps_server && (ps->status == 'E' || ps->batch_failed))
 		open = false; /* it holds nothing but its session */
 	a->request_ns = busy ? client->request_ns : 0;
 	a->transaction_ns = open ? ps->transaction_since_ns : 0;

@@ -89,7 +89,7 @@ static void undo(struct pg_server *ps, uint32_t i, bool failed) {
 		free(r->statement);
 	} else if (r->statement_change == PG_STATEMENT_TAKEN && !pg_statement_put_back(&ps->statements, r->statement)) {
 		free(r->statement);
-		ps->base.conn.retire = true; /* out of memory: we no longer know what it has */
+		pool_conn_retire(&ps->base.conn, "out of memory"); /* we no longer know what it has */
 	}
 	drop_texts(r);
 	if (r->name && !pc)
@@ -267,7 +267,7 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 	} else if (strcmp(tag, "RESET") == 0) {
 		ps->touched |= PG_TOUCHED_SETTINGS;
 		if (!pg_forget_unreported(ps))
-			ps->base.conn.retire = true;
+			pool_conn_retire(&ps->base.conn, "out of memory");
 		if (pc)
 			pc->was_reset = true;
 	} else if (strcmp(tag, "PREPARE") == 0) {
@@ -281,7 +281,7 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 	} else if (strcmp(tag, "DISCARD ALL") == 0) {
 		forget_all(ps, pc);
 		if (!pg_forget_unreported(ps))
-			ps->base.conn.retire = true;
+			pool_conn_retire(&ps->base.conn, "out of memory");
 		ps->touched = 0;
 		if (pc) {
 			pc->was_reset = true;

@@ -127,8 +127,11 @@ static struct pg_request *push(struct pg_client *pc, struct pg_server *ps, enum 
 	}
 	if (type != PG_REQ_QUERY && type != PG_REQ_FUNCTION && type != PG_REQ_SYNC && type != PG_REQ_VIRTUAL)
 		ps->open_batch = true;
-	if (type == PG_REQ_SYNC)
+	if (type == PG_REQ_SYNC && ps->batch_failed) {
 		ps->batch_failed = false;
+		if (pc->base.keeps_server) /* what had begun is over already */
+			ps->transaction_since_ns = pc->base.sw->worker->now_ns;
+	}
 	if (ps->queue.count == 1)
 		deadline_begun(&pc->base);
 	return r;

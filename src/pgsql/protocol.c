@@ -199,7 +199,8 @@ static bool server_busy(const struct server *server) {
 /* Whether the next step is the client's alone. What waits in a batch for a Flush or Sync may be at work: in use. */
 static enum server_use server_use(const struct server *server) {
 	const struct pg_server *ps = (const struct pg_server *)server;
-	if (ps->login || ps->passing > 0 || ps->uncertain > 0)
+	/* what it has not taken yet is its own to read: its client may be held up by that */
+	if (ps->login || ps->passing > 0 || ps->uncertain > 0 || stream_pending(&server->stream) > 0)
 		return SERVER_IN_USE;
 	if (ps->half_sent > 0)
 		return SERVER_HELD_MESSAGE;

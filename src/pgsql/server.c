@@ -335,7 +335,9 @@ static void untouched(struct pg_server *ps) {
 	}
 	ps->touched = 0;
 	struct client *client = ps->base.client;
-	if (client && give_settings(pg_client(client), ps))
+	if (ps->recovering)
+		pg_recover_step(ps); /* its client has gone meanwhile */
+	else if (client && give_settings(pg_client(client), ps))
 		client_resume(client);
 }
 
@@ -529,8 +531,10 @@ static void validated(struct pg_server *ps) {
 	else
 		snprintf(text, sizeof text, "validation_query leaves a transaction open");
 	bool well = !ps->task_failed && ps->status == 'I';
-	if (!well)
+	if (!well) {
+		account_set_error(account_of(ps->base.conn.user), "", text);
 		log_warning("validation_failed", LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name)), "%s", text);
+	}
 	keepalive_answered(&ps->base, well ? NULL : text);
 }
 

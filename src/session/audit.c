@@ -56,6 +56,8 @@ const char *audit_server(const struct session_worker *sw, const struct server *s
 		REQUIRE(is_watched(server), "a busy server is held by nobody");
 		REQUIRE(!server->client_for_dedicated || server->client_for_dedicated->waiting_dedicated == server,
 			"a server is opened for a client that does not wait for it");
+		REQUIRE(!server->client_for_trial || server->client_for_trial->waiting_trial == server,
+			"a server is tried for a client that does not wait for it");
 		return NULL;
 	case POOL_CONN_MOVING:
 	case POOL_CONN_CLOSING:
@@ -73,7 +75,7 @@ const char *audit_client(const struct session_worker *sw, const struct client *c
 	}
 	REQUIRE(!client->server, "a client that is not active has a server");
 	REQUIRE(client->state != CLIENT_WAITING || client->waiter.waiting || client->waiting_dedicated ||
-			client->explaining,
+			client->waiting_trial || client->explaining,
 		"a waiting client waits for nothing");
 	return NULL;
 }

@@ -69,6 +69,8 @@ void client_gate(struct client *client) {
 /* The input may have ended what held the server (the rest of a message that nobody wanted any more). */
 static void client_input_over(struct client *client) {
 	client_gate(client);
+	if (client->state == CLIENT_IDLE && client->hold == HOLD_NONE && buf_len(&client->in) == 0)
+		client_maybe_goodbye(client); /* it has lost its server, or got none, since it was to be told */
 	if (client->server && client->hold == HOLD_NONE && !client->closing) {
 		if (!stream_flush(&client->server->stream))
 			return; /* broken: its own event tells */
@@ -516,6 +518,9 @@ void client_link(struct client *client, struct server *server) {
 	bool ready = client->protocol->client_linked(client, server);
 	if (ready && client->hold == HOLD_PREPARE)
 		client->hold = HOLD_NONE;
+	else if (client->server == server && client->hold == HOLD_PREPARE)
+		worker_timeout(worker, &server->timeout,
+			       database_view(client->database, worker->id)->config->connect_timeout);
 }
 
 void client_unlink(struct client *client) {

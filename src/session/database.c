@@ -270,6 +270,24 @@ bool database_set_paused(struct database *database, bool paused) {
 	return changed;
 }
 
+/* A pool with a user of its own has an account from the start, so that min_idle needs no client, and
+ * no client comes before its password. */
+static void fixed_account(struct database *d, const struct pool_config *c) {
+	if (!c->user)
+		return;
+	struct pool_user *user = database_user(d, c->user);
+	if (!user)
+		return;
+	void *credential = d->protocol->credential_fixed(c->user, c->password);
+	if (credential)
+		account_set_credential(account_of(user), credential);
+	/* the reference is kept while the pool lives */
+	if (d->fixed)
+		pool_user_unref(d->fixed);
+	d->fixed = user;
+	pool_user_set_fixed(user, true);
+}
+
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
 	backends_apply(g->config);
@@ -295,27 +313,11 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 			struct pool_limits limits = limits_of(c);
 			pool_set_limits(d->pool, &limits);
 			backend_set_hosts(d->pool, c);
+			fixed_account(d, c);
 		}
 	}
 	pthread_mutex_unlock(&table.mutex);
 	return ok;
-}
-
-/* A pool with a user of its own has an account from the start, so that min_idle needs no client. */
-static void fixed_account(struct database *d, const struct pool_config *c) {
-	if (!c->user)
-		return;
-	struct pool_user *user = database_user(d, c->user);
-	if (!user)
-		return;
-	void *credential = d->protocol->credential_fixed(c->user, c->password);
-	if (credential)
-		account_set_credential(account_of(user), credential);
-	/* the reference is kept while the pool lives */
-	if (d->fixed)
-		pool_user_unref(d->fixed);
-	d->fixed = user;
-	pool_user_set_fixed(user, true);
 }
 
 struct resolving {
@@ -335,8 +337,6 @@ void databases_adopt(struct session_worker *sw, struct generation *g) {
 		struct database *d = &slot->database;
 		view_adopt(sw, d, g);
 		struct database_view *view = database_view(d, sw->worker->id);
-		if (view->config && sw->worker->id == 0)
-			fixed_account(d, view->config);
 		if (!view->config)
 			continue;
 		/* by each worker: one that has not heard of the generation yet may make accounts meanwhile */
@@ -380,8 +380,10 @@ struct pool_user *database_user(struct database *database, const char *name) {
 	if (user && !account_of(user)) {
 		struct account *account = account_new(database->protocol);
 		if (account) {
-			const struct database_view *view = database_view(database, session_current()->worker->id);
-			if (view->config)
+			/* what the main thread makes is resolved when the workers adopt the configuration */
+			const struct session_worker *sw = session_current();
+			const struct database_view *view = sw ? database_view(database, sw->worker->id) : NULL;
+			if (view && view->config)
 				deadline_resolve(account, view->config, config_user(view->generation->config, name));
 			pool_user_set_context(user, account);
 		} else {

@@ -39,7 +39,7 @@ struct database {
 	_Atomic bool removed, paused, disabled;
 	_Atomic uint32_t clients, cancels;
 
-	struct pool_user *fixed; /* of a pool with a user of its own; worker 0 only */
+	struct pool_user *fixed; /* of a pool with a user of its own; main thread only */
 };
 
 /* The table of all databases; a mutex inside, taken at login, by the console and at reload. */

@@ -84,11 +84,13 @@ static bool is_client_late(struct server *server, uint64_t now_ns) {
 void keepalive_timed_out(struct server *server) {
 	struct worker *worker = server->sw->worker;
 	uint64_t now_ns = worker->now_ns;
-	if (is_client_late(server, now_ns) && now_ns < server->trial_ends_ns) {
-		struct client *client = server->client_for_trial;
+	if (now_ns < server->trial_ends_ns) { /* it was armed for its client, whose time is over or which has left */
+		struct client *client = is_client_late(server, now_ns) ? server->client_for_trial : NULL;
 		char text[EXPLANATION_ROOM];
-		keepalive_forget(client);
 		worker_timeout(worker, &server->timeout, server->trial_ends_ns - now_ns);
+		if (!client)
+			return;
+		keepalive_forget(client);
 		enum refusal refusal = explain_failure(&client->waiter, POOL_FAIL_TIMEOUT, text, sizeof text);
 		client_not_served(client, refusal, text);
 		return;
@@ -116,7 +118,8 @@ bool keepalive_admit(struct server *server, struct client *client, bool *gone) {
 	const struct pool_config *config = view_of(server)->config;
 	uint64_t now_ns = server->sw->worker->now_ns;
 	*gone = false;
-	if (now_ns - server->checked_ns < config->alive_bypass_window)
+	/* it may come from another worker, whose clock was read a moment later */
+	if (now_ns < server->checked_ns + config->alive_bypass_window)
 		return true;
 	/* a readable socket means that it is dead, or that it holds bytes which are nobody's */
 	if (!stream_quiet(&server->stream)) {
@@ -124,7 +127,9 @@ bool keepalive_admit(struct server *server, struct client *client, bool *gone) {
 		*gone = true;
 		return false;
 	}
-	if (!config->validation_query || client->dedicated)
+	/* one that has just logged in has proved it */
+	bool fresh = server->transactions == 0 && now_ns < server->connected_ns + NS_PER_S;
+	if (!config->validation_query || client->dedicated || fresh)
 		return true;
 	uint64_t limit_ns = config->validation_timeout, deadline_ns = client->acquire_deadline_ns;
 	server->trial_ends_ns = now_ns + limit_ns;

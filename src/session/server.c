@@ -239,6 +239,11 @@ static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
 		server_failed(server, SERVER_UNREACHABLE, text);
 	} else if (server->state == SERVER_VALIDATING) {
 		keepalive_timed_out(server);
+	} else if (server->state == SERVER_ACTIVE) {
+		if (!server->client || server->client->hold != HOLD_PREPARE)
+			return; /* it was made ready in time */
+		server->broke = true;
+		server_close(server, "it did not answer when it was made ready for a client");
 	} else {
 		server_close(server, server->state == SERVER_FENCED ? "a cancel request took longer than recovery_timeout"
 								    : "it was not clean within recovery_timeout");
@@ -365,7 +370,10 @@ bool server_untouched(const struct server *server) {
 	const struct client *client = server->client;
 	if (!client || client->closing || server->dedicated)
 		return false;
-	return client->hold == HOLD_PREPARE || (!client->keeps_server && server->protocol->server_clean(server));
+	/* a session that has been at work on it has left its state there, also while it is made ready anew */
+	bool fresh = !client->keeps_server || client->answered_ns == client->linked_ns;
+	return client->hold == HOLD_PREPARE ? fresh
+					    : !client->keeps_server && server->protocol->server_clean(server);
 }
 
 /* Its memory goes, and its permit is given back. */

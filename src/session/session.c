@@ -69,6 +69,8 @@ static void adopt(struct session_worker *sw, struct generation *generation) {
 	databases_adopt(sw, generation);
 	generation_unref(before);
 	/* limits may be shorter now than what is armed */
+	list_for_each(node, &sw->clients[CLIENT_IDLE])
+		client_watch(list_entry(node, struct client, node));
 	list_for_each(node, &sw->clients[CLIENT_WAITING])
 		client_watch(list_entry(node, struct client, node));
 	list_for_each(node, &sw->clients[CLIENT_ACTIVE])

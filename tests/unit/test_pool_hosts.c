@@ -262,6 +262,75 @@ START_TEST(host_that_a_monitor_takes_for_down_is_tried_where_there_is_no_other) 
 }
 END_TEST
 
+START_TEST(host_that_said_it_is_no_primary_is_asked_again_when_there_is_no_other) {
+	begin(_i, (struct pool_limits){.max_size = 4}, 2, POOL_FAILOVER, POOL_PRIMARY);
+	sim->logins_fail = true;
+	struct sim_client *waiting = sim_acquire(sim, last, alice, 0);
+	sim_pass(sim, 100 * NS_PER_MS);
+	pool_host_role(sim->pool, pool_host_find(sim->pool, "b:1"), POOL_ROLE_STANDBY);
+	tick_all();
+	sim_pass(sim, NS_PER_S);
+	/* it is promoted, and nobody tells */
+	uint64_t tries = sim->tries;
+	sim->logins_fail = false;
+	sim_pass(sim, 20 * NS_PER_S);
+	ck_assert_uint_gt(sim->tries, tries);
+	ck_assert_int_eq(waiting->outcome, SIM_SERVED);
+	/* a monitor's word counts for more */
+	report("b:1", true, POOL_ROLE_PRIMARY);
+	ck_assert(!pool_host_role(sim->pool, pool_host_find(sim->pool, "b:1"), POOL_ROLE_STANDBY));
+	end();
+}
+END_TEST
+
+START_TEST(host_that_was_away_is_not_judged_by_what_was_known_before) {
+	begin(_i, (struct pool_limits){.max_size = 4}, 2, POOL_FAILOVER, POOL_ANY);
+	report("a:1", false, POOL_ROLE_STANDBY);
+	static const char *const other[] = {"b:1"};
+	ck_assert(pool_set_hosts(sim->pool, other, 1, POOL_FAILOVER, POOL_ANY));
+	tick_all();
+	hosts(2, POOL_FAILOVER, POOL_PRIMARY);
+	hold(2);
+	ck_assert_uint_eq(at("a:1"), 2);
+	end();
+}
+END_TEST
+
+START_TEST(host_that_failed_by_the_pool_s_own_opens_gets_its_connections_back) {
+	begin(_i, (struct pool_limits){.max_size = 4}, 2, POOL_FAILOVER, POOL_ANY);
+	sim->login_ns = 0;
+	struct sim_client *first = sim_acquire(sim, 0, alice, 0);
+	sim_login(sim_opening(sim), false); /* at a */
+	sim_deliver_all(sim);
+	sim_login(sim_opening(sim), true); /* at b */
+	sim_deliver_all(sim);
+	ck_assert_int_eq(first->outcome, SIM_SERVED);
+	sim_release(first);
+	sim->login_ns = NS_PER_MS;
+	ck_assert_uint_eq(at("b:1"), 1);
+	sim_pass(sim, 60 * NS_PER_S); /* the failure is no news any more */
+	hold(1);
+	ck_assert_uint_eq(at("a:1"), 1);
+	ck_assert_int_eq(pool_trouble(sim->pool, sim->now_ns), POOL_WELL);
+	end();
+}
+END_TEST
+
+START_TEST(least_busy_moves_nothing_to_and_fro) {
+	begin(_i, (struct pool_limits){.max_size = 12, .min_idle = 5}, 2, POOL_LEAST_BUSY, POOL_ANY);
+	pool_user_set_fixed(alice, true);
+	struct pool_limits limits = pool_limits(sim->pool);
+	sim_set_limits(sim, &limits);
+	sim_pass(sim, NS_PER_S);
+	hold(2);
+	sim_pass(sim, 2 * NS_PER_S);
+	uint64_t opens = sim->opens;
+	sim_pass(sim, 60 * NS_PER_S);
+	ck_assert_uint_eq(sim->opens, opens);
+	end();
+}
+END_TEST
+
 START_TEST(removed_host_loses_its_connections_and_its_place) {
 	begin(_i, (struct pool_limits){.max_size = 8}, 1, POOL_FAILOVER, POOL_ANY);
 	hold(4);
@@ -459,6 +528,10 @@ int main(void) {
 	tcase_add_loop_test(tc, host_that_is_back_gets_its_share_gradually, 0, 3);
 	tcase_add_loop_test(tc, after_an_outage_opens_ramp_up, 0, 3);
 	tcase_add_loop_test(tc, host_that_a_monitor_takes_for_down_is_tried_where_there_is_no_other, 0, 3);
+	tcase_add_loop_test(tc, host_that_said_it_is_no_primary_is_asked_again_when_there_is_no_other, 0, 3);
+	tcase_add_loop_test(tc, host_that_was_away_is_not_judged_by_what_was_known_before, 0, 3);
+	tcase_add_loop_test(tc, host_that_failed_by_the_pool_s_own_opens_gets_its_connections_back, 0, 3);
+	tcase_add_loop_test(tc, least_busy_moves_nothing_to_and_fro, 0, 3);
 	tcase_add_loop_test(tc, removed_host_loses_its_connections_and_its_place, 0, 3);
 	tcase_add_loop_test(tc, hosts_that_still_have_connections_keep_their_places, 0, 3);
 	tcase_add_loop_test(tc, unavailable_pool_fails_waiters_at_once_where_asked_to, 0, 3);

@@ -128,6 +128,39 @@ START_TEST(burst_that_uses_what_is_kept_idle_opens_nothing_for_min_idle) {
 }
 END_TEST
 
+START_TEST(min_idle_is_filled_when_logins_that_were_refused_work_again) {
+	BEGIN(.max_size = 20, .min_idle = 3);
+	pool_user_set_fixed(alice, true);
+	struct pool_limits limits = pool_limits(sim->pool);
+	sim_set_limits(sim, &limits);
+	sim_deliver_all(sim);
+	struct sim_conn *conn;
+	while ((conn = sim_opening(sim)))
+		sim_hopeless(conn);
+	sim->login_ns = NS_PER_MS;
+	sim_pass(sim, 10 * NS_PER_S);
+	ck_assert_uint_eq(sim_count(sim, POOL_CONN_IDLE), 3);
+	end();
+}
+END_TEST
+
+START_TEST(pool_that_was_shut_serves_again_when_it_is_reopened) {
+	BEGIN(.max_size = 3);
+	sim->login_ns = NS_PER_MS;
+	for (int i = 0; i < workers; i++)
+		pool_shard_shut(pool_shard(sim->pool, i));
+	ck_assert_int_eq(sim_acquire(sim, last, alice, 0)->outcome, SIM_FAILED);
+	for (int i = 0; i < workers; i++) {
+		pool_shard_reopen(pool_shard(sim->pool, i));
+		pool_shard_tick(pool_shard(sim->pool, i));
+	}
+	struct sim_client *client = sim_acquire(sim, last, alice, 0);
+	sim_pass(sim, NS_PER_S);
+	ck_assert_int_eq(client->outcome, SIM_SERVED);
+	end();
+}
+END_TEST
+
 START_TEST(min_idle_follows_users_only_while_they_are_active) {
 	BEGIN(.max_size = 20, .min_idle = 3, .idle_timeout = 10 * NS_PER_S);
 	sim->login_ns = 10 * NS_PER_MS;
@@ -648,6 +681,8 @@ int main(void) {
 	tcase_add_loop_test(tc, min_idle_is_filled_from_the_start_for_a_fixed_user_and_spread_over_workers, 0, 3);
 	tcase_add_loop_test(tc, min_idle_is_filled_again_after_deaths, 0, 3);
 	tcase_add_loop_test(tc, burst_that_uses_what_is_kept_idle_opens_nothing_for_min_idle, 0, 3);
+	tcase_add_loop_test(tc, min_idle_is_filled_when_logins_that_were_refused_work_again, 0, 3);
+	tcase_add_loop_test(tc, pool_that_was_shut_serves_again_when_it_is_reopened, 0, 3);
 	tcase_add_loop_test(tc, min_idle_follows_users_only_while_they_are_active, 0, 3);
 	tcase_add_loop_test(tc, waiters_come_before_min_idle, 0, 3);
 	tcase_add_loop_test(tc, waiter_asks_for_an_idle_connection_though_one_is_opening_for_min_idle, 0, 3);
