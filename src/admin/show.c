@@ -86,7 +86,9 @@ const char *show_pool_mode(const struct pool_config *config) {
 }
 
 const char *show_balance(const struct pool_config *config) {
-	return config->host_count > 1 ? "round-robin" : NULL;
+	if (config->host_count < 2)
+		return NULL;
+	return config->host_order == HOST_ORDER_FAILOVER ? "disable" : "round-robin";
 }
 
 const struct config *show_config_of(const struct console_request *request) {
