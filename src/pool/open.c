@@ -129,6 +129,7 @@ static uint32_t wanted_elsewhere(struct pool_shard *shard, const struct turn *ow
 
 void shard_open(struct pool_shard *shard) {
 	struct pool *pool = shard->pool;
+	int failed = 0;
 	while (!atomic_load(&pool->paused)) {
 		uint32_t free_n = permits_free(pool);
 		if (!free_n)
@@ -153,7 +154,11 @@ void shard_open(struct pool_shard *shard) {
 			return;
 		}
 		POOL_TEST_POINT();
-		slot_open(slot);
+		/* lost to other workers, or it could not begin: not over and over within one look */
+		if (!slot_open(slot) && failed++ > pool->workers + POOL_MAX_HOSTS) {
+			shard_wake(shard, &shard->gate_at, shard_now(shard) + NS_PER_MS);
+			return;
+		}
 		slot_refresh_want(slot);
 		/* another host may have room now, for which room is to be made */
 		if (room != UINT32_MAX && shard->wanting_n)

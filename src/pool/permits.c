@@ -121,8 +121,8 @@ bool count_below(_Atomic uint32_t *count, uint32_t limit) {
 void backoff_failed(struct backoff *backoff, uint64_t began, uint64_t now, uint64_t random, uint64_t min_ns,
 		    uint64_t max_ns) {
 	uint32_t failures = atomic_load(&backoff->failures);
-	/* one of several that were under way together: they count as one */
-	if (failures && began <= atomic_load(&backoff->failed_at_ns))
+	/* one of several that were under way together: they count as one, unless the gate was opened since */
+	if (failures && began <= atomic_load(&backoff->failed_at_ns) && now < atomic_load(&backoff->retry_at_ns))
 		return;
 	uint64_t delay = min_ns;
 	for (uint32_t i = 0; i < failures && delay < max_ns; i++)
