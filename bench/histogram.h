@@ -11,7 +11,7 @@ enum { HISTOGRAM_STEPS = 64, HISTOGRAM_POWERS = 40, HISTOGRAM_SLOTS = HISTOGRAM_
 
 struct histogram {
 	uint64_t count;
-	uint64_t max_ns;
+	uint64_t max_ns, sum_ns;
 	uint64_t slots[HISTOGRAM_SLOTS];
 };
 
@@ -28,6 +28,7 @@ static inline unsigned histogram_slot(uint64_t ns)
 static inline void histogram_add(struct histogram *h, uint64_t ns)
 {
 	h->count++;
+	h->sum_ns += ns;
 	h->slots[histogram_slot(ns)]++;
 	if (ns > h->max_ns)
 		h->max_ns = ns;
@@ -36,6 +37,7 @@ static inline void histogram_add(struct histogram *h, uint64_t ns)
 static inline void histogram_merge(struct histogram *into, const struct histogram *from)
 {
 	into->count += from->count;
+	into->sum_ns += from->sum_ns;
 	if (from->max_ns > into->max_ns)
 		into->max_ns = from->max_ns;
 	for (int i = 0; i < HISTOGRAM_SLOTS; i++)

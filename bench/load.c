@@ -837,10 +837,11 @@ static void print_result(struct thread *threads, double seconds)
 	const struct histogram *h = &sum.latency;
 
 	printf("{\"mode\":\"%s\",\"clients\":%d,\"seconds\":%.3f,\"transactions\":%llu,\"transactions_total\":%llu,"
-	       "\"tps\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,"
+	       "\"tps\":%.1f,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,"
 	       "\"rows\":%llu,\"mb_per_s\":%.1f,\"slow_mb\":%.1f,\"errors\":%llu}\n",
 	       mode_names[conf.mode], conf.clients, seconds, (unsigned long long)sum.counted,
-	       (unsigned long long)sum.total, (double)sum.in_window / seconds, (double)histogram_at(h, 0.5) / 1e3,
+	       (unsigned long long)sum.total, (double)sum.in_window / seconds,
+	       h->count ? (double)h->sum_ns / (double)h->count / 1e3 : 0.0, (double)histogram_at(h, 0.5) / 1e3,
 	       (double)histogram_at(h, 0.9) / 1e3, (double)histogram_at(h, 0.99) / 1e3,
 	       (double)histogram_at(h, 0.999) / 1e3, (double)h->max_ns / 1e3, (unsigned long long)sum.rows,
 	       (double)sum.bytes / seconds / 1e6, (double)sum.slow_bytes / 1e6, (unsigned long long)sum.errors);
