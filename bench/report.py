@@ -60,6 +60,13 @@ class Report:
             body.append(line)
         self.lines += [f"### {row.title[0].upper() + row.title[1:]}", ""]
         self.table(head, body)
+        for c in self.bench.contestants:
+            calls = self.bench.results.get((row.name, c.name), [{}])[0].get("calls_by_name")
+            if calls:
+                names = sorted(calls, key=lambda name: -calls[name])
+                self.lines.append(f"- calls of {c.name}: " + ", ".join(
+                    f"{name} {calls[name]:.2f}" for name in names if calls[name] >= 0.005))
+        self.lines.append("")
 
     def idle_table(self, row):
         body = []
@@ -149,7 +156,7 @@ class Report:
             self.real_table(row)
         if self.bench.remarks:
             self.lines += ["Remarks:", ""] + [f"- {text}" for text in self.bench.remarks] + [""]
-        return "\n".join(self.lines)
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(self.lines))
 
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
