@@ -19,8 +19,13 @@ class Report:
         self.bench, self.rows, self.real_rows = bench, rows, real_rows
         self.lines = []
 
+    def rounds(self, row, name):
+        """The quiet rounds, or all if none was quiet."""
+        rounds = self.bench.results.get((row, name), [])
+        return [r for r in rounds if not r["noisy"]] or rounds
+
     def median(self, row, name, key):
-        values = [r[key] for r in self.bench.results.get((row, name), []) if key in r]
+        values = [r[key] for r in self.rounds(row, name) if key in r]
         return statistics.median(values) if values else None
 
     def ratio(self, row, name, to, key="cpu_us"):
@@ -40,11 +45,12 @@ class Report:
                 "others %"]
         body = []
         for c in self.bench.contestants:
-            rounds = self.bench.results.get((row.name, c.name), [])
+            rounds = self.rounds(row.name, c.name)
             if not rounds:
                 continue
             take = lambda key: [r[key] for r in rounds]
-            noisy = sum(r["noisy"] for r in rounds)
+            all_rounds = self.bench.results[(row.name, c.name)]
+            noisy = sum(r["noisy"] for r in all_rounds)
             cpu = [v / (row.per_mib or 1) for v in take("cpu_us")]
             line = [c.name, spread(take("mb_per_s" if large else "tps"), 0), spread(take("p50_us"), 0),
                     spread(take("p99_us"), 0), spread(take("p999_us"), 0)]
@@ -56,7 +62,8 @@ class Report:
             else:
                 line += [""] * 6
             others = statistics.median([r["others"] + r["steal"] for r in rounds])
-            line.append(f"{others:.0f}" + (f", {noisy} of {len(rounds)} noisy" if noisy else ""))
+            line.append(f"{others:.0f}" + ("" if not noisy else ", **all noisy**" if noisy == len(all_rounds) else
+                                           f", {noisy} of {len(all_rounds)} left out"))
             body.append(line)
         self.lines += [f"### {row.title[0].upper() + row.title[1:]}", ""]
         self.table(head, body)
@@ -139,7 +146,7 @@ class Report:
             f"{len(models)} CPUs ({models[0] if models else os.uname().machine}), {release}Linux {os.uname().release}. "
             f"Load average before {load_before[0]:.2f}, after {os.getloadavg()[0]:.2f}. {o.rounds} interleaved rounds of "
             f"{o.seconds:g} s after {o.warm_up:g} s of warm-up. One worker, pinned to a CPU; load and stub share the "
-            "other CPUs.", ""]
+            "other CPUs. Noisy rounds are left out where there are quiet ones.", ""]
         self.lines += [f"- {c.name}: {c.version()}" for c in self.bench.contestants if c.version()] + [""]
 
     def build(self, load_before):
