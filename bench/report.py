@@ -108,8 +108,10 @@ class Report:
             value = ours / theirs
             met = value <= most if least is None else value >= least
             name = {"pgbouncer": " of PgBouncer's", "haproxy": " of HAProxy's"}.get(to, "")
+            noisy = key not in ("calls", "memory") and any(
+                r["noisy"] for name_of in ("forebay", to) for r in self.rounds(row, name_of))
             body.append([what, (f"at most {most:g}" if least is None else f"at least {least:g}") + name,
-                         f"{value:.2f}", "yes" if met else "**no**"])
+                         f"{value:.2f}", ("yes" if met else "**no**") + (" (noisy)" if noisy else "")])
 
         for row, pgbouncer, haproxy in (("simple", 0.8, 1.0), ("extended", 0.8, 1.0), ("prepared", 0.65, 1.1),
                                         ("transaction", 0.8, 0.8)):
