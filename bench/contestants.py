@@ -1,0 +1,227 @@
+"""What the load is sent through: each makes its configuration, starts and stops."""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import shlex
+import subprocess
+
+from processes import Failure, descendants, free_port, wait_for_port
+
+SECRET = "bench-secret"
+
+
+def stored_secret():
+    """The password as PostgreSQL stores it, so that no proxy has to derive the keys at each login."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", SECRET.encode(), salt, 4096)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    encoded = [base64.b64encode(b).decode() for b in (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return "SCRAM-SHA-256$4096:%s$%s:%s" % tuple(encoded)
+
+
+class Contestant:
+    """Something to send load through. start() gives the port."""
+
+    name = "?"
+    is_proxy = True
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.processes = []
+        self.log = None
+
+    def can(self, row):
+        """None, or why it cannot do that."""
+        return None
+
+    def version(self):
+        return ""
+
+    def pids(self):
+        return [p.pid for p in self.processes]
+
+    def file(self, name, text):
+        path = os.path.join(self.bench.dir, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, 0o644)
+        return path
+
+    def spawn(self, command, port, row, **more):
+        self.log = os.path.join(self.bench.dir, self.name + ".log")
+        cpus = self.bench.all_cpus if row.workers > 1 else self.bench.proxy_cpus
+        process = self.bench.processes.start(command, cpus=cpus, log=self.log, **more)
+        self.processes.append(process)
+        wait_for_port(port, process, self.log)
+
+    def stop(self):
+        for process in self.processes:
+            self.bench.processes.end(process)
+        self.processes = []
+
+
+class Direct(Contestant):
+    name = "direct"
+    is_proxy = False
+
+    def can(self, row):
+        return "the stub lets everybody in" if row.scram else None
+
+    def start(self, row, backend):
+        return backend
+
+    def pids(self):
+        return []
+
+
+class Forebay(Contestant):
+    name = "forebay"
+
+    def __init__(self, bench, binary):
+        super().__init__(bench)
+        self.binary = binary
+
+    def version(self):
+        return subprocess.run([self.binary, "--version"], capture_output=True, text=True).stdout.strip()
+
+    def start(self, row, backend):
+        port = free_port()
+        self.spawn([self.binary, "-c", self.file("forebay.ini", f"""
+[forebay]
+workers = {row.workers}
+max_clients = {row.clients + 100}
+log_level = warning
+log_connections = false
+metrics_listen =
+
+[listener:pg]
+protocol = postgresql
+listen = 127.0.0.1:{port}
+auth = {"scram-sha-256" if row.scram else "trust"}
+tls_mode = {"require" if row.tls else "disable"}
+""" + (f"""tls_cert_file = {self.bench.dir}/cert.pem
+tls_key_file = {self.bench.dir}/key.pem
+""" if row.tls else "") + f"""
+[pool:bench]
+protocol = postgresql
+hosts = 127.0.0.1:{backend}
+max_size = {row.servers}
+monitor_interval = 0
+tls_mode = {"require" if row.tls else "disable"}
+
+[user:bench]
+password = {self.bench.secret}
+""")], port, row)
+        return port
+
+
+class PgBouncer(Contestant):
+    name = "pgbouncer"
+
+    def __init__(self, bench, binary):
+        super().__init__(bench)
+        self.binary = binary
+        self.number = tuple(int(n) for n in re.findall(r"\d+", self.version())[:2])
+
+    def version(self):
+        text = subprocess.run([self.binary, "--version"], capture_output=True, text=True).stdout
+        return text.split("\n")[0].strip()
+
+    def can(self, row):
+        if row.mode in ("prepared", "pipelined") and self.number < (1, 21):
+            return "it manages no prepared statements before 1.21"
+        return None
+
+    def start(self, row, backend):
+        port = free_port()
+        users = self.file("users.txt", f'"bench" "{self.bench.secret}"\n')
+        for i in range(row.workers):
+            more = ""
+            if row.mode in ("prepared", "pipelined"):
+                more += "max_prepared_statements = 200\n"
+            if row.tls:
+                more += (f"client_tls_sslmode = require\nclient_tls_cert_file = {self.bench.dir}/cert.pem\n"
+                         f"client_tls_key_file = {self.bench.dir}/key.pem\nserver_tls_sslmode = require\n")
+            if row.buffer:
+                more += f"pkt_buf = {row.buffer}\n"
+            if row.workers > 1:
+                more += "so_reuseport = 1\n"
+            ini = self.file(f"pgbouncer{i}.ini", f"""
+[databases]
+bench = host=127.0.0.1 port={backend}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = {"scram-sha-256" if row.scram else "trust"}
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = {row.servers // row.workers}
+max_client_conn = {row.clients + 100}
+log_connections = 0
+log_disconnections = 0
+log_stats = 0
+{more}""")
+            self.spawn([self.binary, ini], port, row, user="nobody" if os.geteuid() == 0 else None)
+        return port
+
+
+class HAProxy(Contestant):
+    name = "haproxy"
+
+    def __init__(self, bench, binary):
+        super().__init__(bench)
+        self.binary = binary
+
+    def version(self):
+        return subprocess.run([self.binary, "-v"], capture_output=True, text=True).stdout.split("\n")[0].split(" 20")[0]
+
+    def can(self, row):
+        return "it only passes the login on" if row.scram else None
+
+    def start(self, row, backend):
+        port = free_port()
+        self.spawn([self.binary, "-db", "-f", self.file("haproxy.cfg", f"""
+global
+    nbthread {row.workers}
+    maxconn {row.clients + 10}
+{"    tune.bufsize %d" % row.buffer if row.buffer else ""}
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+listen pg
+    bind 127.0.0.1:{port}
+    server pg 127.0.0.1:{backend}
+""")], port, row)
+        return port
+
+
+class Peer(Contestant):
+    """Any other proxy, as a command line."""
+
+    def __init__(self, bench, text):
+        super().__init__(bench)
+        self.name, _, self.command = text.partition("=")
+        if not self.command:
+            raise Failure(f"--peer {text}: wants NAME=COMMAND")
+
+    def version(self):
+        return self.command
+
+    def can(self, row):
+        return "no configuration for TLS or SCRAM is made" if row.tls or row.scram else None
+
+    def pids(self):
+        return descendants(super().pids())
+
+    def start(self, row, backend):
+        port = free_port()
+        words = {"port": port, "backend": backend, "dir": self.bench.dir, "clients": row.clients,
+                 "servers": row.servers, "workers": row.workers}
+        self.spawn([word.format(**words) for word in shlex.split(self.command)], port, row, is_tree=True)
+        return port

@@ -1,0 +1,124 @@
+/* The parts of the load generator to each other. */
+#ifndef BENCH_LOAD_H
+#define BENCH_LOAD_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <openssl/ssl.h>
+
+#include "histogram.h"
+#include "scram.h"
+#include "wire.h"
+
+enum {
+	EVENTS = 512,
+	INPUT_SIZE = 256 * 1024,
+	LOGINS_AT_A_TIME = 128,
+	THREADS_MAX = 64,
+	CLIENTS_MAX = 1000000,
+	SECONDS_MAX = 3600,
+	ROUND_TRIPS_MAX = 3,
+	SLOW_TICK_MS = 10,
+	SLOW_RECEIVE_BUFFER = 64 * 1024,
+	DRAIN_MS = 10000
+};
+
+enum mode { SIMPLE, EXTENDED, PREPARED, PIPELINED, TRANSACTION, CONNECT, IDLE, LARGE, SLOW, MODES };
+enum phase { PHASE_LOGIN, PHASE_RUN, PHASE_CLOSE };
+
+enum client_state {
+	CLIENT_NONE,      /* has no connection */
+	CLIENT_TLS_ASKED, /* SSLRequest is sent */
+	CLIENT_TLS,       /* in the handshake */
+	CLIENT_LOGIN,     /* the startup packet is sent */
+	CLIENT_PREPARING, /* its statement is being prepared */
+	CLIENT_READY,     /* nothing is under way */
+	CLIENT_BUSY       /* a transaction is under way */
+};
+
+struct client {
+	int fd;
+	enum client_state state;
+	bool is_slow;
+	bool waits_out; /* registered for EPOLLOUT, as the socket did not take all of the request */
+	unsigned char head[5];
+	unsigned char head_len;
+	unsigned char round_trip; /* of the transaction under way */
+	uint32_t body_left;
+	uint64_t begun_ns;
+	const char *out; /* of a request, or of login_out */
+	size_t out_left;
+	SSL *ssl;
+	struct bytes login_in, login_out; /* while it logs in */
+	struct scram scram;
+};
+
+struct thread {
+	int epoll;
+	int clients_count;
+	struct client *clients;
+	char *input;
+	uint64_t now_ns;
+	int logins;   /* under way */
+	int begun;    /* clients that have begun to log in */
+	int ready;    /* clients that are logged in */
+	int busy;
+	int slow_count;
+	uint64_t begun_transactions;
+	uint64_t total; /* transactions, of any time */
+	uint64_t counted, in_window, bytes, slow_bytes, rows, errors;
+	struct histogram latency;
+	struct scram_cache scram;
+	_Atomic int ready_seen;
+	_Atomic bool drained;
+	pthread_t id;
+};
+
+/* Set up before the threads start. */
+struct load_conf {
+	enum mode mode;
+	struct sockaddr_in address;
+	const char *user, *database, *password, *sql, *parameter, *statement;
+	int clients, threads, pipeline, mib, slow, slow_rate;
+	double seconds, warm_up;
+	uint64_t transactions_max, errors_max; /* for each thread */
+	bool sync;
+	SSL_CTX *tls;
+	struct bytes startup, prepare;
+	struct bytes requests[ROUND_TRIPS_MAX];
+	struct bytes slow_request;
+	int round_trips;
+};
+extern struct load_conf conf;
+
+/* Set by the main thread; read by all. */
+extern _Atomic int phase;
+extern _Atomic uint64_t start_ns, end_ns;
+
+_Noreturn void fail(const char *what);
+
+/* load_requests.c: puts together what each transaction sends. */
+void prepare_requests(void);
+/* A query with a result of conf.mib MiB, from the stub as well as from a real server. On the heap. */
+char *large_sql(void);
+
+/* load_client.c; all for the client's own thread. */
+
+/* Begins to connect and log in; what comes of it is seen in t->ready. */
+void client_connect(struct thread *t, struct client *c);
+/* Begins a transaction of a client that is ready. False if the connection is lost. */
+bool client_begin(struct thread *t, struct client *c);
+/* Counts an error, and connects anew. */
+void client_lost(struct thread *t, struct client *c, const char *why);
+void client_close(struct client *c);
+void client_event(struct thread *t, struct client *c, uint32_t events);
+/* Receives once, at most so many bytes. */
+void client_input(struct thread *t, struct client *c, size_t at_most);
+/* May this thread begin another transaction? */
+bool may_begin(const struct thread *t);
+
+#endif

@@ -1,0 +1,461 @@
+/* One client of the load generator: it connects, logs in, sends requests and walks the answers. */
+#include "load.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+static _Atomic int first_error;
+
+/* ---- connections ---- */
+
+void client_close(struct client *c)
+{
+	if (c->state == CLIENT_NONE)
+		return;
+	close(c->fd);
+	SSL_free(c->ssl);
+	free(c->login_in.data);
+	free(c->login_out.data);
+	bool is_slow = c->is_slow;
+	uint64_t begun_ns = c->begun_ns;
+
+	memset(c, 0, sizeof *c);
+	c->is_slow = is_slow;
+	c->begun_ns = begun_ns;
+}
+
+/* The connection is lost. It is made again, as long as there are not too many errors. */
+void client_lost(struct thread *t, struct client *c, const char *why)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&first_error, &none, 1))
+		fprintf(stderr, "load: the first error: %s\n", why);
+	t->errors++;
+	if (c->state >= CLIENT_TLS_ASKED && c->state <= CLIENT_PREPARING)
+		t->logins--;
+	else if (c->state >= CLIENT_READY)
+		t->ready--;
+	if (c->state == CLIENT_BUSY || (conf.mode == CONNECT && c->state != CLIENT_NONE))
+		t->busy--;
+	client_close(c);
+	if (t->errors > conf.errors_max) {
+		fprintf(stderr, "load: more than %llu errors, the last: %s\n", (unsigned long long)conf.errors_max, why);
+		exit(1);
+	}
+	if (phase != PHASE_CLOSE && (!end_ns || t->now_ns < end_ns))
+		client_connect(t, c);
+}
+
+static ssize_t client_write(struct client *c, const void *data, size_t len)
+{
+	if (!c->ssl) {
+		ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
+
+		return n < 0 && (errno == EAGAIN || errno == ENOTCONN) ? 0 : n;
+	}
+	int n = SSL_write(c->ssl, data, (int)len);
+
+	if (n > 0)
+		return n;
+	n = SSL_get_error(c->ssl, n);
+	ERR_clear_error();
+	return n == SSL_ERROR_WANT_READ || n == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+static void watch_out(struct thread *t, struct client *c, bool out)
+{
+	struct epoll_event event = { .events = EPOLLIN | (out ? EPOLLOUT : 0U), .data.ptr = c };
+
+	if (c->waits_out == out)
+		return;
+	c->waits_out = out;
+	epoll_ctl(t->epoll, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Sends what is left to send. False on failure. */
+static bool client_flush(struct thread *t, struct client *c)
+{
+	while (c->out_left) {
+		ssize_t n = client_write(c, c->out, c->out_left);
+
+		if (n < 0)
+			return false;
+		if (!n) {
+			watch_out(t, c, true);
+			return true;
+		}
+		c->out += n;
+		c->out_left -= (size_t)n;
+	}
+	watch_out(t, c, false);
+	return true;
+}
+
+static bool client_send(struct thread *t, struct client *c, const struct bytes *request)
+{
+	c->out = request->data;
+	c->out_left = request->len;
+	return client_flush(t, c);
+}
+
+void client_connect(struct thread *t, struct client *c)
+{
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		fail("socket");
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	if (c->is_slow)
+		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &(int){ SLOW_RECEIVE_BUFFER }, sizeof(int));
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
+
+	if (connect(c->fd, (struct sockaddr *)&conf.address, sizeof conf.address) && errno != EINPROGRESS)
+		fail("connect");
+	if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, c->fd, &event))
+		fail("epoll_ctl");
+	t->logins++;
+	if (conf.mode == CONNECT)
+		t->busy++;
+	static const char ssl_request[8] = { 0, 0, 0, 8, 4, (char)0xd2, 0x16, 0x2f };
+
+	if (conf.tls) {
+		c->state = CLIENT_TLS_ASKED;
+		c->out = ssl_request;
+		c->out_left = sizeof ssl_request;
+	} else {
+		c->state = CLIENT_LOGIN;
+		c->out = conf.startup.data;
+		c->out_left = conf.startup.len;
+	}
+	/* On loopback the connection is mostly there by now. */
+	if (!client_flush(t, c))
+		client_lost(t, c, strerror(errno));
+}
+
+bool client_begin(struct thread *t, struct client *c)
+{
+	c->state = CLIENT_BUSY;
+	t->busy++;
+	t->begun_transactions++;
+	c->begun_ns = t->now_ns;
+	c->round_trip = 0;
+	if (c->is_slow) /* read by the clock, not when there is something */
+		epoll_ctl(t->epoll, EPOLL_CTL_DEL, c->fd, NULL);
+	return client_send(t, c, c->is_slow ? &conf.slow_request : &conf.requests[0]);
+}
+
+bool may_begin(const struct thread *t)
+{
+	return phase == PHASE_RUN && t->now_ns < end_ns &&
+	       (!conf.transactions_max || t->begun_transactions < conf.transactions_max);
+}
+
+static void transaction_done(struct thread *t, const struct client *c)
+{
+	if (c->is_slow)
+		return;
+	t->total++;
+	if (t->now_ns < start_ns)
+		return;
+	t->counted++;
+	if (t->now_ns < end_ns) {
+		t->in_window++;
+		histogram_add(&t->latency, t->now_ns - c->begun_ns);
+	}
+}
+
+static bool connect_next(struct thread *t, struct client *c)
+{
+	static char goodbye[] = { 'X', 0, 0, 0, 4 };
+	static const struct bytes terminate = { .data = goodbye, .len = sizeof goodbye };
+
+	transaction_done(t, c);
+	client_send(t, c, &terminate);
+	t->busy--;
+	t->ready--;
+	client_close(c);
+	if (may_begin(t)) {
+		t->begun_transactions++;
+		c->begun_ns = now_ns();
+		client_connect(t, c);
+	}
+	return true;
+}
+
+/* A ReadyForQuery has come. */
+static bool client_is_ready(struct thread *t, struct client *c)
+{
+	switch (c->state) {
+	case CLIENT_LOGIN:
+		if (conf.prepare.len) {
+			c->state = CLIENT_PREPARING;
+			return client_send(t, c, &conf.prepare);
+		}
+		/* fall through */
+	case CLIENT_PREPARING:
+		t->logins--;
+		t->ready++;
+		c->state = CLIENT_READY;
+		if (conf.mode == CONNECT) {
+			c->state = CLIENT_BUSY; /* and counted so since it connected */
+			return client_send(t, c, &conf.requests[0]);
+		}
+		return !may_begin(t) || conf.mode == IDLE || client_begin(t, c);
+	case CLIENT_BUSY:
+		if (!c->is_slow && ++c->round_trip < conf.round_trips)
+			return client_send(t, c, &conf.requests[c->round_trip]);
+		if (conf.mode == CONNECT)
+			return connect_next(t, c);
+		transaction_done(t, c);
+		t->busy--;
+		c->state = CLIENT_READY;
+		return !may_begin(t) || client_begin(t, c);
+	default:
+		return false;
+	}
+}
+
+/* ---- logging in ---- */
+
+/* Takes an authentication request; NULL, or what is wrong. */
+static const char *authenticate(struct thread *t, struct client *c, const char *body, size_t len)
+{
+	uint32_t kind = len >= 4 ? get32(body) : UINT32_MAX;
+	size_t at, sized;
+
+	if (kind == 0)
+		return NULL;
+	if (!conf.password)
+		return "the server wants a password: say --password";
+	c->login_out.len = 0;
+	at = bytes_begin(&c->login_out, 'p');
+	switch (kind) {
+	case 3:
+		bytes_str(&c->login_out, conf.password);
+		break;
+	case 10:
+		if (!memmem(body + 4, len - 4, "SCRAM-SHA-256", 14))
+			return "the server offers no SCRAM-SHA-256";
+		bytes_str(&c->login_out, "SCRAM-SHA-256");
+		sized = c->login_out.len;
+		bytes_32(&c->login_out, 0);
+		scram_first(&c->scram, &c->login_out);
+		put32(c->login_out.data + sized, (uint32_t)(c->login_out.len - sized - 4));
+		break;
+	case 11:
+		if (!scram_final(&c->scram, &t->scram, conf.password, body + 4, len - 4, &c->login_out))
+			return "the server's SCRAM message makes no sense";
+		break;
+	case 12:
+		c->login_out.len = 0;
+		return scram_verify(&c->scram, body + 4, len - 4) ? NULL : "the server does not know the password";
+	default:
+		return "the server wants a login other than trust, password and scram-sha-256";
+	}
+	bytes_end(&c->login_out, at);
+	return client_send(t, c, &c->login_out) ? NULL : "the connection was closed during login";
+}
+
+/* The text of an ErrorResponse. */
+static const char *error_text(const char *body, size_t len, char *text, size_t size)
+{
+	for (size_t at = 0; at < len && body[at];) {
+		size_t field = strnlen(body + at + 1, len - at - 1);
+
+		if (body[at] == 'M') {
+			snprintf(text, size, "%.*s", (int)field, body + at + 1);
+			return text;
+		}
+		at += field + 2;
+	}
+	return "an error without a text";
+}
+
+/* Messages of a login are put together whole. NULL, or what is wrong. */
+static const char *login_input(struct thread *t, struct client *c, const char *data, size_t len)
+{
+	static _Thread_local char text[256];
+	size_t at = 0;
+
+	bytes_add(&c->login_in, data, len);
+	while (c->login_in.len - at >= 5) {
+		const char *message = c->login_in.data + at;
+		size_t size = get32(message + 1);
+		const char *wrong = NULL;
+
+		if (size < 4 || size > 1024 * 1024)
+			return "a message of a login has no sensible length";
+		if (c->login_in.len - at < size + 1)
+			break;
+		at += size + 1;
+		if (message[0] == 'R')
+			wrong = authenticate(t, c, message + 5, size - 4);
+		else if (message[0] == 'E')
+			wrong = error_text(message + 5, size - 4, text, sizeof text);
+		if (wrong)
+			return wrong;
+		if (message[0] != 'Z')
+			continue;
+		/* Nothing can be behind it, as nothing was asked yet. */
+		free(c->login_in.data);
+		free(c->login_out.data);
+		c->login_in = c->login_out = (struct bytes){ 0 };
+		return client_is_ready(t, c) ? NULL : "the connection was closed after login";
+	}
+	memmove(c->login_in.data, c->login_in.data + at, c->login_in.len - at);
+	c->login_in.len -= at;
+	return NULL;
+}
+
+static const char *tls_input(struct thread *t, struct client *c)
+{
+	if (c->state == CLIENT_TLS_ASKED) {
+		char answer;
+		ssize_t n = recv(c->fd, &answer, 1, 0);
+
+		if (n < 0 && errno == EAGAIN)
+			return NULL;
+		if (n != 1 || answer != 'S')
+			return "the server speaks no TLS";
+		c->ssl = SSL_new(conf.tls);
+		SSL_set_fd(c->ssl, c->fd);
+		SSL_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+		c->state = CLIENT_TLS;
+	}
+	int r = SSL_connect(c->ssl);
+
+	if (r == 1) {
+		c->state = CLIENT_LOGIN;
+		return client_send(t, c, &conf.startup) ? NULL : "the connection was closed after the TLS handshake";
+	}
+	r = SSL_get_error(c->ssl, r);
+	ERR_clear_error();
+	return r == SSL_ERROR_WANT_READ || r == SSL_ERROR_WANT_WRITE ? NULL : "the TLS handshake failed";
+}
+
+/* ---- answers ---- */
+
+static void note_error(struct thread *t, const char *body, size_t len)
+{
+	char text[256];
+	int none = 0;
+
+	t->errors++;
+	if (atomic_compare_exchange_strong(&first_error, &none, 1))
+		fprintf(stderr, "load: the first error: %s\n", error_text(body, len, text, sizeof text));
+	if (t->errors > conf.errors_max) {
+		fprintf(stderr, "load: more than %llu errors\n", (unsigned long long)conf.errors_max);
+		exit(1);
+	}
+}
+
+/* Walks headers; true until the connection must go. Bodies are skipped, as far as they are here. */
+static bool answer_input(struct thread *t, struct client *c, const char *data, size_t len)
+{
+	while (len) {
+		if (c->body_left) {
+			size_t n = c->body_left < len ? c->body_left : len;
+
+			c->body_left -= (uint32_t)n;
+			data += n;
+			len -= n;
+			continue;
+		}
+		const unsigned char *head = (const unsigned char *)data;
+
+		if (!c->head_len && len >= 5) {
+			data += 5;
+			len -= 5;
+		} else {
+			c->head[c->head_len++] = (unsigned char)*data++;
+			len--;
+			if (c->head_len < 5)
+				continue;
+			c->head_len = 0;
+			head = c->head;
+		}
+		uint32_t size = get32(head + 1);
+
+		if (size < 4)
+			return false;
+		c->body_left = size - 4;
+		if (head[0] == 'D') {
+			t->rows++;
+		} else if (head[0] == 'E') {
+			note_error(t, data, len < c->body_left ? len : c->body_left);
+		} else if (head[0] == 'Z') {
+			/* Its one byte: skipped now if it is here, as the client may be another's after this. */
+			if (len) {
+				c->body_left = 0;
+				data++;
+				len--;
+			}
+			if (!client_is_ready(t, c))
+				return false;
+			if (conf.mode == CONNECT)
+				return true;
+		}
+	}
+	return true;
+}
+
+void client_input(struct thread *t, struct client *c, size_t at_most)
+{
+	for (;;) {
+		ssize_t n = c->ssl && c->state >= CLIENT_LOGIN ? SSL_read(c->ssl, t->input, (int)at_most)
+							       : recv(c->fd, t->input, at_most, 0);
+
+		if (n <= 0) {
+			bool later = n < 0 && errno == EAGAIN;
+
+			if (c->ssl) {
+				later = SSL_get_error(c->ssl, (int)n) == SSL_ERROR_WANT_READ;
+				ERR_clear_error();
+			}
+			if (!later)
+				client_lost(t, c, n ? strerror(errno) : "the server closed the connection");
+			return;
+		}
+		t->now_ns = now_ns();
+		if (c->is_slow)
+			t->slow_bytes += (size_t)n;
+		else if (t->now_ns >= start_ns && t->now_ns < end_ns)
+			t->bytes += (size_t)n;
+		if (c->state == CLIENT_LOGIN) {
+			const char *wrong = login_input(t, c, t->input, (size_t)n);
+
+			if (wrong) {
+				client_lost(t, c, wrong);
+				return;
+			}
+		} else if (!answer_input(t, c, t->input, (size_t)n)) {
+			client_lost(t, c, "an answer that makes no sense, or the connection was closed");
+			return;
+		}
+		if (!c->ssl || c->is_slow || !SSL_pending(c->ssl))
+			return;
+	}
+}
+
+void client_event(struct thread *t, struct client *c, uint32_t events)
+{
+	if (events & EPOLLOUT && !client_flush(t, c)) {
+		client_lost(t, c, strerror(errno));
+		return;
+	}
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	if (c->state == CLIENT_TLS_ASKED || c->state == CLIENT_TLS) {
+		const char *wrong = tls_input(t, c);
+
+		if (wrong)
+			client_lost(t, c, wrong);
+		return;
+	}
+	client_input(t, c, INPUT_SIZE);
+}
