@@ -204,10 +204,13 @@ void deadline_due(struct client *client) {
 
 void deadline_answered(struct server *server, bool transaction_over) {
 	struct server_cut *cut = &server->cut;
-	if (cut->expiring)
-		*cut = (struct server_cut){0};
-	else if (cut->late || cut->why == DEADLINE_QUERY || transaction_over)
+	if (cut->expiring) {
+		/* the backend may be several requests ahead of what has been read: any that is outstanding may be hit */
+		if (!server->protocol->server_busy(server))
+			*cut = (struct server_cut){0};
+	} else if (cut->late || cut->why == DEADLINE_QUERY || transaction_over) {
 		deadline_over(server);
+	}
 }
 
 void deadline_over(struct server *server) {

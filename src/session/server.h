@@ -33,7 +33,7 @@ enum server_state {
 struct server_cut {
 	enum deadline why; /* DEADLINE_NONE: nothing is */
 	bool late;         /* that request has ended, but a cancel is still on its way and may hit what comes next */
-	bool expiring;     /* ... or has arrived, and may have hit what runs now: until that is answered */
+	bool expiring;     /* ... or has arrived, and may have hit what runs now: until all is answered */
 	bool told;         /* the client has got its error */
 	uint64_t limit_ns; /* as it was then */
 	uint64_t again_ns, until_ns; /* cancelled again; given up */
