@@ -440,7 +440,7 @@ struct network_sockets network_sockets_to(const char *address, int port) {
 	return sockets;
 }
 
-int network_established_to(const char *address, int port) {
+static int in_state(const char *address, int port, unsigned state) {
 	size_t n, again_n;
 	struct socket_row *rows = read_sockets(address, port, &n), *again = read_sockets(address, port, &again_n);
 	int both = 0;
@@ -448,7 +448,7 @@ int network_established_to(const char *address, int port) {
 	for (size_t i = 0; i < n; i++) {
 		for (size_t j = 0; j < again_n; j++) {
 			if (rows[i].inode == again[j].inode && rows[i].local_port == again[j].local_port &&
-			    rows[i].state == TCP_STATE_ESTABLISHED && again[j].state == TCP_STATE_ESTABLISHED) {
+			    rows[i].state == state && again[j].state == state) {
 				both++;
 				break;
 			}
@@ -457,6 +457,14 @@ int network_established_to(const char *address, int port) {
 	free(rows);
 	free(again);
 	return both;
+}
+
+int network_established_to(const char *address, int port) {
+	return in_state(address, port, TCP_STATE_ESTABLISHED);
+}
+
+int network_connecting_to(const char *address, int port) {
+	return in_state(address, port, TCP_STATE_SYN_SENT);
 }
 
 #define NEAR_ADDRESS "10.231.77.1"

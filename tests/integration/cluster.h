@@ -90,6 +90,8 @@ struct network_sockets network_sockets_to(const char *address, int port);
 /* How many were established at one instant, at least: the list is not read in one, so only those count that two readings
  * have seen, which were all there between the two. */
 int network_established_to(const char *address, int port);
+/* The same of those that are being opened. */
+int network_connecting_to(const char *address, int port);
 
 /* A second network, joined to the private one by a cable. NULL, and a line that says why: not possible here. */
 struct network *network_new(void);
