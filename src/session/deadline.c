@@ -9,8 +9,9 @@
 #include "session/database.h"
 #include "session/session.h"
 
-/* What does not end is cancelled anew this often: a cancel that comes between two statements is lost. */
-#define CANCEL_AGAIN_NS (100 * NS_PER_MS)
+/* What has not ended this long after a cancel of it was delivered is cancelled anew: one that comes between two statements
+ * is lost. A second one too many hits what follows, so the backend has time to end what it was told to end. */
+#define CANCEL_AGAIN_NS (250 * NS_PER_MS)
 
 static const struct {
 	const char *name; /* of the setting and of the event in the log */
@@ -150,7 +151,7 @@ static void cancel_again(struct client *client) {
 	server->cut.again_ns = client->sw->worker->now_ns + CANCEL_AGAIN_NS;
 	client->protocol->client_cut(client);
 	if (client->server == server && list_empty(&server->cancels))
-		cancel_server(server);
+		cancel_server(server); /* its end sets again_ns anew */
 }
 
 static void give_up(struct client *client) {
@@ -222,8 +223,12 @@ void deadline_over(struct server *server) {
 }
 
 void deadline_uncancelled(struct server *server) {
-	if (!server->cut.late || !list_empty(&server->cancels))
+	if (server->cut.why == DEADLINE_NONE || !list_empty(&server->cancels))
 		return;
+	if (!server->cut.late) {
+		server->cut.again_ns = server->sw->worker->now_ns + CANCEL_AGAIN_NS;
+		return;
+	}
 	if (server->protocol->server_busy(server))
 		server->cut.expiring = true; /* the signal was raised, its error may be on the way */
 	else
