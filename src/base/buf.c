@@ -143,16 +143,6 @@ bool buf_reserve(struct buf_cache *cache, struct buf *b, size_t need) {
 	return true;
 }
 
-bool buf_append(struct buf_cache *cache, struct buf *b, const void *data, size_t len) {
-	if (len == 0)
-		return true;
-	if (!buf_reserve(cache, b, len))
-		return false;
-	memcpy(b->data + b->end, data, len);
-	b->end += (uint32_t)len;
-	return true;
-}
-
 void buf_consume(struct buf_cache *cache, struct buf *b, size_t n) {
 	if (n >= buf_len(b))
 		buf_release(cache, b);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buf_cache; /* free blocks of a few sizes (2, 8, 32, 128 KiB), bounded in number */
 
@@ -36,7 +37,15 @@ static inline const uint8_t *buf_bytes(const struct buf *b) {
  */
 bool buf_reserve(struct buf_cache *cache, struct buf *b, size_t need);
 /* Appends. False: out of memory; nothing was appended. */
-bool buf_append(struct buf_cache *cache, struct buf *b, const void *data, size_t len);
+static inline bool buf_append(struct buf_cache *cache, struct buf *b, const void *data, size_t len) {
+	if (len == 0)
+		return true;
+	if (len > b->cap - b->end && !buf_reserve(cache, b, len))
+		return false;
+	memcpy(b->data + b->end, data, len);
+	b->end += (uint32_t)len;
+	return true;
+}
 /* Drops `n` bytes from the front; gives the block back when nothing is left. */
 void buf_consume(struct buf_cache *cache, struct buf *b, size_t n);
 /* Gives the block back whatever it holds. */

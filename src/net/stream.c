@@ -266,17 +266,18 @@ static void consume_out(struct stream *s, size_t n) {
 
 /* Sends queued bytes and, behind them, `data`, in one call: what went (may be less), STREAM_AGAIN, STREAM_BROKEN. */
 static ssize_t plain_send(struct stream *s, const void *data, size_t len) {
-	struct iovec iov[2];
-	struct msghdr msg = {.msg_iov = iov};
+	size_t queued = buf_len(&s->out);
 	ssize_t n;
 
-	if (buf_len(&s->out) > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){s->out.data + s->out.start, buf_len(&s->out)};
-	if (len > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){(void *)data, len};
-	do
-		n = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
+	do {
+		if (queued > 0 && len > 0) {
+			struct iovec iov[2] = {{s->out.data + s->out.start, queued}, {(void *)data, len}};
+			struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+			n = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+		} else {
+			n = send(s->fd, len > 0 ? data : buf_bytes(&s->out), len > 0 ? len : queued, MSG_NOSIGNAL);
+		}
+	} while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
 	return errno == EAGAIN || errno == EWOULDBLOCK ? STREAM_AGAIN : STREAM_BROKEN;

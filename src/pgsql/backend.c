@@ -253,9 +253,25 @@ static void another_begins(struct pg_client *pc, struct pg_server *ps) {
 		deadline_over(&ps->base);
 }
 
+/* The tags of most statements tell of nothing; SET and START begin as SELECT does. */
+static bool tells_of_state(const char *tag) {
+	switch (tag[0]) {
+	case 'I': /* INSERT */
+	case 'U': /* UPDATE */
+	case 'F': /* FETCH */
+		return false;
+	case 'S':
+		return strncmp(tag, "SEL", 3) != 0;
+	default:
+		return true;
+	}
+}
+
 /* What a command's tag tells of the session state it leaves behind. */
 static void note_tag(struct pg_server *ps, const struct pg_request *head, const char *tag) {
 	struct pg_client *pc = client_of(ps);
+	if (!tells_of_state(tag))
+		return;
 	if (pc && (strcmp(tag, "COMMIT") == 0 || strcmp(tag, "ROLLBACK") == 0)) {
 		ps->ended = tag[0] == 'C' ? PG_ENDED_COMMIT : PG_ENDED_ROLLBACK;
 	} else if (pc && ps->ended && (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0)) {

@@ -84,8 +84,6 @@ enum pg_prepare pg_ensure_prepared(struct pg_client *pc, struct pg_server *ps, s
 	}
 	if (statement)
 		return PG_PREPARED;
-	char name[PG_STATEMENT_NAME];
-	pg_statement_name(id, name);
 	if (!make_room(pc, ps))
 		return PG_PREPARE_FAILED;
 	struct pg_request *r = push_parse(pc, ps, id);
@@ -94,7 +92,7 @@ enum pg_prepare pg_ensure_prepared(struct pg_client *pc, struct pg_server *ps, s
 	r->hidden = true;
 	r->text = pg_text_ref(text);
 	r->statement->epoch = text->epoch;
-	return fe_put_message(ps, 'P', name, sizeof name, text->body, text->len) ? PG_PREPARED : PG_PREPARE_FAILED;
+	return fe_put_message(ps, 'P', text->on_server, sizeof text->on_server, text->body, text->len) ? PG_PREPARED : PG_PREPARE_FAILED;
 }
 
 /*
@@ -145,7 +143,6 @@ static taken parse_duplicate(struct pg_client *pc, const struct message *m, stru
 	if (!fe_want_server(pc))
 		return 0;
 	struct pg_server *ps = fe_server_of(pc);
-	char on_server[PG_STATEMENT_NAME];
 	switch (pg_ensure_prepared(pc, ps, name->text)) {
 	case PG_PREPARE_HOLD:
 		return fe_hold(pc);
@@ -162,8 +159,7 @@ static taken parse_duplicate(struct pg_client *pc, const struct message *m, stru
 	r->before = name->text ? pg_text_ref(name->text) : NULL;
 	name->pending++;
 	name->pending_batch = pc->batch;
-	pg_statement_name(pg_text_id(name->text, pc->settings), on_server);
-	return fe_forward_replaced(pc, m, cut, on_server, sizeof on_server);
+	return fe_forward_replaced(pc, m, cut, name->text->on_server, PG_STATEMENT_NAME);
 }
 
 /*
@@ -248,9 +244,7 @@ static taken parse_named(struct pg_client *pc, const struct message *m, const ch
 	r->text = pg_text_ref(text);
 	fe_note_said(ps, sql, body, false);
 	fe_change_name(pc, r, name, text);
-	char on_server[PG_STATEMENT_NAME];
-	pg_statement_name(id, on_server);
-	return fe_forward_replaced(pc, m, cut, on_server, sizeof on_server);
+	return fe_forward_replaced(pc, m, cut, text->on_server, sizeof text->on_server);
 }
 
 /* A batch that starts outside a transaction with a Bind can be sent again if its plan has become stale. */
@@ -337,10 +331,10 @@ taken fe_on_parse(struct pg_client *pc, const struct message *m) {
 	return n;
 }
 
-/* Makes the statement that a Bind or Describe names be on the server. `*on_server` "": goes on under the name it has. */
+/* Makes the statement that a Bind or Describe names be on the server. `*on_server` NULL: goes on under the name it has. */
 static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps, struct pg_name *name, bool unnamed,
-				      char on_server[PG_STATEMENT_NAME]) {
-	on_server[0] = 0;
+				      const char **on_server) {
+	*on_server = NULL;
 	struct pg_text *text = name ? name->text : NULL;
 	if (unnamed && pc->unnamed_passed)
 		return PG_PREPARED;
@@ -367,7 +361,7 @@ static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps
 	}
 	enum pg_prepare done = pg_ensure_prepared(pc, ps, text);
 	if (done == PG_PREPARED)
-		pg_statement_name(pg_text_id(text, pc->settings), on_server);
+		*on_server = text->on_server;
 	return done;
 }
 
@@ -390,9 +384,9 @@ static taken use_statement(struct pg_client *pc, const struct message *m, const 
 	ps = fe_server_of(pc);
 	if (type == PG_REQ_BIND)
 		begin_replay(ps);
-	char on_server[PG_STATEMENT_NAME];
+	const char *on_server;
 	uint32_t queued = ps->queue.count;
-	switch (find_statement(pc, ps, name, unnamed, on_server)) {
+	switch (find_statement(pc, ps, name, unnamed, &on_server)) {
 	case PG_PREPARE_HOLD:
 		return fe_hold(pc);
 	case PG_PREPARE_FAILED:
@@ -410,31 +404,23 @@ static taken use_statement(struct pg_client *pc, const struct message *m, const 
 		fe_note_named(ps, wanted);
 	if (type == PG_REQ_BIND && at == 1)
 		set_portal(pc, text);
-	if (!on_server[0]) {
+	if (!on_server) {
 		ps->replayable = false;
 		return fe_forward(pc, m);
 	}
 	r->renamed = true;
 	r->text = pg_text_ref(text);
 	uint8_t head[SMALL_MESSAGE_MAX];
-	size_t cut = at + strlen(wanted) + 1;
-	if (at + sizeof on_server > sizeof head)
+	size_t head_len = at + PG_STATEMENT_NAME, cut = at + strlen(wanted) + 1;
+	if (PG_HEADER + head_len > sizeof head)
 		return fe_protocol_error(pc, "invalid message: a portal's name is too long");
-	memcpy(head, m->data + PG_HEADER, at);
-	memcpy(head + at, on_server, sizeof on_server);
-	if (!fe_is_whole(m) || queued != ps->queue.count - 1)
-		ps->replayable = false;
-	if (ps->replayable && type == PG_REQ_BIND) {
-		uint32_t len = (uint32_t)(m->total - 1 - cut + at + sizeof on_server);
-		uint8_t header[PG_HEADER] = {(uint8_t)m->type, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
-					     (uint8_t)(len >> 8), (uint8_t)len};
-		fe_record(pc, ps, header, sizeof header);
-		fe_record(pc, ps, head, at + sizeof on_server);
-		fe_record(pc, ps, m->data + PG_HEADER + cut, m->have - PG_HEADER - cut);
-	} else {
-		ps->replayable = false;
-	}
-	return fe_forward_replaced(pc, m, cut, head, at + sizeof on_server);
+	fe_replaced_header(m, cut, head_len, head);
+	memcpy(head + PG_HEADER, m->data + PG_HEADER, at);
+	memcpy(head + PG_HEADER + at, on_server, PG_STATEMENT_NAME);
+	ps->replayable = ps->replayable && type == PG_REQ_BIND && fe_is_whole(m) && queued == ps->queue.count - 1;
+	fe_record(pc, ps, head, PG_HEADER + head_len);
+	fe_record(pc, ps, m->data + PG_HEADER + cut, m->have - PG_HEADER - cut);
+	return fe_forward_behind(pc, m, head, PG_HEADER + head_len, cut);
 }
 
 taken fe_on_bind(struct pg_client *pc, const struct message *m) {

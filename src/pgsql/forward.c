@@ -52,17 +52,28 @@ taken fe_forward(struct pg_client *pc, const struct message *m) {
 	return m->have;
 }
 
-/* Sends the message with its first `cut` body bytes replaced. */
-taken fe_forward_replaced(struct pg_client *pc, const struct message *m, size_t cut, const void *head, size_t head_len) {
-	struct pg_server *ps = fe_server_of(pc);
+void fe_replaced_header(const struct message *m, size_t cut, size_t head_len, uint8_t *out) {
 	uint32_t len = (uint32_t)(m->total - 1 - cut + head_len);
-	uint8_t header[PG_HEADER] = {(uint8_t)m->type, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-				     (uint8_t)len};
-	if (!server_write(&ps->base, header, sizeof header) || !server_write(&ps->base, head, head_len) ||
+	out[0] = (uint8_t)m->type;
+	pg_put_u32(out + 1, len);
+}
+
+taken fe_forward_behind(struct pg_client *pc, const struct message *m, const void *start, size_t start_len, size_t cut) {
+	struct pg_server *ps = fe_server_of(pc);
+	if (!server_write(&ps->base, start, start_len) ||
 	    !server_write(&ps->base, m->data + PG_HEADER + cut, m->have - PG_HEADER - cut))
 		return fe_out_of_memory(pc);
 	ps->half_sent = m->total - m->have;
 	return m->have;
+}
+
+/* Sends the message with its first `cut` body bytes replaced. */
+taken fe_forward_replaced(struct pg_client *pc, const struct message *m, size_t cut, const void *head, size_t head_len) {
+	uint8_t header[PG_HEADER];
+	fe_replaced_header(m, cut, head_len, header);
+	if (!server_write(&fe_server_of(pc)->base, header, sizeof header))
+		return fe_out_of_memory(pc);
+	return fe_forward_behind(pc, m, head, head_len, cut);
 }
 
 /* Blanks, not nothing: the positions in the server's errors stay the client's. */
@@ -173,8 +184,8 @@ bool fe_answer(struct pg_client *pc, struct pg_server *ps, enum pg_virtual what,
 
 bool fe_put_message(struct pg_server *ps, char type, const void *a, size_t a_len, const void *b, size_t b_len) {
 	uint32_t len = (uint32_t)(4 + a_len + b_len);
-	uint8_t header[PG_HEADER] = {(uint8_t)type, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-				     (uint8_t)len};
+	uint8_t header[PG_HEADER] = {(uint8_t)type};
+	pg_put_u32(header + 1, len);
 	return server_write(&ps->base, header, sizeof header) && server_write(&ps->base, a, a_len) &&
 	       server_write(&ps->base, b, b_len);
 }

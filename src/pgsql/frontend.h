@@ -52,6 +52,9 @@ taken fe_hold(struct pg_client *pc);
 /* Sends a message on as it is; with other bytes in place of its first `cut`; or with blanks in place of what was dealt with. */
 taken fe_forward(struct pg_client *pc, const struct message *m);
 taken fe_forward_replaced(struct pg_client *pc, const struct message *m, size_t cut, const void *head, size_t head_len);
+/* The same where header and replacement are in one piece already: the header, PG_HEADER bytes, and sending. */
+void fe_replaced_header(const struct message *m, size_t cut, size_t head_len, uint8_t *out);
+taken fe_forward_behind(struct pg_client *pc, const struct message *m, const void *start, size_t start_len, size_t cut);
 taken fe_forward_blanked(struct pg_client *pc, const struct message *m);
 /* A server for this message. False: on hold, or the client is closed. */
 bool fe_want_server(struct pg_client *pc);

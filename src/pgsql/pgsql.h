@@ -191,6 +191,9 @@ void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
 	return sw->protocol_state[PROTOCOL_POSTGRESQL];
 }
+static inline void pg_put_u32(uint8_t *p, uint32_t n) {
+	p[0] = (uint8_t)(n >> 24), p[1] = (uint8_t)(n >> 16), p[2] = (uint8_t)(n >> 8), p[3] = (uint8_t)n;
+}
 static inline uint32_t pg_get_u32(const uint8_t *p) {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }

@@ -85,10 +85,27 @@ static bool sql_at_end(const char *sql, size_t len, size_t at) {
 	return at >= len;
 }
 
+/* Most texts are told to be plain by their first letters: DEallocate, DIscard, REset and SET are looked at. */
+static bool may_be_of_a_kind(const char *sql, size_t len) {
+	if (len < 4) /* "set " */
+		return false;
+	char first = (char)(sql[0] | 0x20), second = (char)(sql[1] | 0x20), third = (char)(sql[2] | 0x20);
+	switch (first) {
+	case 'd':
+		return (second == 'e' && third == 'a') || second == 'i';
+	case 'r':
+		return second == 'e' && third == 's';
+	case 's':
+		return second == 'e' && third == 't';
+	default:
+		return false;
+	}
+}
+
 enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name) {
 	size_t at = sql_skip(sql, len, 0);
 	*name = NULL;
-	if (at >= len || !strchr("dDsSrR", sql[at]))
+	if (!may_be_of_a_kind(sql + at, len - at))
 		return PG_TEXT_PLAIN;
 	if (sql_word(sql, len, &at, "discard"))
 		return sql_word(sql, len, &at, "all") ? PG_TEXT_DEALLOCATE_ALL : PG_TEXT_PLAIN;
@@ -174,6 +191,7 @@ const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings)
 		return NULL;
 	memcpy(text->id, digest, PG_STATEMENT_ID);
 	memcpy(text->meaning, settings->meaning, sizeof text->meaning);
+	pg_statement_name(text->id, text->on_server);
 	text->has_id = true;
 	return text->id;
 }

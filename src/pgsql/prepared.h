@@ -48,6 +48,7 @@ struct pg_text {
 	enum pg_text_kind kind;
 	bool has_id, lost;
 	uint8_t id[PG_STATEMENT_ID];
+	char on_server[PG_STATEMENT_NAME]; /* what the id makes its name on servers */
 	uint8_t meaning[16]; /* of the settings that `id` was made with */
 	uint32_t epoch;    /* goes up when its result has changed: what servers have is stale then */
 	char *argument; /* the name that DEALLOCATE or RESET bears */
