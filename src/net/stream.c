@@ -449,7 +449,13 @@ ssize_t stream_recv(struct stream *stream, void *buf, size_t len) {
 		return STREAM_BROKEN;
 	if (stream->phase != PHASE_OPEN || len == 0)
 		return STREAM_AGAIN;
-	return stream->ssl ? tls_recv(stream, buf, len) : plain_recv(stream, buf, len, 0);
+	ssize_t n = stream->ssl ? tls_recv(stream, buf, len) : plain_recv(stream, buf, len, 0);
+	stream->filled = n >= WORKER_READ_SIZE;
+	return n;
+}
+
+size_t stream_room(const struct stream *stream) {
+	return stream->filled ? WORKER_SCRATCH_SIZE : WORKER_READ_SIZE;
 }
 
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len) {

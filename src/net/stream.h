@@ -52,6 +52,7 @@ struct stream {
 	bool input_ready : 1; /* private: TLS or a paused reader holds bytes that no event will announce */
 	bool gated : 1;       /* private: bytes came while paused, so that the watcher for reading is stopped */
 	bool tls_write_wants_read : 1, failure_told : 1; /* private */
+	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
 };
 
 /* What a peer is, for logs and rules. */
@@ -81,6 +82,9 @@ const char *stream_error(const struct stream *stream);
  * mode. When TLS holds more, STREAM_READABLE follows by itself. After a failure to send it still yields what a
  * plain peer had sent before (its last words), then STREAM_BROKEN. */
 ssize_t stream_recv(struct stream *stream, void *buf, size_t len);
+/* How much of the worker's scratch buffer to receive into: WORKER_READ_SIZE, or all of it where the last receive got as much: fewer
+ * and larger steps cost a long result up to a third less. */
+size_t stream_room(const struct stream *stream);
 /* Peeks without consuming, plain streams only (to tell direct TLS from a start-up message). As stream_recv(). */
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len);
 /* Queues bytes for the peer: small ones are copied and leave in one send at the end of this callback; large

@@ -17,7 +17,10 @@
 #include "base/timeouts.h"
 #include "net/mailbox.h"
 
-enum { WORKER_SCRATCH_SIZE = 64 * 1024 };
+enum {
+	WORKER_SCRATCH_SIZE = 256 * 1024,
+	WORKER_READ_SIZE = 64 * 1024 /* what is received at once, until a stream is seen to fill it (stream_room()) */
+};
 
 struct worker {
 	/* immutable after worker_start() */

@@ -107,7 +107,8 @@ static void client_input(struct client *client) {
 static void client_receive(struct client *client) {
 	struct worker *worker = client->sw->worker;
 	uint8_t *into = worker->scratch;
-	size_t room = WORKER_SCRATCH_SIZE;
+	bool slow = client->server && stream_pending(&client->server->stream) > 0;
+	size_t room = slow ? WORKER_READ_SIZE : stream_room(&client->stream);
 	bool kept = buf_len(&client->in) > 0 || client->hold != HOLD_NONE || client->in_input;
 	if (client->closing) {
 		kept = false;

@@ -67,7 +67,9 @@ static bool server_input_over(struct server *server) {
 static void server_receive(struct server *server) {
 	struct worker *worker = server->sw->worker;
 	uint8_t *into = worker->scratch;
-	size_t room = WORKER_SCRATCH_SIZE;
+	/* what the client does not take is kept for it: one that is slow is not fed in large steps */
+	bool slow = server->client && stream_pending(&server->client->stream) > 0;
+	size_t room = slow ? WORKER_READ_SIZE : stream_room(&server->stream);
 	bool kept = buf_len(&server->in) > 0;
 	if (kept) {
 		if (!buf_reserve(worker->buffers, &server->in, 8 * 1024)) {
