@@ -38,6 +38,7 @@ struct conn {
 	int fd;
 	enum stub_state state;
 	bool in_transaction;
+	bool begins; /* the statement that was parsed last is BEGIN */
 	bool wants_out;      /* registered for EPOLLOUT: its input waits */
 	SSL *ssl;
 	struct bytes in;     /* a message that has come in part */
@@ -227,6 +228,7 @@ static bool answer(struct conn *c, struct bytes *b, char type, const char *body)
 		answer_query(c, b, body);
 		return true;
 	case 'P':
+		c->begins = is_word(body + strlen(body) + 1, "BEGIN");
 		add_empty(b, '1');
 		return true;
 	case 'B':
@@ -236,6 +238,12 @@ static bool answer(struct conn *c, struct bytes *b, char type, const char *body)
 		answer_describe(b, body);
 		return true;
 	case 'E':
+		if (c->begins) {
+			c->begins = false;
+			c->in_transaction = true;
+			add_tag(b, "BEGIN");
+			return true;
+		}
 		add_bytes(b, &row);
 		add_tag(b, "SELECT 1");
 		return true;

@@ -112,6 +112,7 @@ static const struct column client_columns[] = {
 	{"queries", CONSOLE_INT8},
 	{"total_wait_us", CONSOLE_INT8},
 	{"keeps_server", CONSOLE_BOOL},
+	{"begin_deferred", CONSOLE_BOOL},
 };
 
 /* PgBouncer's word for it. */
@@ -176,6 +177,7 @@ static void client_row(struct console_result *r, struct client *client, int work
 	console_set_number(r, COL_OWN + 2, (int64_t)client->queries);
 	console_set_number(r, COL_OWN + 3, (int64_t)(client->wait_ns_total / NS_PER_US));
 	console_set_bool(r, COL_OWN + 4, client->keeps_server);
+	console_set_bool(r, COL_OWN + 5, client->begin_deferred);
 }
 
 static void clients_of_worker(struct session_worker *sw, struct gathering *gathering) {

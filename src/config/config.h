@@ -70,6 +70,7 @@ struct pool_config {
 	const char *user;     /* NULL: as the client */
 	const char *password; /* plaintext or a stored secret; NULL: none. Never logged. */
 	enum pool_mode mode;
+	bool defer_begin;
 	uint32_t max_size, min_idle;
 	uint32_t max_size_per_user;   /* 0: none */
 	uint32_t max_waiting;         /* 0: no limit */

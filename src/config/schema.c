@@ -249,6 +249,9 @@ static const struct config_key KEYS[] = {
 	{IN_POOL("pool_mode", mode), CHOICE(KEY_ENUM, "transaction", POOL_MODES), .heading = "Size",
 	 .description =
 		 "How long a client keeps its connection: for a transaction, a session or a statement."},
+	{IN_POOL("defer_begin", defer_begin), BOOL("true"),
+	 .description = "In transaction mode a bare BEGIN or START TRANSACTION is answered at once, and goes to the "
+			"database together with the first statement."},
 	{IN_POOL("max_size", max_size), INTEGER("20", 1, 100000, "connections"),
 	 .description = "The bound: all connections of this pool, whoever the user and whichever the host."},
 	{IN_POOL("min_idle", min_idle), INTEGER("5", 0, 100000, "connections"),

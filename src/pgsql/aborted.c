@@ -1,6 +1,5 @@
 #include "pgsql/aborted.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,123 +26,6 @@ const uint8_t pg_failing_bind[25] = {'B', 0, 0, 0, 24, 0, 'f', 'o', 'r', 'e', 'b
 
 static const char hint[] = "Say ROLLBACK, then repeat the transaction.";
 
-/* ---- what a statement is ---- */
-
-struct scan {
-	const char *sql;
-	size_t len, at;
-};
-
-/* White space and comments. */
-static void skip(struct scan *s) {
-	while (s->at < s->len) {
-		const char *p = s->sql + s->at;
-		size_t left = s->len - s->at;
-		if (strchr(" \t\r\n\f\v", *p) && *p) {
-			s->at++;
-		} else if (left >= 2 && p[0] == '-' && p[1] == '-') {
-			while (s->at < s->len && s->sql[s->at] != '\n')
-				s->at++;
-		} else if (left >= 2 && p[0] == '/' && p[1] == '*') {
-			size_t depth = 0, at = s->at;
-			do {
-				bool two = at + 1 < s->len;
-				if (two && s->sql[at] == '/' && s->sql[at + 1] == '*')
-					depth++, at += 2;
-				else if (two && s->sql[at] == '*' && s->sql[at + 1] == '/')
-					depth--, at += 2;
-				else
-					at++;
-			} while (depth > 0 && at < s->len);
-			if (depth > 0)
-				return; /* it does not end: an error of syntax */
-			s->at = at;
-		} else {
-			return;
-		}
-	}
-}
-
-/* Takes this word if it is next. */
-static bool word(struct scan *s, const char *wanted) {
-	size_t n = strlen(wanted);
-	if (s->len - s->at < n || strncasecmp(s->sql + s->at, wanted, n) != 0)
-		return false;
-	unsigned char after = s->len - s->at > n ? (unsigned char)s->sql[s->at + n] : ' ';
-	if (isalnum(after) || after == '_' || after == '$' || after >= 0x80)
-		return false;
-	s->at += n;
-	skip(s);
-	return true;
-}
-
-/* A plain string constant. */
-static bool string(struct scan *s) {
-	if (s->at >= s->len || s->sql[s->at] != '\'')
-		return false;
-	for (s->at++; s->at < s->len; s->at++) {
-		if (s->sql[s->at] != '\'')
-			continue;
-		if (s->at + 1 < s->len && s->sql[s->at + 1] == '\'')
-			s->at++;
-		else
-			break;
-	}
-	if (s->at >= s->len)
-		return false;
-	s->at++;
-	skip(s);
-	return true;
-}
-
-static enum pg_exit first_statement(struct scan *s) {
-	enum pg_exit kind = PG_EXIT_NONE;
-	bool rollback = word(s, "ROLLBACK");
-	if (rollback || word(s, "ABORT"))
-		kind = PG_EXIT_ROLLBACK;
-	else if (word(s, "COMMIT") || word(s, "END"))
-		kind = PG_EXIT_COMMIT;
-	else if (word(s, "PREPARE"))
-		return word(s, "TRANSACTION") && string(s) ? PG_EXIT_COMMIT : PG_EXIT_NONE;
-	if (kind == PG_EXIT_NONE)
-		return kind;
-	if (!word(s, "WORK"))
-		word(s, "TRANSACTION");
-	if (rollback && word(s, "TO"))
-		return PG_EXIT_SAVEPOINT;
-	if (word(s, "AND")) {
-		bool no = word(s, "NO");
-		if (!word(s, "CHAIN"))
-			return PG_EXIT_NONE;
-		if (!no)
-			kind = PG_EXIT_CHAIN;
-	}
-	return kind;
-}
-
-enum pg_exit pg_sql_exit(const char *sql, size_t len, size_t *rest) {
-	struct scan s = {sql, len, 0};
-	*rest = 0;
-	skip(&s);
-	while (s.at < s.len && s.sql[s.at] == ';') {
-		s.at++;
-		skip(&s);
-	}
-	if (s.at == s.len)
-		return PG_EXIT_EMPTY;
-	enum pg_exit kind = first_statement(&s);
-	if (kind == PG_EXIT_NONE || kind == PG_EXIT_SAVEPOINT)
-		return kind;
-	if (s.at < s.len && s.sql[s.at] != ';')
-		return PG_EXIT_NONE; /* an error of syntax */
-	while (s.at < s.len && s.sql[s.at] == ';') {
-		s.at++;
-		skip(&s);
-	}
-	*rest = s.at < s.len ? s.at : 0;
-	return kind;
-}
-
 /* ---- answers ---- */
 
 void pg_aborted_free(struct pg_client *pc) {
@@ -154,13 +36,6 @@ void pg_aborted_free(struct pg_client *pc) {
 static void send_empty(struct pg_client *pc, char type) {
 	const uint8_t message[] = {(uint8_t)type, 0, 0, 0, 4};
 	client_write(&pc->base, message, sizeof message);
-}
-
-static void send_ready(struct pg_client *pc, char status) {
-	const uint8_t ready[] = {'Z', 0, 0, 0, 5, (uint8_t)status};
-	client_write(&pc->base, ready, sizeof ready);
-	pc->base.answered_ns = pc->base.sw->worker->now_ns;
-	deadline_begun(&pc->base);
 }
 
 static void send_rollback(struct pg_client *pc) {
@@ -263,7 +138,7 @@ static enum pg_aborted_verdict on_query(struct pg_client *pc, const struct incom
 		status = 'I';
 	}
 	pc->batch++;
-	send_ready(pc, status);
+	pg_send_ready(pc, status);
 	return PG_ABORTED_DONE;
 }
 
@@ -447,7 +322,7 @@ static enum pg_aborted_verdict on_sync(struct pg_client *pc) {
 		a->portal_kind = pc->skip_to_sync ? PG_EXIT_NONE : a->portal_kind;
 	pc->skip_to_sync = false;
 	pc->batch++;
-	send_ready(pc, block ? 'E' : 'I');
+	pg_send_ready(pc, block ? 'E' : 'I');
 	return PG_ABORTED_DONE;
 }
 
@@ -459,7 +334,7 @@ static enum pg_aborted_verdict on_function(struct pg_client *pc) {
 	if (!block)
 		pg_aborted_free(pc);
 	pc->batch++;
-	send_ready(pc, status);
+	pg_send_ready(pc, status);
 	return PG_ABORTED_DONE;
 }
 
@@ -566,6 +441,24 @@ static bool fail_on_server(struct pg_client *pc, struct pg_server *ps) {
 	return ok;
 }
 
+static void set_error(struct pg_aborted *a, const char *sqlstate, const char *text, bool told) {
+	a->owed = !told;
+	snprintf(a->sqlstate, sizeof a->sqlstate, "%s", sqlstate);
+	snprintf(a->text, sizeof a->text, "%s", text);
+}
+
+bool pg_aborted_begin(struct pg_client *pc, const char *sqlstate, const char *text, bool told) {
+	struct pg_aborted *a = calloc(1, sizeof *a);
+	if (!a)
+		return false;
+	a->block = true;
+	set_error(a, sqlstate, text, told);
+	pg_aborted_free(pc);
+	pc->aborted = a;
+	pc->base.begin_deferred = false;
+	return true;
+}
+
 /* `told`: the client has got the error already. */
 static bool roll_back(struct pg_client *pc, const char *sqlstate, const char *text, bool told) {
 	struct client *client = &pc->base;
@@ -578,11 +471,9 @@ static bool roll_back(struct pg_client *pc, const char *sqlstate, const char *te
 	if (!a && (!told || (block && !client->keeps_server)))
 		a = calloc(1, sizeof *a);
 	if (a) {
-		a->owed = !told;
+		set_error(a, sqlstate, text, told);
 		a->block = block;
 		a->on_server = client->keeps_server;
-		snprintf(a->sqlstate, sizeof a->sqlstate, "%s", sqlstate);
-		snprintf(a->text, sizeof a->text, "%s", text);
 	} else if (!told || (block && !client->keeps_server)) {
 		return false;
 	}
@@ -610,6 +501,12 @@ static const char *sqlstate_of(enum deadline why) {
 }
 
 bool pg_client_roll_back(struct client *client, enum deadline why, const char *text) {
+	if (client->begin_deferred) {
+		bool done = pg_aborted_begin(pg_client(client), sqlstate_of(why), text, false);
+		if (done)
+			client->protocol->client_notice(client, text);
+		return done;
+	}
 	return roll_back(pg_client(client), sqlstate_of(why), text, false);
 }
 

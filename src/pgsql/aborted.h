@@ -1,5 +1,5 @@
 /*
- * A client whose transaction was rolled back by a time limit. From its side it is in a failed transaction, as after any
+ * A client whose transaction was rolled back by a time limit, or could not begin (pgsql/begin.h). From its side it is in a failed transaction, as after any
  * error, until it says ROLLBACK; but in transaction pooling it has no server any more, and what PostgreSQL would answer
  * is answered here. Behaviour of PostgreSQL's postgres.c and xact.c; where that cannot be told apart from here (which
  * statement returns rows, savepoints, AND CHAIN) the answer is an error that says so, and the state stays.
@@ -18,20 +18,6 @@
 
 struct pg_client;
 struct pg_server;
-
-/* How a statement ends a failed transaction. */
-enum pg_exit {
-	PG_EXIT_NONE,     /* it does not */
-	PG_EXIT_EMPTY,    /* no statement at all */
-	PG_EXIT_ROLLBACK, /* ROLLBACK, ABORT */
-	PG_EXIT_COMMIT,   /* COMMIT, END, PREPARE TRANSACTION: the same, but its client believes otherwise */
-	PG_EXIT_CHAIN,    /* ... AND CHAIN */
-	PG_EXIT_SAVEPOINT /* ROLLBACK TO */
-};
-
-/* What the first statement of a SQL text is. `*rest`: where the next one begins; 0: there is none. */
-enum pg_exit pg_sql_exit(const char *sql, size_t len, size_t *rest);
-
 struct pg_aborted;
 
 /* A Bind to a statement that no server has: makes a transaction or a batch fail, and disturbs nothing else. */
@@ -54,6 +40,9 @@ enum pg_aborted_verdict pg_aborted_message(struct pg_client *client, const uint8
 /* Answers the ROLLBACK; the client's state is as before its transaction. */
 void pg_aborted_rest(struct pg_client *client);
 void pg_aborted_free(struct pg_client *client);
+/* A client without a server is in a failed transaction from now on. `told`: it has got the error; else that is owed. False:
+ * out of memory, nothing has changed. */
+bool pg_aborted_begin(struct pg_client *client, const char *sqlstate, const char *text, bool told);
 
 /* protocol.client_roll_back, client_activity and client_cut. */
 bool pg_client_roll_back(struct client *client, enum deadline why, const char *text);

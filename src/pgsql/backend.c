@@ -319,6 +319,11 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	const char *tag = reader_cstr(&r, NULL);
 	if (!tag)
 		return violation(w, a, "a command tag that does not end");
+	if (head->task == PG_TASK_BEGIN) {
+		if (strcmp(tag, "BEGIN") != 0)
+			return violation(w, a, "a BEGIN that was answered otherwise");
+		ps->status = 'T'; /* its ReadyForQuery would say so */
+	}
 	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
 	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT ||
 	    head->task == PG_TASK_VALIDATE)
@@ -345,6 +350,8 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 static enum verdict on_execute_end(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
 	struct pg_request *head = pg_queue_head(&ps->queue);
+	if (head && head->task == PG_TASK_BEGIN)
+		return violation(w, a, "a BEGIN that was answered otherwise");
 	if (head_is(head, PG_REQ_EXECUTE))
 		return completes(w, a, PG_REQ_EXECUTE);
 	if (a->type != 'I' || !head_is(head, PG_REQ_QUERY))
@@ -541,6 +548,31 @@ static enum verdict on_fatal(struct walk *w, struct answer *a, const struct pg_e
 	return STOP;
 }
 
+/* The BEGIN that was sent ahead of the client's statement has failed: that is the statement's error, for the server passes
+ * over it. */
+static enum verdict on_begin_failed(struct walk *w, struct answer *a, const struct pg_error_view *view,
+				    const char *sqlstate) {
+	struct pg_server *ps = w->ps;
+	if (!is_complete_answer(a) && a->total <= PG_LOGIN_MESSAGE_MAX)
+		return INCOMPLETE;
+	char text[256];
+	snprintf(text, sizeof text, "BEGIN has failed: %s", view->message ? view->message : sqlstate);
+	if (!is_complete_answer(a)) {
+		server_close(&ps->base, text);
+		return STOP;
+	}
+	if (pg_is_cut(ps, sqlstate)) {
+		flush_run(w);
+		pg_tell_cut(ps);
+	} else {
+		a->visible = true;
+		pass(w, a);
+		flush_run(w);
+	}
+	pg_begin_failed(client_of(ps), ps, text);
+	return TAKEN;
+}
+
 static enum verdict on_error(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
 	struct pg_client *pc = client_of(ps);
@@ -553,6 +585,8 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 	struct pg_request *head = pg_queue_head(&ps->queue);
 	if (fatal)
 		return on_fatal(w, a, &view);
+	if (head && head->task == PG_TASK_BEGIN && pc && !ps->recovering)
+		return on_begin_failed(w, a, &view, sqlstate);
 	if (pg_is_cut(ps, sqlstate) && !is_complete_answer(a) && a->total <= PG_LOGIN_MESSAGE_MAX)
 		return INCOMPLETE;
 	if (!head) {
@@ -714,6 +748,11 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	return TAKEN;
 }
 
+/* What its answer brings besides concerns nobody but us. */
+static bool is_ours(const struct pg_request *head) {
+	return head && head->hidden && head->task != PG_TASK_BEGIN;
+}
+
 static enum verdict on_answer(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
 	struct pg_request *head = pg_queue_head(&ps->queue);
@@ -760,11 +799,11 @@ static enum verdict on_answer(struct walk *w, struct answer *a) {
 	case 'W':
 		return on_copy_response(w, a);
 	case 'S':
-		a->visible = linked && !(head && head->hidden && head->task != PG_TASK_ABORT);
+		a->visible = linked && !(is_ours(head) && head->task != PG_TASK_ABORT);
 		return on_parameter_status(w, a);
 	case 'N':
 	case 'A': /* may come at any time; what another client has asked for is not this one's */
-		a->visible = linked && !(head && head->hidden) && ps->base.client->hold != HOLD_PREPARE;
+		a->visible = linked && !is_ours(head) && ps->base.client->hold != HOLD_PREPARE;
 		return pass(w, a);
 	default:
 		return violation(w, a, "an unknown message");

@@ -168,6 +168,10 @@ bool fe_want_server(struct pg_client *pc) {
 		fe_hold(pc); /* a long pipeline */
 		return false;
 	}
+	if (ps && pc->base.begin_deferred && !pg_begin_send(pc, ps)) {
+		fe_out_of_memory(pc);
+		return false;
+	}
 	return ps != NULL;
 }
 

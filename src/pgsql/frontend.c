@@ -12,11 +12,16 @@
 
 /* ---- simple query, function call, sync ---- */
 
-static void send_ready(struct pg_client *pc, char status) {
+void pg_send_ready(struct pg_client *pc, char status) {
 	const uint8_t ready[] = {'Z', 0, 0, 0, 5, (uint8_t)status};
 	client_write(&pc->base, ready, sizeof ready);
 	pc->base.answered_ns = pc->base.sw->worker->now_ns;
 	deadline_begun(&pc->base);
+}
+
+/* The state of a client whose server, if it has one, has not been asked for anything. */
+static char idle_status(const struct pg_client *pc) {
+	return pc->aborted ? 'E' : pc->base.begin_deferred ? 'T' : 'I';
 }
 
 /* DEALLOCATE of a name that only we know. True: dealt with (or on hold, or closed; *n says). */
@@ -34,7 +39,7 @@ static bool query_deallocate(struct pg_client *pc, const struct message *m, cons
 	pg_name_set(&pc->names, name, NULL);
 	pg_name_tidy(&pc->names, name);
 	client_write(&pc->base, complete, sizeof complete);
-	send_ready(pc, ps ? ps->status : 'I');
+	pg_send_ready(pc, ps && !pc->base.begin_deferred ? ps->status : idle_status(pc));
 	*n = m->have;
 	return true;
 }
@@ -50,6 +55,9 @@ static bool begins_another(const struct message *m) {
 static taken on_query(struct pg_client *pc, const struct message *m) {
 	if (!fe_may_leave(m))
 		return 0;
+	if (!pc->base.server && m->blank == 0 && fe_is_whole(m) &&
+	    pg_begin_query(pc, m->data + PG_HEADER, m->have - PG_HEADER, !m->more))
+		return m->have;
 	enum pg_text_kind kind = PG_TEXT_PLAIN;
 	if (fe_is_whole(m) && m->have <= 1024 && m->have > PG_HEADER && m->blank == 0) {
 		char *name = NULL;
@@ -106,10 +114,10 @@ static taken on_sync(struct pg_client *pc, const struct message *m) {
 	if (m->total != PG_HEADER)
 		return fe_protocol_error(pc, "invalid Sync message");
 	struct pg_server *ps = fe_server_of(pc);
-	if (!ps) { /* nothing is under way anywhere */
+	if (!ps || pc->base.begin_deferred) { /* nothing is under way anywhere */
 		pc->skip_to_sync = false;
 		pc->batch++;
-		send_ready(pc, 'I');
+		pg_send_ready(pc, idle_status(pc));
 		return m->have;
 	}
 	if (ps->copy == 'G' && !ps->copy_input_done) { /* a server that copies in ignores it */
@@ -164,7 +172,7 @@ static taken on_copy_end(struct pg_client *pc, const struct message *m) {
 static taken skip_refused(struct pg_client *pc, const struct message *m) {
 	pc->refused = false;
 	if (m->type == 'Q' || m->type == 'F' || m->type == 'S') {
-		send_ready(pc, pc->aborted ? 'E' : 'I');
+		pg_send_ready(pc, idle_status(pc));
 		return fe_discard(pc, m);
 	}
 	pc->skip_to_sync = true;
@@ -226,9 +234,11 @@ static taken on_message(struct pg_client *pc, struct message *m) {
 		return fe_discard(pc, m);
 	/* Whether a copy has swallowed the Syncs that were sent with it is known when it has ended: nothing that is answered
 	 * goes behind it before. */
-	struct pg_server *copying = fe_server_of(pc);
-	if (copying && (copying->uncertain > 0 || copying->queue.copy_ends > 0 || cancel_outstanding(copying)) &&
+	struct pg_server *server = fe_server_of(pc);
+	if (server && (server->uncertain > 0 || server->queue.copy_ends > 0 || cancel_outstanding(server)) &&
 	    strchr("QFPBDEC", m->type))
+		return fe_hold(pc);
+	if (server && pg_begin_outstanding(server) && strchr("QFPBDECSdcf", m->type))
 		return fe_hold(pc);
 	switch (m->type) {
 	case 'Q':
@@ -297,6 +307,7 @@ size_t pg_frontend_input(struct pg_client *pc, const uint8_t *data, size_t len) 
 			break;
 		}
 		m.have = m.total < left ? (size_t)m.total : left;
+		m.more = m.total < left;
 		size_t n = on_message(pc, &m);
 		if (n == 0)
 			break;

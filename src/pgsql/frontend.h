@@ -19,6 +19,7 @@ struct message {
 	const uint8_t *data; /* from the type byte */
 	size_t have;         /* bytes at `data` that belong to it */
 	uint64_t total;      /* its length with the header */
+	bool more;           /* bytes that were received follow it */
 	size_t blank;        /* of a Query: so much of its SQL has been dealt with and goes as blanks */
 };
 

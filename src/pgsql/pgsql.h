@@ -3,6 +3,8 @@
 #define PGSQL_PGSQL_H
 
 #include "pgsql/aborted.h"
+#include "pgsql/begin.h"
+#include "pgsql/block.h"
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
@@ -61,6 +63,7 @@ enum pg_task {
 	PG_TASK_RESET,    /* reset_sql */
 	PG_TASK_ABORT,    /* make the client's transaction fail */
 	PG_TASK_FENCE,    /* an empty query, to learn that no other answer is under way */
+	PG_TASK_BEGIN,    /* the client's BEGIN, which it believes done */
 	PG_TASK_VALIDATE  /* a Sync or validation_query, to learn that it is alive */
 };
 
@@ -197,6 +200,12 @@ static inline void pg_put_u32(uint8_t *p, uint32_t n) {
 static inline uint32_t pg_get_u32(const uint8_t *p) {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
+
+/* ReadyForQuery, of our own. */
+void pg_send_ready(struct pg_client *client, char status);
+/* Its request was answered with an error before it got to a server: the request is skipped. A transaction that was to
+ * begin with it has failed. */
+void pg_refuse(struct pg_client *client, const char *text);
 
 /* Errors to a client, in its form; does not close. */
 bool pg_send_error(struct client *client, const char *severity, const char *sqlstate, const char *message,

@@ -72,6 +72,12 @@ static const char *sqlstate_of(struct client *client, enum refusal why, char roo
 	return "58000"; /* system_error */
 }
 
+void pg_refuse(struct pg_client *pc, const char *text) {
+	pc->refused = true;
+	if (pc->base.begin_deferred && !pg_aborted_begin(pc, "", text, true))
+		client_end(&pc->base, REFUSAL_INTERNAL, "out of memory");
+}
+
 static void client_refuse(struct client *client, enum refusal why, const char *text, bool fatal) {
 	struct pg_client *pc = pg_client(client);
 	char room[6] = "";
@@ -82,7 +88,7 @@ static void client_refuse(struct client *client, enum refusal why, const char *t
 	if (!pc->told_fatal && !pc->mid_message)
 		pg_send_error(client, fatal ? "FATAL" : "ERROR", sqlstate, text, NULL);
 	if (!fatal) {
-		pc->refused = true;
+		pg_refuse(pc, text);
 		return;
 	}
 	pc->told_fatal = true;

@@ -311,7 +311,7 @@ static void settings_given(struct pg_server *ps) {
 		snprintf(text, sizeof text, "the server refuses a setting that this client asks for: %s", ps->task_error);
 		/* Its request gets this answer, and so will the next; the server is none the worse for it. */
 		pg_send_error(client, "ERROR", ps->task_sqlstate, text, NULL);
-		pc->refused = true;
+		pg_refuse(pc, text);
 		client_resume(client);
 		return;
 	}
@@ -584,6 +584,7 @@ void pg_task_done(struct pg_server *ps, enum pg_task task) {
 		break;
 	case PG_TASK_SYNC:
 	case PG_TASK_ABORT:
+	case PG_TASK_BEGIN: /* it has no ReadyForQuery of its own */
 	case PG_TASK_NONE:
 		break;
 	}

@@ -71,8 +71,12 @@ const char *audit_client(const struct session_worker *sw, const struct client *c
 	REQUIRE(client->sw == sw, "a client is on the list of another worker");
 	if (client->state == CLIENT_ACTIVE) {
 		REQUIRE(client->server && client->server->client == client, "an active client has no server of its own");
+		REQUIRE(!client->begin_deferred || client->hold == HOLD_PREPARE ||
+				client->protocol->server_clean(client->server),
+			"a server is at work in a transaction that has not begun");
 		return NULL;
 	}
+	REQUIRE(!client->begin_deferred || !client->keeps_server, "a session that keeps its server has put off its BEGIN");
 	REQUIRE(!client->server, "a client that is not active has a server");
 	REQUIRE(client->state != CLIENT_WAITING || client->waiter.waiting || client->waiting_dedicated ||
 			client->waiting_trial || client->explaining,

@@ -348,8 +348,8 @@ void client_check_drained(struct session_worker *sw) {
 void client_maybe_goodbye(struct client *client) {
 	if (!client->goodbye_wanted || client->closing || client->state == CLIENT_CLOSED)
 		return;
-	bool boundary = client->state != CLIENT_ACTIVE && client->state != CLIENT_WAITING;
-	if (client->state == CLIENT_ACTIVE)
+	bool boundary = client->state != CLIENT_ACTIVE && client->state != CLIENT_WAITING && !client->begin_deferred;
+	if (client->state == CLIENT_ACTIVE && !client->begin_deferred)
 		boundary = client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
 			   buf_len(&client->in) == 0;
 	if (boundary)

@@ -57,6 +57,7 @@ struct client {
 	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
 	bool explaining;      /* timed out in the queue; who holds the servers is being asked */
 	bool dedicated;       /* wants a server connection that is its own (replication) */
+	bool begin_deferred;  /* in a transaction of which no server knows yet (only where a protocol does so) */
 	bool notice_wanted;   /* is to be told its place in the queue (session/wait_notice.h) */
 	uint8_t notices;      /* how often that has come due since it began to wait */
 	struct listener_runtime *listener; /* referenced while in login */

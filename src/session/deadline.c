@@ -121,6 +121,8 @@ static enum deadline next(const struct client *client, struct activity *a, uint6
 			return DEADLINE_NONE; /* about to begin, or to give the server back */
 	} else if (client->state != CLIENT_IDLE || client->hold != HOLD_NONE) {
 		return DEADLINE_NONE;
+	} else if (client->begin_deferred) {
+		a->transaction_ns = client->request_ns;
 	}
 	return first(client, a, at);
 }

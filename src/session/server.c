@@ -567,7 +567,7 @@ void server_maybe_release(struct server *server) {
 			server_close(server, "it has sent bytes that nobody has asked for");
 		return;
 	}
-	if (client->goodbye_wanted) {
+	if (client->goodbye_wanted && !client->begin_deferred) {
 		client_maybe_goodbye(client);
 		return;
 	}

@@ -465,6 +465,10 @@ static bool copy_in(struct xt_client *c, int phase) {
 	char expected[XT_TEXT];
 
 	if (c->aborted && phase > 0) {
+		if (!c->extended && c->status == 'T') { /* it was hit before it asked for data: it is over */
+			expect_ready(c, 'E');
+			return true;
+		}
 		/* In the extended protocol, nothing is answered after an error before Sync. */
 		if (!c->extended)
 			return false;

@@ -150,6 +150,11 @@ void execute(PGconn *conn, const char *fmt, ...) {
 	va_end(ap);
 }
 
+void begin_holding(PGconn *conn) {
+	execute(conn, "begin");
+	execute(conn, "select 1");
+}
+
 void expect_value(PGconn *conn, const char *sql, const char *expected) {
 	char *value = query(conn, "%s", sql);
 

@@ -18,6 +18,8 @@ void expect_refused(PGconn *conn, const char *words);
 /* Runs it; the first value of the first row, malloc'd ("" where it yields none). */
 char *query(PGconn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void execute(PGconn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A transaction that holds a server: its first statement has been said. */
+void begin_holding(PGconn *conn);
 void expect_value(PGconn *conn, const char *sql, const char *expected);
 /* It fails with this SQLSTATE; the connection stays usable. */
 void expect_error(PGconn *conn, const char *sql, const char *sqlstate);

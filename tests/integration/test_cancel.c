@@ -177,7 +177,7 @@ START_TEST(cancel_while_waiting_for_a_server) {
 		return;
 	holder = connect_app(forebay);
 	waiter = connect_app(forebay);
-	execute(holder, "begin");
+	begin_holding(holder);
 	send_query(waiter, "select 'has waited'");
 	cancel(waiter);
 	expect_value(holder, "select 'not hit'", "not hit");

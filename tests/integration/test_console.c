@@ -95,8 +95,8 @@ START_TEST(pools_clients_and_servers_are_counted) {
 	a = connect_with(forebay, "application_name=one");
 	b = connect_app(forebay);
 	c = connect_app(forebay);
-	execute(a, "begin");
-	execute(b, "begin");
+	begin_holding(a);
+	begin_holding(b);
 	/* As PgBouncer counts: with a server, or without a wish. */
 	await_cell(ops, "SHOW POOLS", "app", "cl_active", "3");
 	await_cell(ops, "SHOW POOLS", "app", "sv_active", "2");
@@ -171,7 +171,7 @@ START_TEST(reload_changes_the_bound) {
 	ops = operator_of(forebay);
 	a = connect_app(forebay);
 	b = connect_app(forebay);
-	execute(a, "begin");
+	begin_holding(a);
 	expect_failure(PQexec(b, "select 1"), "53300");
 	if (PQstatus(b) == CONNECTION_BAD) {
 		PQfinish(b);
@@ -187,8 +187,8 @@ START_TEST(reload_changes_the_bound) {
 		free(value);
 	}
 	c = connect_app(forebay);
-	execute(b, "begin");
-	execute(c, "begin");
+	begin_holding(b);
+	begin_holding(c);
 	ck_assert_int_eq(server_connections(control), 3);
 	/* Smaller again, by SIGHUP; what is too much goes when it is free. */
 	setup.pool = "max_size = 1\nacquire_timeout = 400ms";

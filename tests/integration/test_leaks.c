@@ -129,7 +129,7 @@ START_TEST(forgotten_transaction_is_named_within_a_second_of_the_threshold) {
 	ck_assert_str_eq(field(res, row, "user"), "app");
 	ck_assert_str_eq(field(res, row, "addr"), address);
 	ck_assert_str_eq(field(res, row, "cause"), "idle in transaction");
-	ck_assert_str_eq(field(res, row, "first_statement"), "begin");
+	ck_assert_str_eq(field(res, row, "first_statement"), "BEGIN");
 	ck_assert_str_eq(field(res, row, "last_statement"), "select pg_backend_pid() as p, ?, ?");
 	ck_assert_str_eq(field(res, row, "transactions"), "1");
 	ck_assert_str_eq(field(res, row, "backend_pid"), pid);
@@ -168,12 +168,12 @@ START_TEST(one_hold_is_reported_once_however_often_it_is_left_idle) {
 	ops = operator_of(forebay);
 	first = connect_with(forebay, "application_name=first");
 	second = connect_with(forebay, "application_name=second");
-	execute(first, "begin");
+	begin_holding(first);
 	PQclear(await_leak(ops, "first", "leaking", &row));
 	for (int i = 0; i < 2; i++) {
 		execute(first, "select 1");
 		/* when the second, which was idle later, is reported, the first would have been */
-		execute(second, "begin");
+		begin_holding(second);
 		PQclear(await_leak(ops, "second", "leaking", &row));
 		ck_assert_int_eq(count_leaks(ops, "first", NULL), 1);
 		execute(second, "commit");
@@ -181,7 +181,7 @@ START_TEST(one_hold_is_reported_once_however_often_it_is_left_idle) {
 	}
 	/* the next hold is a new one */
 	execute(first, "commit");
-	execute(first, "begin");
+	begin_holding(first);
 	PQclear(await_leak(ops, "first", "leaking", &row));
 	ck_assert_int_eq(count_leaks(ops, "first", NULL), 2);
 	ck_assert_int_eq(count_leaks(ops, "first", "returned"), 1);
@@ -208,7 +208,7 @@ START_TEST(client_that_works_or_holds_nothing_does_not_leak) {
 	execute(idle, "select 1");
 	execute(slow, "begin");
 	send_query(slow, "select pg_sleep(1), 'slow'");
-	execute(leaker, "begin");
+	begin_holding(leaker);
 	PQclear(await_leak(ops, "leaker", "leaking", &row));
 	/* a query that outlasts the threshold: the wait for its result is the client's use of the connection */
 	expect_result(next_result(slow), PGRES_TUPLES_OK);
@@ -447,7 +447,7 @@ START_TEST(statements_are_shown_as_configured) {
 		execute(leaker, "begin");
 		execute(leaker, "select 'Zsecret' as secret");
 		await_leak_as(ops, "leaker", "leaking", "last_statement", ways[i].shown);
-		await_leak_as(ops, "leaker", "leaking", "first_statement", i == 2 ? "" : "begin");
+		await_leak_as(ops, "leaker", "leaking", "first_statement", i == 2 ? "" : "BEGIN");
 		forebay_await_log(forebay, "leak_detected");
 		ck_assert_int_eq(harness_count_in(forebay->log, "Zsecret") > 0, ways[i].in_log);
 		PQfinish(leaker);
@@ -515,7 +515,7 @@ START_TEST(shorter_threshold_at_reload_finds_who_holds_already) {
 	forebay = forebay_start(&setup);
 	ops = operator_of(forebay);
 	leaker = connect_with(forebay, "application_name=leaker");
-	execute(leaker, "begin");
+	begin_holding(leaker);
 	setup.pool = "leak_detection_threshold = 100ms";
 	forebay_rewrite_ini(forebay, &setup);
 	execute(ops, "RELOAD");
@@ -564,7 +564,7 @@ START_TEST(waiting_client_is_told_its_place) {
 	second = connect_app(forebay);
 	PQsetNoticeReceiver(first, receive_notice, &of_first);
 	PQsetNoticeReceiver(second, receive_notice, &of_second);
-	execute(holder, "begin");
+	begin_holding(holder);
 	long long began = harness_now_ms();
 	send_query(first, "select 'first'");
 	await_listed(ops, "waiting_clients", 1);
@@ -613,7 +613,7 @@ START_TEST(many_that_wait_are_told_places_that_differ) {
 	memset(notices, 0, sizeof notices);
 	forebay = start(_i, "max_size = 1\nwait_notice_after = 1s\nacquire_timeout = 60s");
 	holder = connect_app(forebay);
-	execute(holder, "begin");
+	begin_holding(holder);
 	for (int i = 0; i < CLIENTS; i++) {
 		conn[i] = connect_app(forebay);
 		PQsetNoticeReceiver(conn[i], receive_notice, &notices[i]);

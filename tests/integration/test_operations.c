@@ -255,7 +255,7 @@ START_TEST(pause_waits_for_transactions_and_closes_every_connection) {
 	b = connect_app(forebay);
 	c = connect_app(forebay);
 	expect_value(b, "select 1", "1");
-	execute(a, "begin");
+	begin_holding(a);
 	send_query(pauser, "PAUSE app");
 	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	send_query(b, "select 'b was served'");
@@ -475,7 +475,7 @@ START_TEST(a_pause_outlives_whoever_waits_for_it) {
 	forebay = start(_i, NULL);
 	ops = operator_of(forebay);
 	a = connect_app(forebay);
-	execute(a, "begin");
+	begin_holding(a);
 	/* It goes away. */
 	pauser = operator_of(forebay);
 	send_query(pauser, "PAUSE app");
@@ -654,8 +654,8 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 		idle = connect_app(forebay);
 		waiter = connect_app(forebay);
 		bystander = connect_with(forebay, "dbname=other");
-		execute(bystander, "begin");
-		execute(holder, "begin");
+		begin_holding(bystander);
+		begin_holding(holder);
 		send_query(holder, "select pg_sleep(60)");
 		await_running(control, "pg_sleep(60)");
 		send_query(waiter, "select 'never'");
@@ -687,8 +687,8 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 	/* A pool that PAUSE waits for in vain can be killed; without a name it is all of them. */
 	holder = connect_app(forebay);
 	bystander = connect_with(forebay, "dbname=other");
-	execute(holder, "begin");
-	execute(bystander, "begin");
+	begin_holding(holder);
+	begin_holding(bystander);
 	idle = operator_of(forebay);
 	send_query(idle, "PAUSE");
 	await_cell(ops, "SHOW DATABASES", "name", "other", "paused", "1");

@@ -66,7 +66,7 @@ START_TEST(clients_are_served_in_the_order_they_came) {
 			 "app; grant all on sequence arrivals_n_seq to app");
 	holder = connect_app(forebay);
 	ops = connect_with(forebay, "user=ops dbname=forebay");
-	execute(holder, "begin");
+	begin_holding(holder);
 	for (int i = 0; i < CLIENTS; i++) {
 		char sql[100];
 		long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
@@ -114,7 +114,7 @@ START_TEST(who_waits_too_long_is_told_why) {
 	forebay = start(_i, "max_size = 1\nacquire_timeout = 300ms");
 	holder = connect_with(forebay, "application_name=checkout");
 	waiter = connect_app(forebay);
-	execute(holder, "begin");
+	begin_holding(holder);
 	for (int i = 0; i < 3; i++) {
 		began = harness_now_ms();
 		if (i == 0) {
@@ -158,7 +158,7 @@ START_TEST(pipeline_that_waits_too_long_gets_one_answer_for_each_sync) {
 	holder = connect_app(forebay);
 	raw = raw_connect(forebay);
 	raw_login(&raw);
-	execute(holder, "begin");
+	begin_holding(holder);
 	put_parse(&b, "", "select 1");
 	put_bind(&b, "", NULL);
 	put_execute(&b);
@@ -188,7 +188,7 @@ START_TEST(queue_has_an_end_when_it_is_told_so) {
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 1\nmax_waiting = 1\nacquire_timeout = 60s");
 	holder = connect_app(forebay);
-	execute(holder, "begin");
+	begin_holding(holder);
 	first = connect_app(forebay);
 	second = connect_app(forebay);
 	send_query(first, "select 'first'");
@@ -226,7 +226,7 @@ START_TEST(idle_connections_are_kept_ready_and_let_go) {
 	await_value(control, "select count(*) from pg_stat_activity where usename = 'app'", "2");
 	for (int i = 0; i < 5; i++) {
 		conn[i] = connect_app(forebay);
-		execute(conn[i], "begin");
+		begin_holding(conn[i]);
 	}
 	ck_assert_int_eq(server_connections(control), 5);
 	for (int i = 0; i < 5; i++)
@@ -506,7 +506,7 @@ START_TEST(killed_backend_is_an_error_for_its_client_alone) {
 		int pid;
 
 		victim = connect_app(forebay);
-		execute(other, "begin");
+		begin_holding(other);
 		expect_value(between, "select 1", "1");
 		send_query(victim, "select 'to be killed', pg_sleep(60)");
 		pid = await_running(control, "to be killed");

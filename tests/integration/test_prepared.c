@@ -54,7 +54,7 @@ START_TEST(named_statements_follow_their_client_to_any_server) {
 	for (int round = 0; round < 12; round++) {
 		/* One server is taken, now this, now that: the others use what is left. */
 		if (round % 2 == 0)
-			execute(holder, "begin");
+			begin_holding(holder);
 		for (int i = 0; i < CLIENTS; i++) {
 			char expected[64], value[32];
 
@@ -296,7 +296,7 @@ START_TEST(statements_are_described) {
 		PGresult *res;
 
 		if (i % 2)
-			execute(b, "begin");
+			begin_holding(b);
 		else if (i)
 			execute(b, "commit");
 		res = PQdescribePrepared(a, "d");
@@ -475,7 +475,10 @@ START_TEST(names_and_texts_of_any_length_work) {
 	expect_result(PQprepare(a, "long text", sql, 0, NULL), PGRES_COMMAND_OK);
 	expect_result(PQprepare(a, "empty", "", 0, NULL), PGRES_COMMAND_OK);
 	for (int i = 0; i < 4; i++) {
-		execute(holder, i % 2 ? "commit" : "begin");
+		if (i % 2)
+			execute(holder, "commit");
+		else
+			begin_holding(holder);
 		run_prepared(a, name, "x", "long name x");
 		run_prepared(a, "long text", "x", "x524288");
 		expect_result(PQexecPrepared(a, "empty", 0, NULL, NULL, NULL, 0), PGRES_EMPTY_QUERY);
