@@ -228,7 +228,10 @@ static bool add_options(struct pg_client *client, const char *options) {
 }
 
 static void cut_name(char out[64], const char *name) {
-	snprintf(out, 64, "%s", name);
+	size_t len = strnlen(name, 63);
+
+	memcpy(out, name, len);
+	out[len] = '\0';
 }
 
 /* One parameter. False: the client was rejected. */

@@ -3,6 +3,7 @@
 #define PGSQL_PGSQL_H
 
 #include "pgsql/aborted.h"
+#include "pgsql/greeting.h"
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
@@ -188,8 +189,17 @@ size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t le
 void pg_console_free(struct pg_client *client);
 void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 
+/* What is kept for each worker. */
+struct pg_worker {
+	struct pg_texts texts;
+	struct pg_greetings greetings;
+};
+
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
-	return sw->protocol_state[PROTOCOL_POSTGRESQL];
+	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->texts;
+}
+static inline struct pg_greetings *pg_greetings(struct session_worker *sw) {
+	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->greetings;
 }
 static inline uint32_t pg_get_u32(const uint8_t *p) {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
