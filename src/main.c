@@ -16,7 +16,7 @@
 #include "config/text_units.h"
 #include "control/check.h"
 #include "control/control.h"
-#include "net/listener.h"
+#include "net/acceptor.h"
 #include "net/offload.h"
 #include "net/resolver.h"
 #include "net/worker.h"
@@ -37,12 +37,12 @@
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
-/* A listening socket, and the [listener:...] it belongs to. */
+/* A listening socket. */
 struct listening {
 	struct list node;
-	struct listener listener;
-	char *name;
-	bool wanted; /* while a configuration is compared with what is open */
+	struct listener listener;         /* until the workers accept from it */
+	struct acceptor_socket *accepted; /* from then on */
+	bool wanted;                      /* while a configuration is compared with what is open */
 };
 
 /* The main thread's; hooks and signals have no other way to it. */
@@ -52,6 +52,7 @@ static struct {
 	struct mailbox mailbox;
 	struct generation *generation; /* the newest */
 	struct worker *workers;
+	struct acceptor *acceptor;
 	int workers_made, workers_running;
 	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
 	struct list listenings;
@@ -63,48 +64,40 @@ static struct {
 
 /* ---- listeners ---- */
 
-static void accepted(struct listener *listener, int fd) {
-	session_accept(((struct listening *)listener->context)->name, fd);
+static struct listener *listener_of(struct listening *l) {
+	return l->accepted ? acceptor_listener(l->accepted) : &l->listener;
 }
 
 static void listening_close(struct listening *l) {
 	list_remove(&l->node);
-	listener_close(&l->listener);
-	free(l->name);
+	if (l->accepted)
+		acceptor_remove(l->accepted);
+	else
+		listener_close(&l->listener);
 	free(l);
 }
 
 static struct listening *listening_find(const char *address) {
 	list_for_each(node, &forebay.listenings) {
 		struct listening *l = list_entry(node, struct listening, node);
-		if (strcmp(l->listener.address, address) == 0)
+		if (strcmp(listener_of(l)->address, address) == 0)
 			return l;
 	}
 	return NULL;
 }
 
-static bool listening_rename(struct listening *l, const char *name) {
-	char *copy = strdup(name);
-
-	if (!copy)
-		return false;
-	free(l->name);
-	l->name = copy;
-	return true;
-}
-
-static struct listening *listening_open(const char *name, const char *address, int backlog, struct error *error) {
+static struct listening *listening_open(const char *address, int backlog, const struct tcp_silence *silence,
+					struct error *error) {
 	struct listening *l = calloc(1, sizeof *l);
 
-	if (!l || !listening_rename(l, name)) {
-		free(l);
+	if (!l) {
 		error_set(error, 0, "out of memory");
 		return NULL;
 	}
-	l->listener.context = l;
-	l->listener.accepted = accepted;
-	if (!listener_open(&l->listener, forebay.loop, address, backlog, error)) {
-		free(l->name);
+	/* of the reload before this one, it may be the same address, or one that excludes it */
+	if (forebay.acceptor)
+		acceptor_wait_closed(forebay.acceptor);
+	if (!listener_open(&l->listener, address, backlog, silence, error)) {
 		free(l);
 		return NULL;
 	}
@@ -114,7 +107,9 @@ static struct listening *listening_open(const char *name, const char *address, i
 
 /* Opens what the configuration names and is not open yet, all or nothing; what it does not name is not wanted after
  * this. */
-static bool listeners_open(const struct config *config, struct error *error) {
+static bool listeners_open(const struct generation *generation, struct error *error) {
+	const struct config *config = generation->config;
+	struct tcp_silence silence = generation_silence(generation);
 	bool ok = true;
 
 	list_for_each(node, &forebay.listenings)
@@ -125,7 +120,7 @@ static bool listeners_open(const struct config *config, struct error *error) {
 		for (size_t a = 0; ok && a < c->listen_count; a++) {
 			struct listening *l = listening_find(c->listen[a]);
 			if (!l)
-				l = listening_open(c->name, c->listen[a], c->backlog, error);
+				l = listening_open(c->listen[a], c->backlog, &silence, error);
 			ok = l != NULL;
 			if (l)
 				l->wanted = true;
@@ -136,22 +131,28 @@ static bool listeners_open(const struct config *config, struct error *error) {
 	return ok;
 }
 
-/* Closes what is not wanted any more, and gives what stays the names of the new configuration. */
-static void listeners_settle(const struct config *config) {
+/* Closes what is not wanted any more; what is new is accepted from. The workers know the configuration, or have its letter
+ * before them. */
+static void listeners_settle(const struct generation *generation) {
+	struct tcp_silence silence = generation_silence(generation);
+
 	list_for_each_safe(node, &forebay.listenings) {
 		struct listening *l = list_entry(node, struct listening, node);
+		const char *address = listener_of(l)->address;
 		if (!l->wanted) {
-			log_info("listener_closed", LOG_FIELDS(LOG_TEXT("address", l->listener.address)),
-				 "no longer listening on %s", l->listener.address);
+			log_info("listener_closed", LOG_FIELDS(LOG_TEXT("address", address)), "no longer listening on %s",
+				 address);
 			listening_close(l);
+			continue;
 		}
-	}
-	for (size_t i = 0; i < config->listener_count; i++) {
-		const struct listener_config *c = &config->listeners[i];
-		for (size_t a = 0; a < c->listen_count; a++) {
-			struct listening *l = listening_find(c->listen[a]);
-			if (l)
-				listening_rename(l, c->name);
+		if (l->accepted)
+			listener_set_silence(acceptor_listener(l->accepted), &silence);
+		else
+			l->accepted = acceptor_add(forebay.acceptor, &l->listener);
+		if (!l->accepted) {
+			log_error("listener_failed", LOG_FIELDS(LOG_TEXT("address", address)),
+				  "out of memory: nothing is accepted on %s; reload again", address);
+			listening_close(l);
 		}
 	}
 }
@@ -238,7 +239,7 @@ static void reload(struct console_result *result) {
 		return;
 	}
 	struct generation *generation = generation_new(config_ref(config), &error);
-	if (!generation || !listeners_open(config, &error)) {
+	if (!generation || !listeners_open(generation, &error)) {
 		reload_refused(result, error.text);
 		generation_unref(generation);
 		config_unref(config);
@@ -253,7 +254,7 @@ static void reload(struct console_result *result) {
 	control_reload();
 	session_reload(generation);
 	control_watch(generation);
-	listeners_settle(config);
+	listeners_settle(generation);
 	generation_unref(forebay.generation);
 	forebay.generation = generation;
 	config_unref(config);
@@ -359,6 +360,9 @@ static bool start_workers(struct error *error) {
 	forebay.control_made = control_start(error);
 	if (!forebay.control_made)
 		return false;
+	forebay.acceptor = acceptor_new(forebay.workers, count, session_accept);
+	if (!forebay.acceptor)
+		return error_set(error, 0, "out of memory");
 	forebay.session_made = true;
 	if (!session_start(forebay.workers, count, forebay.generation, error))
 		return false;
@@ -366,6 +370,7 @@ static bool start_workers(struct error *error) {
 		if (!worker_start(&forebay.workers[forebay.workers_running], error))
 			return false;
 	control_watch(forebay.generation);
+	listeners_settle(forebay.generation);
 	return true;
 }
 
@@ -379,7 +384,7 @@ static bool start(struct config *config, struct error *error) {
 	mailbox_init(&forebay.mailbox, forebay.loop, NULL, NULL);
 	forebay.mailbox_made = true;
 	process_raise_limit(descriptors_needed(config));
-	if (!listeners_open(config, error))
+	if (!listeners_open(forebay.generation, error))
 		return false;
 	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, error))
 		return false;
@@ -401,10 +406,10 @@ static void announce(const struct config *config) {
 	size_t len = 0;
 
 	list_for_each(node, &forebay.listenings) {
-		const struct listening *l = list_entry(node, struct listening, node);
+		struct listening *l = list_entry(node, struct listening, node);
 		if (len < sizeof listens)
 			len += (size_t)snprintf(listens + len, sizeof listens - len, "%s%s", len ? ", " : "",
-						l->listener.address);
+						listener_of(l)->address);
 	}
 	len = 0;
 	for (size_t i = 0; i < config->pool_count && len < sizeof pools; i++)
@@ -450,6 +455,7 @@ static void end(void) {
 	/* orders of consoles that have gone */
 	while (forebay.mailbox_made && mailbox_deliver(&forebay.mailbox))
 		;
+	acceptor_free(forebay.acceptor);
 	for (int i = 0; i < forebay.workers_made; i++)
 		worker_destroy(&forebay.workers[i]);
 	free(forebay.workers);

@@ -33,7 +33,7 @@ bool secret_equal(const void *a, size_t a_len, const void *b, size_t b_len) {
 	return different == 0;
 }
 
-bool secret_random(void *p, size_t len) {
+static bool from_kernel(void *p, size_t len) {
 	uint8_t *pos = p;
 
 	while (len > 0) {
@@ -46,5 +46,26 @@ bool secret_random(void *p, size_t len) {
 		pos += n;
 		len -= (size_t)n;
 	}
+	return true;
+}
+
+/* What the kernel gave at one time and nobody has got yet; what was given out is wiped here. */
+static _Thread_local struct {
+	uint8_t bytes[512];
+	size_t left;
+} stock;
+
+bool secret_random(void *p, size_t len) {
+	if (len > sizeof stock.bytes / 4)
+		return from_kernel(p, len);
+	if (len > stock.left) {
+		stock.left = 0;
+		if (!from_kernel(stock.bytes, sizeof stock.bytes))
+			return false;
+		stock.left = sizeof stock.bytes;
+	}
+	stock.left -= len;
+	memcpy(p, stock.bytes + stock.left, len);
+	secret_wipe(stock.bytes + stock.left, len);
 	return true;
 }

@@ -13,7 +13,8 @@ char *secret_strdup(const char *s);
 void secret_free(char *s);
 /* Compares in constant time for equal lengths; different lengths are unequal. */
 bool secret_equal(const void *a, size_t a_len, const void *b, size_t b_len);
-/* Fills with random bytes from the kernel (getrandom(2)); never fails once it has returned true at start. */
+/* Fills with random bytes from the kernel (getrandom(2)), which few at a time are taken from in advance, for each thread:
+ * do not fork. Never fails once it has returned true at start. */
 bool secret_random(void *p, size_t len);
 
 #endif

@@ -172,8 +172,9 @@ static const struct config_key KEYS[] = {
 	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
 			"waits for ever."},
 	{IN_FOREBAY("tcp_keepalive_idle", tcp_keepalive_idle), DURATION("30s", SECOND), .flags = KEY_ZERO,
-	 .description = "A silent TCP connection to a database is probed after this long, in whole seconds, and "
-			"given up when nothing has been heard for twice as long; 0 leaves it to the system."},
+	 .description = "A silent TCP connection, a client's or to a database, is probed after this long, in whole "
+			"seconds, and given up when nothing has been heard for twice as long; 0 leaves it to the "
+			"system."},
 	{IN_FOREBAY("tcp_user_timeout", tcp_user_timeout), DURATION("0", MS), .flags = KEY_ZERO,
 	 .description = "A TCP connection whose peer has acknowledged nothing for this long is given up; 0 "
 			"leaves it to the system."},

@@ -1,74 +1,13 @@
 #include "net/listener.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include "base/list.h"
-#include "base/log.h"
-
-enum { ACCEPT_BATCH = 64 /* then other watchers of the main loop have their turn */ };
-static const double PAUSE_S = 0.1;
-
-static void prepare_socket(const struct listener *listener, int fd) {
-	const int on = 1;
-
-	if (listener->is_unix)
-		return;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-}
-
-static void on_pause_over(struct ev_loop *loop, ev_timer *pause, int revents) {
-	struct listener *listener = container_of(pause, struct listener, pause);
-
-	(void)revents;
-	ev_io_start(loop, &listener->io);
-}
-
-static void pause_accepting(struct listener *listener, int error) {
-	log_warning("accept_paused", LOG_FIELDS(LOG_TEXT("address", listener->address)),
-		    "cannot accept on %s: %s; new connections wait", listener->address, strerror(error));
-	ev_io_stop(listener->loop, &listener->io);
-	ev_timer_set(&listener->pause, PAUSE_S, 0.);
-	ev_timer_start(listener->loop, &listener->pause);
-}
-
-static void on_connections(struct ev_loop *loop, ev_io *io, int revents) {
-	struct listener *listener = container_of(io, struct listener, io);
-
-	(void)loop, (void)revents;
-	/* `accepted` may close the listener */
-	for (int i = 0; i < ACCEPT_BATCH && listener->fd >= 0; i++) {
-		int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd >= 0) {
-			prepare_socket(listener, fd);
-			listener->accepted(listener, fd);
-			continue;
-		}
-		switch (errno) {
-		case EMFILE:
-		case ENFILE:
-		case ENOBUFS:
-		case ENOMEM:
-			pause_accepting(listener, errno);
-			return;
-		case EAGAIN:
-			return;
-		default:
-			/* This one connection failed before it was accepted (accept(2), "Error handling"). */
-			continue;
-		}
-	}
-}
 
 static bool open_unix(struct listener *listener, const char *path, struct error *error) {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -182,39 +121,45 @@ static bool open_tcp(struct listener *listener, const char *address, struct erro
 	return true;
 }
 
-bool listener_open(struct listener *listener, struct ev_loop *loop, const char *address, int backlog,
+bool listener_open(struct listener *listener, const char *address, int backlog, const struct tcp_silence *silence,
 		   struct error *error) {
-	listener->loop = loop;
 	listener->fd = -1;
 	listener->is_unix = address[0] == '/';
 	listener->unix_path[0] = '\0';
 	snprintf(listener->address, sizeof listener->address, "%s", address);
-	ev_io_init(&listener->io, on_connections, -1, EV_READ);
-	ev_timer_init(&listener->pause, on_pause_over, PAUSE_S, 0.);
 	bool ok = listener->is_unix ? open_unix(listener, address, error) : open_tcp(listener, address, error);
+	if (ok && !listener->is_unix) {
+		tcp_set_usual(listener->fd);
+		tcp_set_silence(listener->fd, silence);
+	}
 	if (ok && listen(listener->fd, backlog) < 0)
 		ok = error_set(error, errno, "cannot listen on %s: %s", address, strerror(errno));
-	if (!ok) {
+	if (!ok)
 		listener_close(listener);
-		return false;
-	}
-	ev_io_set(&listener->io, listener->fd, EV_READ);
-	ev_io_start(loop, &listener->io);
-	return true;
+	return ok;
 }
 
-void listener_close(struct listener *listener) {
+void listener_set_silence(struct listener *listener, const struct tcp_silence *silence) {
+	if (listener->is_unix)
+		return;
+	tcp_reset_silence(listener->fd);
+	tcp_set_silence(listener->fd, silence);
+}
+
+void listener_unlink(struct listener *listener) {
 	struct stat st;
 
-	if (listener->fd < 0)
-		return;
-	ev_timer_stop(listener->loop, &listener->pause);
-	ev_io_stop(listener->loop, &listener->io);
-	close(listener->fd);
-	listener->fd = -1;
 	/* Another process may have put its own there meanwhile. */
 	if (listener->unix_path[0] && lstat(listener->unix_path, &st) == 0 && listener->unix_device == st.st_dev &&
 	    listener->unix_inode == st.st_ino)
 		unlink(listener->unix_path);
 	listener->unix_path[0] = '\0';
+}
+
+void listener_close(struct listener *listener) {
+	if (listener->fd < 0)
+		return;
+	listener_unlink(listener);
+	close(listener->fd);
+	listener->fd = -1;
 }

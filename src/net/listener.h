@@ -1,37 +1,36 @@
-/* Listening sockets: the main thread accepts in batches and hands each descriptor on. */
+/* Listening sockets. Who accepts from them is another matter: net/acceptor.h. Main thread, where nothing else is said. */
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
 
-#include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "net/tcp.h"
 
 struct listener {
-	ev_io io;
-	ev_timer pause; /* out of descriptors: stop accepting for 100 ms instead of spinning */
-	struct ev_loop *loop;
-	int fd;
-	char address[128];      /* as configured, for logs */
+	int fd;            /* -1: closed */
+	char address[128]; /* as configured */
 	bool is_unix;
-	char unix_path[108];
-	uint64_t unix_device, unix_inode; /* the socket file that is ours to unlink */
-	void *context;
-	/* Main thread; owns fd: non-blocking, close-on-exec, TCP_NODELAY, keepalive. */
-	void (*accepted)(struct listener *listener, int fd);
+	char unix_path[108];              /* of the socket file that is ours to unlink; empty: none */
+	uint64_t unix_device, unix_inode; /* by which that file is known */
 };
 
 /*
- * Listens. The caller has set `context` and `accepted`. A name listens on its first IPv4 address that can be bound,
- * else its first IPv6 one; "*" on all addresses of both families. False: `error` names the address; nothing is open.
+ * Listens, non-blocking. A name listens on its first IPv4 address that can be bound, else its first IPv6 one; "*" on all
+ * addresses of both families. What it accepts has TCP_NODELAY, keepalive and `silence` from the start, for sockets inherit
+ * the options of the one that they came by. False: `error` names the address; nothing is open.
  *
  * `address`: "127.0.0.1:6432", "[::1]:6432", "*:6432", "localhost:6432", "/run/forebay/.s.PGSQL.6432".
  * A stale Unix socket (nobody listens) is replaced; a live one is an error. Mode 0777 as PostgreSQL's.
  */
-bool listener_open(struct listener *listener, struct ev_loop *loop, const char *address, int backlog,
+bool listener_open(struct listener *listener, const char *address, int backlog, const struct tcp_silence *silence,
 		   struct error *error);
-/* Unlinks its Unix socket. May be called twice, and after listener_open() failed. */
+/* For connections that come in from now on; what is off in `silence` is as the system has it. */
+void listener_set_silence(struct listener *listener, const struct tcp_silence *silence);
+/* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
+void listener_unlink(struct listener *listener);
+/* Unlinks and closes. May be called twice, and after listener_open() failed. The thread that has the last use of it. */
 void listener_close(struct listener *listener);
 
 #endif

@@ -437,6 +437,7 @@ static ssize_t tls_recv(struct stream *s, uint8_t *buf, size_t len) {
 static ssize_t plain_recv(struct stream *s, void *buf, size_t len, int flags) {
 	ssize_t n = recv(s->fd, buf, len, flags);
 
+	s->input_over = n == 0;
 	if (n > 0 || (n == 0 && !s->error))
 		return n;
 	if (n < 0 && !s->error && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
@@ -608,10 +609,16 @@ static void discard_input(int fd) {
 			break;
 }
 
+void stream_input_over(struct stream *stream) {
+	stream->input_over = true;
+}
+
 void stream_close(struct stream *stream) {
 	if (stream->phase == PHASE_CLOSED)
 		return;
 	struct buf_cache *buffers = stream->worker ? stream->worker->buffers : NULL;
+	/* with TLS, a close_notify may come behind what was said */
+	bool read_to_end = stream->input_over && !stream->ssl;
 	list_remove(&stream->dirty);
 	if (stream->worker && stream->phase == PHASE_OPEN && !stream->error && buf_len(&stream->out) > 0)
 		send_queued(stream);
@@ -625,7 +632,7 @@ void stream_close(struct stream *stream) {
 		ERR_clear_error();
 		stream->ssl = NULL;
 	}
-	if (!stream->error && stream->phase != PHASE_CONNECTING)
+	if (!stream->error && !read_to_end && stream->phase != PHASE_CONNECTING)
 		discard_input(stream->fd);
 	close(stream->fd);
 	buf_release(buffers, &stream->out);
@@ -663,12 +670,20 @@ static void unmap_v4(struct stream_peer *peer) {
 }
 
 void stream_peer(int fd, struct stream_peer *peer) {
+	struct sockaddr_storage address;
+	socklen_t len = sizeof address;
+
+	if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+		len = 0;
+	stream_peer_from(fd, (struct sockaddr *)&address, len, peer);
+}
+
+void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer) {
 	*peer = (struct stream_peer){.uid = -1, .text = "unknown"};
-	peer->address_len = sizeof peer->address;
-	if (getpeername(fd, (struct sockaddr *)&peer->address, &peer->address_len) < 0) {
-		peer->address_len = 0;
+	if (len < sizeof address->sa_family || len > sizeof peer->address)
 		return;
-	}
+	memcpy(&peer->address, address, len);
+	peer->address_len = len;
 	if (peer->address.ss_family != AF_UNIX) {
 		unmap_v4(peer);
 		peer_text(peer);
@@ -676,8 +691,8 @@ void stream_peer(int fd, struct stream_peer *peer) {
 	}
 #ifdef SO_PEERCRED
 	struct ucred who;
-	socklen_t len = sizeof who;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0) {
+	socklen_t who_len = sizeof who;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_len) == 0) {
 		peer->uid = (int)who.uid;
 		snprintf(peer->text, sizeof peer->text, "unix:%d@%u", (int)who.pid, (unsigned)who.uid);
 		return;

@@ -53,6 +53,7 @@ struct stream {
 	bool gated : 1;       /* private: bytes came while paused, so that the watcher for reading is stopped */
 	bool tls_write_wants_read : 1, failure_told : 1; /* private */
 	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
+	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */
 };
 
 /* What a peer is, for logs and rules. */
@@ -105,9 +106,14 @@ void stream_detach(struct stream *stream);
 void stream_attach(struct stream *stream, struct worker *worker);
 /* True when nothing is readable now: no byte, no end (an idle server that speaks is not clean). One recv with MSG_PEEK. */
 bool stream_quiet(struct stream *stream);
+/* The peer has said that it sends no more: stream_close() need not look for input that nobody has read, which would make
+ * the kernel answer it with a reset and drop what was sent last. */
+void stream_input_over(struct stream *stream);
 /* Closes; may be called twice. Output that is queued is tried once. No callback follows. */
 void stream_close(struct stream *stream);
-/* Fills `peer` (getpeername, SO_PEERCRED). */
+/* Fills `peer` by getpeername(); and from an address that is known, as accept4() tells it. Both ask a Unix socket for
+ * SO_PEERCRED. */
 void stream_peer(int fd, struct stream_peer *peer);
+void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer);
 
 #endif

@@ -654,12 +654,15 @@ static void keep_credential(struct pg_client *client, struct pool_user *user) {
 		stored = known ? known->password : NULL;
 	}
 	bool has_keys = login->has_client_key && login->secret_type == PG_SECRET_SCRAM;
+	struct pg_credential *old = account_credential(account, ref_credential);
+	if (!login->password && pg_credential_covers(old, stored, has_keys)) {
+		pg_credential_unref(old);
+		return;
+	}
 	struct pg_credential *fresh = pg_credential_recovered(login->user, stored, login->password,
 							      has_keys ? login->client_key : NULL);
-	if (!fresh)
-		return; /* out of memory: the server's login will say what is missing */
-	struct pg_credential *old = account_credential(account, ref_credential);
-	if (pg_credential_better(old, fresh))
+	/* without memory for one, the server's login will say what is missing */
+	if (fresh && pg_credential_better(old, fresh))
 		account_set_credential(account, fresh);
 	else
 		pg_credential_unref(fresh);

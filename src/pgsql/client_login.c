@@ -68,8 +68,8 @@ static void begin_tls(struct pg_client *client) {
 }
 
 /*
- * Takes the place of the session's on_ready until the first byte is there: one that begins TLS without SSLRequest
- * must stay in the socket, where TLS reads it.
+ * Where TLS is offered, takes the place of the session's on_ready until the first byte is there: one that begins TLS
+ * without SSLRequest must stay in the socket, where TLS reads it.
  */
 static void on_first_byte(struct stream *stream, int events) {
 	struct pg_client *client = pg_client(container_of(stream, struct client, stream));
@@ -84,10 +84,7 @@ static void on_first_byte(struct stream *stream, int events) {
 		login->state = PG_LOGIN_STARTUP;
 		if (n == 1 && byte == TLS_HANDSHAKE_BYTE) {
 			login->direct_tls = true;
-			if (!client->base.listener->tls || is_unix(client))
-				hang_up(client, "it began TLS, which this listener does not offer");
-			else
-				begin_tls(client);
+			begin_tls(client);
 			return;
 		}
 	} else if (login) {
@@ -106,6 +103,10 @@ bool pg_login_begin(struct pg_client *client) {
 	}
 	client->login = login;
 	login->startup = settings_empty();
+	if (!client->base.listener->tls || is_unix(client)) {
+		login->state = PG_LOGIN_STARTUP;
+		return true;
+	}
 	login->on_ready = client->base.stream.on_ready;
 	client->base.stream.on_ready = on_first_byte;
 	return true;
@@ -227,7 +228,10 @@ static bool add_options(struct pg_client *client, const char *options) {
 }
 
 static void cut_name(char out[64], const char *name) {
-	snprintf(out, 64, "%s", name);
+	size_t len = strnlen(name, 63);
+
+	memcpy(out, name, len);
+	out[len] = '\0';
 }
 
 /* One parameter. False: the client was rejected. */
@@ -357,7 +361,9 @@ static size_t take_packet(struct pg_client *client, const uint8_t *data, size_t 
 	if (!r.ok)
 		return 0;
 	if (length < 8 || length - 4 > PG_STARTUP_MAX) {
-		hang_up(client, "its first bytes are no start-up message of PostgreSQL's protocol");
+		bool tls = data[0] == TLS_HANDSHAKE_BYTE && !client->base.stream.ssl;
+		hang_up(client, tls ? "it began TLS, which this listener does not offer"
+				    : "its first bytes are no start-up message of PostgreSQL's protocol");
 		return len;
 	}
 	const uint8_t *body = reader_bytes(&r, length - 4);

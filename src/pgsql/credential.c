@@ -16,6 +16,7 @@ struct pg_credential {
 	struct scram_secret scram;             /* PG_SECRET_SCRAM */
 	struct scram_keys scram_keys;          /* the same as keys, if has_client_key */
 	bool has_client_key;
+	bool is_stored;                        /* `secret` is what it comes from */
 	uint8_t origin[SHA256_DIGEST_LENGTH];  /* of the stored secret that it comes from */
 
 	/* atomic */
@@ -51,13 +52,19 @@ static struct pg_credential *credential_new(const char *user, const char *secret
 }
 
 struct pg_credential *pg_credential_new(const char *user, const char *secret) {
-	return credential_new(user, secret, secret);
+	struct pg_credential *c = credential_new(user, secret, secret);
+
+	if (c)
+		c->is_stored = true;
+	return c;
 }
 
 struct pg_credential *pg_credential_recovered(const char *user, const char *stored, const char *password,
 					      const uint8_t *client_key) {
 	struct pg_credential *c = credential_new(user, password ? password : stored, stored);
 
+	if (c)
+		c->is_stored = !password;
 	if (c && password)
 		c->type = PG_SECRET_PLAIN; /* whatever it looks like */
 	if (c && client_key && c->type == PG_SECRET_SCRAM) {
@@ -106,6 +113,15 @@ bool pg_credential_better(const struct pg_credential *old, const struct pg_crede
 		return rank(fresh) > rank(old);
 	/* The secret has changed: the old one is out of date, whatever it could do. */
 	return rank(fresh) > 0;
+}
+
+bool pg_credential_covers(const struct pg_credential *c, const char *stored, bool has_key) {
+	if (!c)
+		return false;
+	if (!stored) /* a login without a secret has nothing to add */
+		return true;
+	return c->is_stored && c->secret && secret_equal(c->secret, strlen(c->secret), stored, strlen(stored)) &&
+	       (!has_key || c->has_client_key || c->type != PG_SECRET_SCRAM);
 }
 
 enum pg_secret_type pg_credential_type(const struct pg_credential *c) {

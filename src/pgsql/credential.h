@@ -26,6 +26,11 @@ struct pg_credential *pg_credential_recovered(const char *user, const char *stor
  * that users log in with has changed since. */
 bool pg_credential_better(const struct pg_credential *old, const struct pg_credential *fresh);
 
+/* Whether a login that was checked against `stored` (NULL: none), and has shown no more than keys to it if `has_key`, has
+ * nothing that this one (NULL: none) does not have: pg_credential_better() would say no. It says so only where that can be
+ * seen at once. */
+bool pg_credential_covers(const struct pg_credential *credential, const char *stored, bool has_key);
+
 enum pg_secret_type pg_credential_type(const struct pg_credential *credential); /* NULL: PG_SECRET_NONE */
 /* NULL: it has no plaintext. Valid while the reference is held. */
 const char *pg_credential_plaintext(const struct pg_credential *credential);

@@ -219,6 +219,7 @@ static taken on_message(struct pg_client *pc, struct message *m) {
 			ps->let_finish = true;
 		if (ps && ps->queue.count > 0 && !pc->skip_to_sync && !ps->open_batch)
 			return fe_hold(pc); /* PostgreSQL does what it was asked before it reads this */
+		stream_input_over(&pc->base.stream);
 		if (stream_pending(&pc->base.stream) > 0 && (!stream_flush(&pc->base.stream) || stream_pending(&pc->base.stream) > 0))
 			client_close(&pc->base, "the application said goodbye"); /* which waits for what it has not read */
 		else

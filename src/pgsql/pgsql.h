@@ -5,6 +5,7 @@
 #include "pgsql/aborted.h"
 #include "pgsql/begin.h"
 #include "pgsql/block.h"
+#include "pgsql/greeting.h"
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
@@ -191,8 +192,17 @@ size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t le
 void pg_console_free(struct pg_client *client);
 void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 
+/* What is kept for each worker. */
+struct pg_worker {
+	struct pg_texts texts;
+	struct pg_greetings greetings;
+};
+
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
-	return sw->protocol_state[PROTOCOL_POSTGRESQL];
+	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->texts;
+}
+static inline struct pg_greetings *pg_greetings(struct session_worker *sw) {
+	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->greetings;
 }
 static inline void pg_put_u32(uint8_t *p, uint32_t n) {
 	p[0] = (uint8_t)(n >> 24), p[1] = (uint8_t)(n >> 16), p[2] = (uint8_t)(n >> 8), p[3] = (uint8_t)n;

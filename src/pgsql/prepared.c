@@ -177,20 +177,23 @@ void pg_text_unref(struct pg_text *text) {
 	free(text);
 }
 
-const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings) {
-	if (text->has_id && memcmp(text->meaning, settings->meaning, sizeof text->meaning) == 0)
+const uint8_t *pg_text_id(struct pg_text *text, struct settings *settings) {
+	const uint8_t *meaning = settings_meaning(settings);
+	if (!meaning)
+		return NULL;
+	if (text->has_id && memcmp(text->meaning, meaning, sizeof text->meaning) == 0)
 		return text->id;
 	/* Equal ids must mean equal texts even where a client chooses them: hence a cryptographic hash. */
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
-		  EVP_DigestUpdate(ctx, settings->meaning, sizeof settings->meaning) &&
+		  EVP_DigestUpdate(ctx, meaning, sizeof text->meaning) &&
 		  EVP_DigestUpdate(ctx, text->body, text->len) && EVP_DigestFinal_ex(ctx, digest, NULL);
 	EVP_MD_CTX_free(ctx);
 	if (!ok)
 		return NULL;
 	memcpy(text->id, digest, PG_STATEMENT_ID);
-	memcpy(text->meaning, settings->meaning, sizeof text->meaning);
+	memcpy(text->meaning, meaning, sizeof text->meaning);
 	pg_statement_name(text->id, text->on_server);
 	text->has_id = true;
 	return text->id;

@@ -66,7 +66,7 @@ struct pg_text *pg_text_get(struct pg_texts *texts, const uint8_t *body, size_t 
 struct pg_text *pg_text_ref(struct pg_text *text);
 void pg_text_unref(struct pg_text *text); /* NULL is fine */
 /* The statement's id: a hash of the text and of what the settings make it mean. NULL: out of memory. */
-const uint8_t *pg_text_id(struct pg_text *text, const struct settings *settings);
+const uint8_t *pg_text_id(struct pg_text *text, struct settings *settings);
 /* What the first words of a SQL text say; `name` (to be freed) for PG_TEXT_DEALLOCATE and PG_TEXT_RESET. */
 enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name);
 void pg_statement_name(const uint8_t id[PG_STATEMENT_ID], char out[PG_STATEMENT_NAME]);

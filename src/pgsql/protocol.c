@@ -272,10 +272,11 @@ static void server_describe(const struct server *server, struct console_details 
 
 static void *worker_new(struct session_worker *sw) {
 	(void)sw;
-	return calloc(1, sizeof(struct pg_texts));
+	return calloc(1, sizeof(struct pg_worker));
 }
 
 static void worker_free(void *state) {
+	pg_greetings_clear(&((struct pg_worker *)state)->greetings);
 	free(state);
 }
 

@@ -96,7 +96,7 @@ static bool is_meaningless(const char *name) {
 }
 
 /* A cryptographic hash, for clients choose the values, and what it stands for decides whose statement is used. */
-static bool set_meaning(struct settings *settings) {
+static bool work_out_meaning(const struct settings *settings, uint8_t out[SETTINGS_MEANING]) {
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
@@ -113,9 +113,25 @@ static bool set_meaning(struct settings *settings) {
 	}
 	ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL);
 	if (ok)
-		memcpy(settings->meaning, digest, SETTINGS_MEANING);
+		memcpy(out, digest, SETTINGS_MEANING);
 	EVP_MD_CTX_free(ctx);
 	return ok;
+}
+
+const uint8_t *settings_meaning(struct settings *settings) {
+	uint8_t meaning[SETTINGS_MEANING];
+
+	if (atomic_load_explicit(&settings->has_meaning, memory_order_acquire))
+		return settings->meaning;
+	if (!work_out_meaning(settings, meaning))
+		return NULL;
+	pthread_mutex_lock(&table.mutex);
+	if (!atomic_load_explicit(&settings->has_meaning, memory_order_relaxed)) {
+		memcpy(settings->meaning, meaning, sizeof meaning);
+		atomic_store_explicit(&settings->has_meaning, true, memory_order_release);
+	}
+	pthread_mutex_unlock(&table.mutex);
+	return settings->meaning;
 }
 
 /* Takes over a fresh set; returns it, or the one that holds the same already. */
@@ -206,6 +222,7 @@ struct settings *settings_with(const struct settings *settings, const char *name
 	if (!fresh)
 		return NULL;
 	atomic_init(&fresh->references, 1);
+	atomic_init(&fresh->has_meaning, false);
 	fresh->next = NULL;
 	fresh->count = count;
 	char *pos = (char *)&fresh->at[count];
@@ -221,10 +238,6 @@ struct settings *settings_with(const struct settings *settings, const char *name
 		pos = put_string(pos, &out->name, settings->at[i].name);
 		pos = put_string(pos, &out->value, settings->at[i].value);
 		out++->reported = settings->at[i].reported;
-	}
-	if (!set_meaning(fresh)) {
-		free(fresh);
-		return NULL;
 	}
 	return intern(fresh);
 }

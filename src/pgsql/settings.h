@@ -20,8 +20,8 @@ enum { SETTINGS_MEANING = 16 };
 struct settings {
 	_Atomic int references;
 	uint64_t hash; /* private */
-	/* Stands for all that can change what a SQL text means (DateStyle, search_path, ...): equal for equal ones only. */
-	uint8_t meaning[SETTINGS_MEANING];
+	_Atomic bool has_meaning; /* private, as the next */
+	uint8_t meaning[SETTINGS_MEANING]; /* written once, under the table's mutex */
 	struct settings *next; /* private: a chain of the table of all sets, under its mutex */
 	size_t count;
 	struct setting at[]; /* sorted by name; strings behind the array */
@@ -32,6 +32,9 @@ struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); /* NULL is fine */
 /* A new set with one setting added or replaced; value NULL: removed. NULL: out of memory. `settings` stays. */
 struct settings *settings_with(const struct settings *settings, const char *name, const char *value, bool reported);
+/* Stands for all that can change what a SQL text means (DateStyle, search_path, ...): SETTINGS_MEANING bytes, equal for
+ * equal ones only. Worked out when it is first wanted. NULL: out of memory. */
+const uint8_t *settings_meaning(struct settings *settings);
 /* NULL: not in it. */
 const struct setting *settings_find(const struct settings *settings, const char *name);
 /* The same names with the same values, whether reported or not. */

@@ -8,31 +8,6 @@
 
 enum { SECRET_3_0 = 4, SECRET_3_2 = 32 };
 
-/* What servers report, overlaid with what the client has asked for. NULL: out of memory. */
-static struct settings *merge(struct settings *reported, const struct settings *startup) {
-	struct settings *merged = settings_ref(reported);
-	for (size_t i = 0; merged && i < startup->count; i++) {
-		const struct setting *s = &startup->at[i], *r = settings_find(reported, s->name);
-		if (r && strcmp(r->value, s->value) == 0)
-			continue;
-		struct settings *more = settings_with(merged, r ? r->name : s->name, s->value, r && r->reported);
-		settings_unref(merged);
-		merged = more;
-	}
-	return merged;
-}
-
-static void put_parameters(struct pg_builder *b, const struct settings *settings) {
-	for (size_t i = 0; i < settings->count; i++) {
-		if (!settings->at[i].reported)
-			continue;
-		pg_open(b, 'S');
-		pg_cstr(b, settings->at[i].name);
-		pg_cstr(b, settings->at[i].value);
-		pg_close(b);
-	}
-}
-
 static size_t secret_len(const struct pg_client *pc) {
 	return pc->minor >= 2 ? SECRET_3_2 : SECRET_3_0;
 }
@@ -54,17 +29,17 @@ static bool finish(struct pg_client *pc, struct pg_builder *b) {
 void pg_send_welcome(struct pg_client *pc, struct settings *reported) {
 	struct client *client = &pc->base;
 	pc->welcome_pending = false;
-	struct settings *merged = merge(reported, pc->settings);
+	const struct pg_greeting *greeting = pg_greeting(pg_greetings(client->sw), reported, pc->settings);
 	struct pg_builder b = pg_builder(client->sw->worker->buffers);
-	if (merged) {
+	if (greeting) {
 		settings_unref(pc->startup);
 		pc->startup = pc->settings;
-		pc->settings = merged;
+		pc->settings = settings_ref(greeting->settings);
 		settings_unref(pc->before);
-		pc->before = settings_ref(merged);
-		put_parameters(&b, merged);
+		pc->before = settings_ref(greeting->settings);
+		pg_raw(&b, buf_bytes(&greeting->messages), buf_len(&greeting->messages));
 	}
-	bool ok = merged && finish(pc, &b);
+	bool ok = greeting && finish(pc, &b);
 	pg_builder_release(&b);
 	if (!ok)
 		client_end(client, REFUSAL_INTERNAL, "out of memory");

@@ -222,7 +222,8 @@ static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
 		client_watch_expired(client);
 }
 
-void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd) {
+void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd, const struct sockaddr *peer,
+		   socklen_t peer_len) {
 	const struct protocol *protocol = listener->protocol;
 	struct session_totals *totals = session_totals();
 	const struct config *config = sw->generation->config;
@@ -248,7 +249,7 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	list_init(&client->tickets);
 	list_init(&client->node);
 	list_init(&client->waiter.node);
-	stream_peer(fd, client->peer);
+	stream_peer_from(fd, peer, peer_len, client->peer);
 	client->has_place = place_take(&totals->clients, config->max_clients);
 	client->has_login_place = client->has_place && place_take(&totals->login_clients, config->max_login_clients);
 	client->state = CLIENT_LOGIN;

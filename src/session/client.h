@@ -82,8 +82,9 @@ struct client {
 	uint64_t transactions, queries;
 };
 
-/* Accepted on `worker`; takes over fd. */
-void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd);
+/* Accepted from `peer`; takes over fd. The worker's count of clients has it already. */
+void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd, const struct sockaddr *peer,
+		   socklen_t peer_len);
 /* Login done, as `name` (the pool may log in as another user). `user` reference is taken over. Leaves CLIENT_LOGIN. False:
  * max_connections of the pool or of the user is reached; the client was told so and is closing. */
 bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user);

@@ -112,9 +112,17 @@ void generation_unref(struct generation *g) {
 		generation_free(g);
 }
 
-struct listener_runtime *generation_listener(struct generation *g, const char *name) {
-	for (size_t i = 0; i < g->config->listener_count; i++)
-		if (strcmp(g->listeners[i].config->name, name) == 0)
-			return &g->listeners[i];
+struct listener_runtime *generation_listener_at(struct generation *g, const char *address) {
+	for (size_t i = 0; i < g->config->listener_count; i++) {
+		const struct listener_config *c = g->listeners[i].config;
+		for (size_t a = 0; a < c->listen_count; a++)
+			if (strcmp(c->listen[a], address) == 0)
+				return &g->listeners[i];
+	}
 	return NULL;
+}
+
+struct tcp_silence generation_silence(const struct generation *g) {
+	return (struct tcp_silence){.keepalive_idle_ns = g->config->tcp_keepalive_idle,
+				    .user_timeout_ns = g->config->tcp_user_timeout};
 }

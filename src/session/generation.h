@@ -6,6 +6,7 @@
 #define SESSION_GENERATION_H
 
 #include "config/config.h"
+#include "net/tcp.h"
 #include "net/tls.h"
 #include "session/protocol.h"
 
@@ -28,6 +29,9 @@ struct generation {
 struct generation *generation_new(struct config *config, struct error *error);
 struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation);
-struct listener_runtime *generation_listener(struct generation *generation, const char *name);
+/* The listener with this address, as it is written in the configuration. NULL: there is none. */
+struct listener_runtime *generation_listener_at(struct generation *generation, const char *address);
+/* What TCP connections on both sides are tuned to. */
+struct tcp_silence generation_silence(const struct generation *generation);
 
 #endif

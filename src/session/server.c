@@ -1,7 +1,5 @@
 #include "session/server.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,22 +157,6 @@ static void server_free_deferred(struct deferred *deferred) {
 	free(server);
 }
 
-/* Peers that went silent are found by the kernel. */
-static void tune_socket(int fd, const struct config *config) {
-	int idle_s = (int)(config->tcp_keepalive_idle / NS_PER_S), user_ms = (int)(config->tcp_user_timeout / NS_PER_MS);
-	/* given up after twice the time, also where the kernel's own intervals would be minutes */
-	int probes = 3, interval_s = (idle_s + probes - 1) / probes;
-	if (idle_s > 0) {
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-		setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-	}
-#ifdef TCP_USER_TIMEOUT
-	if (user_ms > 0)
-		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof user_ms);
-#endif
-}
-
 static void server_resolved(struct resolver_query *query, const struct resolved *answer) {
 	struct server *server = query->context;
 	bool cancelled = query->cancelled;
@@ -201,7 +183,8 @@ static void server_resolved(struct resolver_query *query, const struct resolved 
 			 stream_error(&server->stream));
 		server_failed(server, SERVER_UNREACHABLE, text);
 	} else if (tcp) {
-		tune_socket(server->stream.fd, view_of(server)->generation->config);
+		struct tcp_silence silence = generation_silence(view_of(server)->generation);
+		tcp_set_silence(server->stream.fd, &silence);
 	}
 }
 

@@ -1,7 +1,7 @@
 #include "session/session.h"
 
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/secret.h"
@@ -47,8 +47,6 @@ int session_workers(void) {
 struct notice {
 	struct mail mail;
 	struct generation *generation;
-	char *listener;
-	int fd;
 };
 
 static bool post_each(void (*deliver)(struct mail *, void *), struct generation *generation) {
@@ -184,39 +182,18 @@ void session_reload(struct generation *generation) {
 		log_error("reload_failed", NULL, "out of memory while handing a new configuration to the workers");
 }
 
-static void deliver_client(struct mail *mail, void *receiver) {
-	(void)receiver;
-	struct notice *notice = (struct notice *)mail;
-	struct session_worker *sw = session_current();
-	struct listener_runtime *listener =
-		sw->generation ? generation_listener(sw->generation, notice->listener) : NULL;
-	if (listener && !sw->draining) {
-		client_accept(sw, listener, notice->fd);
+void session_accept(struct worker *worker, const struct listener *listener, int fd, const struct sockaddr *peer,
+		    socklen_t peer_len) {
+	struct session_worker *sw = worker->context;
+	/* its configuration is not there yet, or does not name the address any more */
+	struct listener_runtime *runtime =
+		sw->generation ? generation_listener_at(sw->generation, listener->address) : NULL;
+	if (runtime && !sw->draining) {
+		client_accept(sw, runtime, fd, peer, peer_len);
 	} else {
-		close(notice->fd);
-		atomic_fetch_sub(&sw->worker->clients, 1);
-	}
-	free(notice->listener);
-	free(notice);
-}
-
-void session_accept(const char *listener_name, int fd) {
-	int best = 0;
-	for (int i = 1; i < session.count; i++)
-		if (atomic_load(&session.workers[i].clients) < atomic_load(&session.workers[best].clients))
-			best = i;
-	struct notice *notice = calloc(1, sizeof *notice);
-	if (notice)
-		notice->listener = strdup(listener_name);
-	if (!notice || !notice->listener) {
-		free(notice);
 		close(fd);
-		return;
+		atomic_fetch_sub(&worker->clients, 1);
 	}
-	notice->mail.deliver = deliver_client;
-	notice->fd = fd;
-	atomic_fetch_add(&session.workers[best].clients, 1);
-	mailbox_post(&session.workers[best].mailbox, &notice->mail);
 }
 
 /* ---- drain: each client is told at its boundary ---- */

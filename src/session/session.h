@@ -7,6 +7,7 @@
 
 #include "base/list.h"
 #include "base/stat.h"
+#include "net/acceptor.h"
 #include "net/worker.h"
 #include "session/audit.h"
 #include "session/generation.h"
@@ -49,8 +50,9 @@ int session_workers(void);
 /* Main thread: before the workers start; after they have ended. */
 bool session_start(struct worker *workers, int count, struct generation *generation, struct error *error);
 void session_stop(void);
-/* Main thread: hands an accepted descriptor to the worker with the fewest clients. */
-void session_accept(const char *listener_name, int fd);
+/* An acceptor_accepted() of net/acceptor.h. */
+void session_accept(struct worker *worker, const struct listener *listener, int fd, const struct sockaddr *peer,
+		    socklen_t peer_len);
 /* Main thread, before session_stop() and with the workers running: cuts what clients are left, closes all servers. */
 void session_close_all(void);
 /* Main thread: a new generation to all workers (a reference is taken for each). */

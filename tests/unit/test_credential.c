@@ -108,6 +108,38 @@ START_TEST(better_credential_is_kept_until_the_secret_changes) {
 }
 END_TEST
 
+/* The short way must never say that there is nothing new where there is. */
+START_TEST(what_covers_a_login_is_no_worse_than_it) {
+	uint8_t key[SCRAM_KEY] = {1};
+	const char *const stored[] = {NULL, "", "pencil", "other", md5_text, scram_text};
+	enum { STORED = sizeof stored / sizeof stored[0] };
+	int covered = 0;
+	for (int i = 0; i < STORED * 3; i++) {
+		const char *before = stored[i % STORED];
+		bool scram = before == scram_text;
+		struct pg_credential *old = i / STORED == 0 ? pg_credential_new("joe", before)
+								: pg_credential_recovered("joe", before,
+											  i / STORED == 2 ? "pencil" : NULL,
+											  scram && i / STORED == 1 ? key : NULL);
+		for (int j = 0; j < STORED * 2; j++) {
+			const char *now = stored[j % STORED];
+			bool has_key = now == scram_text && j >= STORED;
+			struct pg_credential *fresh = pg_credential_recovered("joe", now, NULL, has_key ? key : NULL);
+			bool covers = pg_credential_covers(old, now, has_key);
+			ck_assert_msg(!covers || !pg_credential_better(old, fresh), "%d, %d", i, j);
+			covered += covers;
+			pg_credential_unref(fresh);
+		}
+		pg_credential_unref(old);
+	}
+	ck_assert(!pg_credential_covers(NULL, NULL, false));
+	ck_assert_int_ge(covered, STORED * 3); /* that of a user who comes again, above all */
+	struct pg_credential *keys = pg_credential_recovered("joe", scram_text, NULL, key);
+	ck_assert(pg_credential_covers(keys, scram_text, true));
+	pg_credential_unref(keys);
+}
+END_TEST
+
 START_TEST(salt_of_a_user_is_always_the_same_and_its_own) {
 	struct scram_salt a, b, c;
 	ck_assert(verifier_salt("nobody", &a));
@@ -143,6 +175,7 @@ int main(void) {
 	tcase_add_test(tc, keys_of_a_password_are_derived_once_for_a_salt);
 	tcase_add_test(tc, recovered_keys_serve_only_the_secret_they_are_of);
 	tcase_add_test(tc, better_credential_is_kept_until_the_secret_changes);
+	tcase_add_test(tc, what_covers_a_login_is_no_worse_than_it);
 	tcase_add_test(tc, salt_of_a_user_is_always_the_same_and_its_own);
 	tcase_add_test(tc, derived_keys_are_found_by_user_and_password_together);
 	suite_add_tcase(suite, tc);

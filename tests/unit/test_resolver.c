@@ -1,15 +1,10 @@
-/* Names to addresses, and addresses to listen on. */
+/* Names to addresses. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
-#include "net/listener.h"
 #include "net/resolver.h"
 #include "net_harness.h"
 
@@ -235,208 +230,6 @@ START_TEST(who_waits_when_the_resolver_stops_is_told) {
 }
 END_TEST
 
-/* Listening */
-
-static struct ev_loop *loop;
-static struct listener listener;
-static int accepted[64], accepted_count;
-static char directory[64], path[100];
-
-static void take(struct listener *l, int fd) {
-	must(l->context == accepted);
-	must(accepted_count < 64);
-	accepted[accepted_count++] = fd;
-	ev_break(l->loop, EVBREAK_ALL);
-}
-
-static void set_up_listener(void) {
-	loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
-	listener = (struct listener){.context = accepted, .accepted = take, .fd = -1};
-	accepted_count = 0;
-	strcpy(directory, "/tmp/forebay-test-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(directory));
-	snprintf(path, sizeof path, "%s/.s.PGSQL.6432", directory);
-}
-
-static void tear_down_listener(void) {
-	for (int i = 0; i < accepted_count; i++)
-		close(accepted[i]);
-	listener_close(&listener);
-	ev_loop_destroy(loop);
-	unlink(path);
-	rmdir(directory);
-}
-
-static int connect_tcp(int port) {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	must(connect(fd, (struct sockaddr *)&in, sizeof in) == 0);
-	return fd;
-}
-
-static int connect_unix(const char *to) {
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	snprintf(un.sun_path, sizeof un.sun_path, "%s", to);
-	if (connect(fd, (struct sockaddr *)&un, sizeof un) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static int port_of(const struct listener *l) {
-	struct sockaddr_storage address;
-	socklen_t len = sizeof address;
-
-	must(getsockname(l->fd, (struct sockaddr *)&address, &len) == 0);
-	return ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
-						  : ((struct sockaddr_in6 *)&address)->sin6_port);
-}
-
-START_TEST(accepted_tcp_connection_is_ready_for_a_loop) {
-	static const char *const addresses[] = {"127.0.0.1:0", "*:0", "localhost:0"};
-	int value = 0;
-	socklen_t len = sizeof value;
-
-	for (int i = 0; i < 3; i++) {
-		struct error error = {0};
-		ck_assert_msg(listener_open(&listener, loop, addresses[i], 16, &error), "%s", error.text);
-		int fd = connect_tcp(port_of(&listener));
-		ev_run(loop, 0);
-		ck_assert_int_eq(accepted_count, i + 1);
-		int got = accepted[i];
-		ck_assert(fcntl(got, F_GETFL) & O_NONBLOCK);
-		ck_assert(fcntl(got, F_GETFD) & FD_CLOEXEC);
-		ck_assert_int_eq(getsockopt(got, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
-		ck_assert_int_ne(value, 0);
-		ck_assert_int_eq(getsockopt(got, SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
-		ck_assert_int_ne(value, 0);
-		close(fd);
-		listener_close(&listener);
-		listener_close(&listener);
-	}
-}
-END_TEST
-
-START_TEST(unix_socket_is_open_to_all_and_goes_with_its_listener) {
-	struct stat st;
-
-	ck_assert(listener_open(&listener, loop, path, 16, &(struct error){0}));
-	ck_assert_int_eq(stat(path, &st), 0);
-	ck_assert_int_eq(st.st_mode & 0777, 0777);
-	int fd = connect_unix(path);
-	ck_assert_int_ge(fd, 0);
-	ev_run(loop, 0);
-	ck_assert_int_eq(accepted_count, 1);
-	close(fd);
-	listener_close(&listener);
-	ck_assert_int_eq(access(path, F_OK), -1);
-}
-END_TEST
-
-START_TEST(stale_unix_socket_is_replaced) {
-	ck_assert(listener_open(&listener, loop, path, 16, &(struct error){0}));
-	/* as after a crash: the file stays, nobody listens */
-	ev_io_stop(loop, &listener.io);
-	close(listener.fd);
-	listener.fd = -1;
-	ck_assert_int_eq(connect_unix(path), -1);
-	ck_assert(listener_open(&listener, loop, path, 16, &(struct error){0}));
-	int fd = connect_unix(path);
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-}
-END_TEST
-
-START_TEST(live_unix_socket_is_left_alone) {
-	struct listener second = {.context = accepted, .accepted = take};
-	struct error error = {0};
-
-	ck_assert(listener_open(&listener, loop, path, 16, &(struct error){0}));
-	ck_assert(!listener_open(&second, loop, path, 16, &error));
-	ck_assert_int_eq(error.code, EADDRINUSE);
-	ck_assert_ptr_nonnull(strstr(error.text, path));
-	int fd = connect_unix(path);
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-}
-END_TEST
-
-START_TEST(file_that_is_no_socket_is_left_alone) {
-	struct error error = {0};
-
-	close(open(path, O_CREAT | O_WRONLY, 0600));
-	ck_assert(!listener_open(&listener, loop, path, 16, &error));
-	ck_assert_ptr_nonnull(strstr(error.text, "no socket"));
-	ck_assert_int_eq(access(path, F_OK), 0);
-}
-END_TEST
-
-START_TEST(socket_file_of_a_successor_is_not_unlinked) {
-	struct listener second = {.context = accepted, .accepted = take};
-
-	ck_assert(listener_open(&listener, loop, path, 16, &(struct error){0}));
-	unlink(path);
-	ck_assert(listener_open(&second, loop, path, 16, &(struct error){0}));
-	listener_close(&listener);
-	ck_assert_int_eq(access(path, F_OK), 0);
-	listener_close(&second);
-	ck_assert_int_eq(access(path, F_OK), -1);
-}
-END_TEST
-
-START_TEST(bad_address_is_refused_and_named) {
-	static const char *const addresses[] = {"", "6432", "127.0.0.1", "127.0.0.1:", ":6432", "::1:6432", "[::1]6432",
-						"127.0.0.1:64x2", "127.0.0.1:123456", "192.0.2.1:6432", NO_NAME ":1"};
-
-	for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
-		struct error error = {0};
-		ck_assert_msg(!listener_open(&listener, loop, addresses[i], 16, &error), "%s", addresses[i]);
-		ck_assert_ptr_nonnull(strstr(error.text, addresses[i]));
-		ck_assert_int_eq(listener.fd, -1);
-	}
-}
-END_TEST
-
-START_TEST(port_in_use_is_an_error_that_names_it) {
-	struct listener second = {.context = accepted, .accepted = take};
-	struct error error = {0};
-	char address[64];
-
-	ck_assert(listener_open(&listener, loop, "127.0.0.1:0", 16, &(struct error){0}));
-	snprintf(address, sizeof address, "127.0.0.1:%d", port_of(&listener));
-	ck_assert(!listener_open(&second, loop, address, 16, &error));
-	ck_assert_int_eq(error.code, EADDRINUSE);
-	ck_assert_ptr_nonnull(strstr(error.text, address));
-}
-END_TEST
-
-START_TEST(listener_out_of_descriptors_pauses_and_goes_on) {
-	struct rlimit old, low;
-
-	ck_assert(listener_open(&listener, loop, "127.0.0.1:0", 16, &(struct error){0}));
-	ev_run(loop, EVRUN_NOWAIT);
-	int fd = connect_tcp(port_of(&listener));
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
-	int lowest_free = dup(0);
-	close(lowest_free);
-	low = old;
-	low.rlim_cur = (rlim_t)lowest_free;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
-	while (ev_is_active(&listener.io))
-		ev_run(loop, EVRUN_ONCE);
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
-	ck_assert_int_eq(accepted_count, 0);
-	ck_assert(ev_is_active(&listener.pause));
-	ev_run(loop, 0);
-	ck_assert_int_eq(accepted_count, 1);
-	close(fd);
-}
-END_TEST
-
 static TCase *tests(Suite *suite, const char *name, void (*before)(void), void (*after)(void)) {
 	TCase *tc = tcase_create(name);
 
@@ -459,16 +252,6 @@ int main(void) {
 	tcase_add_test(tc, cancelled_query_gets_nothing_but_its_end);
 	tcase_add_test(tc, more_names_than_are_kept_are_all_answered);
 	tcase_add_test(tc, who_waits_when_the_resolver_stops_is_told);
-	tc = tests(suite, "listener", set_up_listener, tear_down_listener);
-	tcase_add_test(tc, accepted_tcp_connection_is_ready_for_a_loop);
-	tcase_add_test(tc, unix_socket_is_open_to_all_and_goes_with_its_listener);
-	tcase_add_test(tc, stale_unix_socket_is_replaced);
-	tcase_add_test(tc, live_unix_socket_is_left_alone);
-	tcase_add_test(tc, file_that_is_no_socket_is_left_alone);
-	tcase_add_test(tc, socket_file_of_a_successor_is_not_unlinked);
-	tcase_add_test(tc, bad_address_is_refused_and_named);
-	tcase_add_test(tc, port_in_use_is_an_error_that_names_it);
-	tcase_add_test(tc, listener_out_of_descriptors_pauses_and_goes_on);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);

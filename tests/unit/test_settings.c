@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgsql/greeting.h"
 #include "pgsql/settings.h"
 
 /* Replaces *set by itself with one setting more; lets the old one go. */
@@ -75,6 +76,31 @@ START_TEST(sets_that_hold_the_same_are_one) {
 }
 END_TEST
 
+static void expect_meaning(struct settings *a, struct settings *b, bool same) {
+	ck_assert_int_eq(memcmp(settings_meaning(a), settings_meaning(b), SETTINGS_MEANING) == 0, same);
+}
+
+START_TEST(sets_mean_the_same_whatever_names_the_client) {
+	struct settings *none = settings_empty(), *named = settings_empty(), *dated = settings_empty(),
+			*other = settings_empty(), *both;
+	put(&named, "application_name", "x");
+	put(&dated, "DateStyle", "ISO");
+	put(&other, "datestyle", "German");
+	both = settings_ref(dated);
+	put(&both, "application_name", "y");
+	expect_meaning(none, named, true);
+	expect_meaning(none, dated, false);
+	expect_meaning(dated, other, false);
+	expect_meaning(dated, both, true);
+	ck_assert_ptr_eq(settings_meaning(both), settings_meaning(both));
+	settings_unref(none);
+	settings_unref(named);
+	settings_unref(dated);
+	settings_unref(other);
+	settings_unref(both);
+}
+END_TEST
+
 START_TEST(long_values_are_kept_whole) {
 	struct settings *set = settings_empty();
 	static char value[100001];
@@ -94,7 +120,7 @@ static void *churn(void *context) {
 		struct settings *one = settings_empty();
 		put(&one, "a", value);
 		put(&one, "b", "same");
-		if (strcmp(value_of(one, "a"), value) != 0)
+		if (strcmp(value_of(one, "a"), value) != 0 || !settings_meaning(one))
 			*sets = NULL;
 		settings_unref(one);
 	}
@@ -158,13 +184,64 @@ START_TEST(ignored_text_is_cut_at_its_room) {
 }
 END_TEST
 
+/* The value of this parameter in the messages, or "". */
+static const char *told(const struct pg_greeting *greeting, const char *name) {
+	const uint8_t *at = buf_bytes(&greeting->messages), *end = at + buf_len(&greeting->messages);
+	while (at < end) {
+		size_t len = (size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4];
+		ck_assert_int_eq(at[0], 'S');
+		if (strcmp((const char *)at + 5, name) == 0)
+			return (const char *)at + 5 + strlen(name) + 1;
+		at += 1 + len;
+	}
+	return "";
+}
+
+/* More than are kept, again and again: whatever is kept, each client is told its own. */
+START_TEST(greeting_is_of_the_client_and_its_server) {
+	static struct pg_greetings greetings;
+	char value[16];
+	struct settings *reported[2] = {settings_empty(), settings_empty()};
+	for (int r = 0; r < 2; r++) {
+		for (int i = 0; i < 2; i++) {
+			struct settings *with = settings_with(reported[r], i ? "server_version" : "application_name",
+							      i && r ? "16" : i ? "15" : "", true);
+			settings_unref(reported[r]);
+			reported[r] = with;
+		}
+	}
+	for (int i = 0; i < 1000; i++) {
+		struct settings *wanted = settings_empty();
+		snprintf(value, sizeof value, "%d", i * i % 301);
+		put(&wanted, "application_name", value);
+		put(&wanted, "search_path", "not_reported");
+		const struct pg_greeting *greeting = pg_greeting(&greetings, reported[i % 2], wanted);
+		ck_assert_str_eq(told(greeting, "application_name"), value);
+		ck_assert_str_eq(told(greeting, "server_version"), i % 2 ? "16" : "15");
+		ck_assert_str_eq(told(greeting, "search_path"), "");
+		ck_assert_str_eq(value_of(greeting->settings, "application_name"), value);
+		ck_assert_str_eq(value_of(greeting->settings, "search_path"), "not_reported");
+		ck_assert_ptr_eq(pg_greeting(&greetings, reported[i % 2], wanted), greeting);
+		settings_unref(wanted);
+	}
+	struct settings *nothing = settings_empty();
+	ck_assert_uint_eq(buf_len(&pg_greeting(&greetings, nothing, nothing)->messages), 0);
+	settings_unref(nothing);
+	pg_greetings_clear(&greetings);
+	settings_unref(reported[0]);
+	settings_unref(reported[1]);
+}
+END_TEST
+
 int main(void) {
 	Suite *suite = suite_create("settings");
 	TCase *tc = tcase_create("settings");
 	tcase_add_test(tc, set_is_sorted_and_found_without_regard_to_case);
 	tcase_add_test(tc, setting_is_replaced_and_removed_in_a_new_set);
 	tcase_add_test(tc, sets_that_hold_the_same_are_one);
+	tcase_add_test(tc, sets_mean_the_same_whatever_names_the_client);
 	tcase_add_test(tc, long_values_are_kept_whole);
+	tcase_add_test(tc, greeting_is_of_the_client_and_its_server);
 	tcase_add_test(tc, threads_may_make_and_drop_the_same_sets);
 	tcase_add_loop_test(tc, options_are_split_as_postgres_does, 0,
 			    (int)(sizeof option_cases / sizeof option_cases[0]));

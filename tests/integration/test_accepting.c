@@ -1,0 +1,369 @@
+/* How clients come in: spread over the workers, by sockets that a reload opens and closes, until the process ends. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include "harness.h"
+#include "query.h"
+#include "wire.h"
+
+#define SKIP_WHEN_DIRECT()                                                                                             \
+	do {                                                                                                           \
+		if (harness_direct())                                                                                  \
+			return;                                                                                        \
+	} while (0)
+
+enum { CROWD = 400 };
+
+/* -1: nobody listens, or it was reset. */
+static int try_port(int port) {
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_ge(fd, 0);
+	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(fd, (struct sockaddr *)&in, sizeof(in)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static PGconn *operator_of(const struct forebay *forebay) {
+	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
+}
+
+/* ---- spreading ---- */
+
+struct share {
+	const struct forebay *forebay;
+	struct raw *raws;
+	int count;
+};
+
+static void *log_in_many(void *context) {
+	const struct share *share = context;
+
+	for (int i = 0; i < share->count; i++) {
+		share->raws[i] = raw_connect(share->forebay);
+		raw_login(&share->raws[i]);
+	}
+	return NULL;
+}
+
+/* Clients of each worker. */
+static void count_by_worker(PGconn *ops, int counts[4]) {
+	PGresult *res = PQexec(ops, "SHOW CLIENTS");
+	int column = PQfnumber(res, "worker");
+
+	memset(counts, 0, 4 * sizeof counts[0]);
+	ck_assert_int_ge(column, 0);
+	for (int i = 0; i < PQntuples(res); i++)
+		counts[atoi(PQgetvalue(res, i, column))]++;
+	PQclear(res);
+}
+
+/* The bound that net/acceptor.h states. */
+START_TEST(many_who_log_in_at_once_are_spread_over_the_workers) {
+	static struct raw raws[CROWD];
+	struct share shares[4];
+	pthread_t threads[4];
+	struct forebay *forebay;
+	int counts[4], sum = 0;
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&(struct forebay_setup){
+		.workers = 4, .listener = "auth = trust", .process = "max_clients = 1000"});
+	for (int i = 0; i < 4; i++) {
+		shares[i] = (struct share){forebay, &raws[i * CROWD / 4], CROWD / 4};
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, log_in_many, &shares[i]), 0);
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	PGconn *ops = operator_of(forebay);
+	count_by_worker(ops, counts);
+	int fewest = counts[0], most = counts[0];
+	for (int i = 0; i < 4; i++) {
+		fewest = counts[i] < fewest ? counts[i] : fewest;
+		most = counts[i] > most ? counts[i] : most;
+		sum += counts[i];
+	}
+	ck_assert_int_eq(sum, CROWD + 1);
+	ck_assert_msg(most <= fewest + fewest / 8 + 2, "%d clients beside %d", most, fewest);
+	PQfinish(ops);
+	for (int i = 0; i < CROWD; i++)
+		raw_close(&raws[i]);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(few_clients_do_not_share_one_worker) {
+	struct forebay *forebay;
+	struct raw raws[8];
+	int counts[4];
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&(struct forebay_setup){.workers = 4, .listener = "auth = trust"});
+	for (int i = 0; i < 8; i++) {
+		raws[i] = raw_connect(forebay);
+		raw_login(&raws[i]);
+	}
+	PGconn *ops = operator_of(forebay);
+	count_by_worker(ops, counts);
+	for (int i = 0; i < 4; i++)
+		ck_assert_msg(counts[i] >= 1 && counts[i] <= 3, "worker %d has %d of 9 clients", i, counts[i]);
+	PQfinish(ops);
+	for (int i = 0; i < 8; i++)
+		raw_close(&raws[i]);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- options ---- */
+
+static int port_of_end(int fd, bool peer) {
+	struct sockaddr_in in;
+	socklen_t len = sizeof(in);
+
+	ck_assert_int_eq((peer ? getpeername : getsockname)(fd, (struct sockaddr *)&in, &len), 0);
+	return ntohs(in.sin_port);
+}
+
+/* Until the kernel probes the other end of this connection, in ms, as /proc/net/tcp has it (tm->when, in hundredths of a
+ * second); 0: no keepalive timer runs. */
+static long keepalive_of_other_end(int fd) {
+	unsigned local, remote, state, timer, when;
+	int from = port_of_end(fd, true), to = port_of_end(fd, false);
+	FILE *file = fopen("/proc/net/tcp", "r");
+	char line[256];
+	long found = -1;
+
+	ck_assert_ptr_nonnull(file);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, " %*d: %*x:%x %*x:%x %x %*x:%*x %x:%x", &local, &remote, &state, &timer, &when) == 5 &&
+		    local == (unsigned)from && remote == (unsigned)to && state == 1)
+			found = timer == 2 ? 10L * when : 0;
+	fclose(file);
+	return found;
+}
+
+static long await_keepalive(int fd) {
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;;) {
+		long ms = keepalive_of_other_end(fd); /* another timer runs while something is not acknowledged */
+		if (ms > 0)
+			return ms;
+		ck_assert_msg(harness_now_ms() < deadline, "no keepalive timer runs");
+		harness_pause_ms(5);
+	}
+}
+
+static void reload(struct forebay *forebay, const struct forebay_setup *setup) {
+	int before = harness_count_in(forebay->log, " reloaded ");
+
+	forebay_rewrite_ini(forebay, setup);
+	ck_assert_int_eq(kill(forebay->pid, SIGHUP), 0);
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+	     harness_count_in(forebay->log, " reloaded ") == before; harness_pause_ms(5))
+		ck_assert_msg(harness_now_ms() < deadline, "it does not reload");
+}
+
+static long system_keepalive_s(void) {
+	char *text = harness_read("/proc/sys/net/ipv4/tcp_keepalive_time");
+	long seconds = atol(text);
+
+	free(text);
+	return seconds;
+}
+
+START_TEST(keepalive_of_clients_follows_a_reload) {
+	struct forebay_setup setup = {
+		.workers = WORKERS(_i), .listener = "auth = trust", .process = "tcp_keepalive_idle = 10m"};
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&setup);
+	struct raw first = raw_connect(forebay);
+	raw_login(&first);
+	long ms = await_keepalive(first.fd);
+	ck_assert_msg(ms > 300 * 1000 && ms <= 601 * 1000, "%ld ms", ms);
+	setup.process = "tcp_keepalive_idle = 100s";
+	reload(forebay, &setup);
+	struct raw second = raw_connect(forebay);
+	raw_login(&second);
+	ms = await_keepalive(second.fd);
+	ck_assert_msg(ms > 0 && ms <= 101 * 1000, "%ld ms", ms);
+	setup.process = "tcp_keepalive_idle = 0";
+	reload(forebay, &setup);
+	struct raw third = raw_connect(forebay);
+	raw_login(&third);
+	ms = await_keepalive(third.fd);
+	ck_assert_msg(ms > 500 * system_keepalive_s() && ms <= 1000 * (system_keepalive_s() + 1), "%ld ms", ms);
+	raw_close(&first);
+	raw_close(&second);
+	raw_close(&third);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- descriptors ---- */
+
+static int descriptors_of(pid_t pid) {
+	char path[64];
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	DIR *dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	for (struct dirent *entry; (entry = readdir(dir));)
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+START_TEST(who_comes_when_descriptors_are_out_is_let_in_later) {
+	struct forebay *forebay;
+	struct rlimit usual, low;
+	struct raw raws[12];
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .listener = "auth = trust"});
+	struct raw first = raw_connect(forebay);
+	raw_login(&first);
+	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, NULL, &usual), 0);
+	low = usual;
+	low.rlim_cur = (rlim_t)descriptors_of(forebay->pid) + 4;
+	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, &low, NULL), 0);
+	for (int i = 0; i < 12; i++)
+		raws[i] = raw_connect(forebay);
+	forebay_await_log(forebay, "accept_paused");
+	/* those who are in are served */
+	ck_assert(raw_put(&first, 'Q', "s", "select 1"));
+	raw_answers(&first, "T D:1 C Z:I");
+	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, &usual, NULL), 0);
+	for (int i = 0; i < 12; i++) {
+		raw_login(&raws[i]);
+		raw_close(&raws[i]);
+	}
+	raw_close(&first);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- sockets that come and go ---- */
+
+struct knocking {
+	int port;
+	_Atomic bool stop;
+	_Atomic int in; /* connected */
+};
+
+/* Connects again and again, and leaves at once: nothing that happens to it matters to it. */
+static void *knock(void *context) {
+	struct knocking *knocking = context;
+
+	while (!atomic_load(&knocking->stop)) {
+		int fd = try_port(knocking->port);
+		if (fd < 0)
+			continue;
+		atomic_fetch_add(&knocking->in, 1);
+		close(fd);
+	}
+	return NULL;
+}
+
+static void await_knocks(struct knocking *knocking, int more) {
+	int until = atomic_load(&knocking->in) + more;
+
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&knocking->in) < until;) {
+		ck_assert_msg(harness_now_ms() < deadline, "nobody gets in");
+		harness_pause_ms(1);
+	}
+}
+
+START_TEST(reload_opens_and_closes_listeners_while_clients_connect) {
+	int port = harness_free_port();
+	char more[256];
+	pthread_t threads[2];
+	struct knocking knocking = {.port = port};
+	struct forebay_setup plain = {.workers = WORKERS(_i), .listener = "auth = trust"}, both = plain;
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(more, sizeof(more), "[listener:second]\nprotocol = postgresql\nlisten = 127.0.0.1:%d\nauth = trust\n", port);
+	both.more = more;
+	forebay = forebay_start(&plain);
+	struct raw stays = raw_connect(forebay);
+	raw_login(&stays);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, knock, &knocking), 0);
+	for (int round = 0; round < 5; round++) {
+		reload(forebay, &both);
+		await_knocks(&knocking, 20);
+		struct raw raw = raw_connect_port(port);
+		raw_login(&raw);
+		reload(forebay, &plain);
+		/* who is in stays in, by whichever listener it came */
+		ck_assert(raw_put(&raw, 'Q', "s", "select 1"));
+		raw_answers(&raw, "T D:1 C Z:I");
+		raw_close(&raw);
+		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;;) {
+			int fd = try_port(port);
+			if (fd < 0)
+				break;
+			close(fd);
+			ck_assert_msg(harness_now_ms() < deadline, "it still listens");
+			harness_pause_ms(1);
+		}
+	}
+	atomic_store(&knocking.stop, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert(raw_put(&stays, 'Q', "s", "select 1"));
+	raw_answers(&stays, "T D:1 C Z:I");
+	raw_close(&stays);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(it_stops_as_asked_while_clients_connect) {
+	pthread_t threads[2];
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .listener = "auth = trust"});
+	struct knocking knocking = {.port = forebay->port};
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, knock, &knocking), 0);
+	await_knocks(&knocking, 100);
+	forebay_stop(forebay);
+	ck_assert_int_eq(try_port(knocking.port), -1);
+	atomic_store(&knocking.stop, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("accepting");
+	TCase *tc = tcase_create("accepting");
+
+	harness_begin(NULL);
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, many_who_log_in_at_once_are_spread_over_the_workers);
+	tcase_add_test(tc, few_clients_do_not_share_one_worker);
+	LOOP(tc, keepalive_of_clients_follows_a_reload);
+	LOOP(tc, who_comes_when_descriptors_are_out_is_let_in_later);
+	LOOP(tc, reload_opens_and_closes_listeners_while_clients_connect);
+	LOOP(tc, it_stops_as_asked_while_clients_connect);
+	suite_add_tcase(suite, tc);
+	return harness_run(suite);
+}
