@@ -54,13 +54,20 @@ struct stream {
 	bool tls_write_wants_read : 1, failure_told : 1; /* private */
 };
 
-/* What a peer is, for logs and rules. */
+/* What a peer is, for logs and rules; small, for every connection keeps one. */
 struct stream_peer {
-	struct sockaddr_storage address;
-	socklen_t address_len;
-	char text[96]; /* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid) */
-	int uid;       /* of a Unix socket's peer; else -1 */
+	uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: unknown */
+	uint16_t port;   /* of AF_INET and AF_INET6 */
+	union {
+		uint8_t ip[16]; /* AF_INET (the first four bytes) and AF_INET6: in network order */
+		struct {
+			int pid; /* 0: the system does not tell */
+			int uid; /* -1: unknown */
+		} process;       /* AF_UNIX */
+	};
 };
+_Static_assert(sizeof(struct stream_peer) == 20, "a peer is kept small");
+enum { STREAM_PEER_TEXT = 64 };
 
 /* Takes over a connected, non-blocking descriptor and starts reading. */
 void stream_open(struct stream *stream, struct worker *worker, int fd, void (*on_ready)(struct stream *, int));
@@ -103,7 +110,15 @@ void stream_attach(struct stream *stream, struct worker *worker);
 bool stream_quiet(struct stream *stream);
 /* Closes; may be called twice. Output that is queued is tried once. No callback follows. */
 void stream_close(struct stream *stream);
-/* Fills `peer` (getpeername, SO_PEERCRED). */
+/* Fills `peer` by getpeername(); and from an address that is known, as accept4() tells it. Both ask a Unix socket for
+ * SO_PEERCRED. Any thread, as are the next three. */
 void stream_peer(int fd, struct stream_peer *peer);
+void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer);
+/* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid), "unknown"; written to `out`, which is returned. */
+const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]);
+/* The same with room of its own, which lasts until the end of the block. */
+#define STREAM_PEER_SAY(peer) stream_peer_text(peer, (char[STREAM_PEER_TEXT]){0})
+/* As a socket address, an unnamed one for AF_UNIX. */
+struct sockaddr_storage stream_peer_address(const struct stream_peer *peer);
 
 #endif

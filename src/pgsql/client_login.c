@@ -22,14 +22,14 @@ static const char *user_of(const struct pg_client *client) {
 }
 
 static bool is_unix(const struct pg_client *client) {
-	return client->base.peer->address.ss_family == AF_UNIX;
+	return client->base.peer.family == AF_UNIX;
 }
 
 /* A line in the log about a login that failed. The same of one user is counted, not repeated: so the message has no
  * address. */
 static void log_failure(struct pg_client *client, const char *reason) {
 	log_info("client_login_failed",
-		 LOG_FIELDS(LOG_TEXT("client", client->base.peer->text), LOG_TEXT("user", user_of(client)),
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->base.peer)), LOG_TEXT("user", user_of(client)),
 			    LOG_TEXT("database", client->login ? client->login->database : ""),
 			    LOG_TEXT("reason", reason)),
 		 "login of user \"%s\" failed: %s", user_of(client), reason);
@@ -221,7 +221,7 @@ static bool add_options(struct pg_client *client, const char *options) {
 		return false;
 	if (ignored[0])
 		log_debug("client_options_ignored",
-			  LOG_FIELDS(LOG_TEXT("client", client->base.peer->text), LOG_TEXT("options", ignored)),
+			  LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->base.peer)), LOG_TEXT("options", ignored)),
 			  "some of the start-up parameter \"options\" means nothing to a pool");
 	return true;
 }

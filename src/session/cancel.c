@@ -239,7 +239,7 @@ void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret
 	int worker = secret_len <= CANCEL_SECRET_MAX ? registry_find(id, secret, secret_len) : -1;
 	struct cancel_ticket *ticket = worker >= 0 ? calloc(1, sizeof *ticket) : NULL;
 	if (!ticket) {
-		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", canceller->peer->text)),
+		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&canceller->peer))),
 			 "a cancel request named no client of ours");
 		client_destroy(canceller, "its cancel request names no client of ours");
 		return;

@@ -192,7 +192,6 @@ void client_resume(struct client *client) {
 
 static void client_free_deferred(struct deferred *deferred) {
 	struct client *client = container_of(deferred, struct client, deferred);
-	free(client->peer);
 	free(client);
 }
 
@@ -226,10 +225,7 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	struct session_totals *totals = session_totals();
 	const struct config *config = sw->generation->config;
 	struct client *client = calloc(1, protocol->client_size);
-	if (client)
-		client->peer = calloc(1, sizeof *client->peer);
-	if (!client || !client->peer) {
-		free(client);
+	if (!client) {
 		close(fd);
 		atomic_fetch_sub(&sw->worker->clients, 1);
 		return;
@@ -247,7 +243,7 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	list_init(&client->tickets);
 	list_init(&client->node);
 	list_init(&client->waiter.node);
-	stream_peer(fd, client->peer);
+	stream_peer(fd, &client->peer);
 	client->has_place = place_take(&totals->clients, config->max_clients);
 	client->has_login_place = client->has_place && place_take(&totals->login_clients, config->max_login_clients);
 	client->state = CLIENT_LOGIN;
@@ -324,7 +320,7 @@ bool client_logged_in(struct client *client, const char *name, struct database *
 	client_set_state(client, CLIENT_IDLE);
 	if (client->sw->generation->config->log_connections)
 		log_info("client_connected",
-			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", database->name),
+			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", database->name),
 				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
 			 "client logged in");
 	return true;
@@ -382,13 +378,13 @@ void client_destroy(struct client *client, const char *reason) {
 	bool was_in = client->database != NULL;
 	if (was_in && sw->generation->config->log_connections)
 		log_info("client_disconnected",
-			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 				    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id),
 				    LOG_NUMBER("transactions", client->transactions), LOG_TEXT("reason", reason)),
 			 "client left");
 	else if (!was_in && client->state == CLIENT_LOGIN)
 		log_debug("client_login_ended",
-			  LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+			  LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("reason", reason)),
 			  "client left before it was logged in");
 	if (client->waiter.waiting)
 		pool_waiter_cancel(&client->waiter);
@@ -439,7 +435,7 @@ void client_close(struct client *client, const char *reason) {
 		shutdown(client->stream.fd, SHUT_WR);
 	worker_timeout(client->sw->worker, &client->timeout, LINGER_NS);
 	stream_resume(&client->stream);
-	log_debug("client_closing", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+	log_debug("client_closing", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("reason", reason)),
 		  "client is told goodbye");
 }
 
@@ -447,7 +443,7 @@ void client_end(struct client *client, enum refusal why, const char *text) {
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
 	client->protocol->client_refuse(client, why, text, true);
-	log_info("client_refused", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_NUMBER("id", client->id)),
+	log_info("client_refused", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_NUMBER("id", client->id)),
 		 "client was closed: %s", text);
 	client_close(client, text);
 }
@@ -555,7 +551,7 @@ void client_not_served(struct client *client, enum refusal why, const char *text
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
 	log_info("client_not_served",
-		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 			    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id)),
 		 "%s", text);
 	client_set_state(client, CLIENT_IDLE);

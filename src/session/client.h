@@ -73,7 +73,7 @@ struct client {
 	struct deferred wakeup;   /* goes on with its input */
 	struct list tickets;      /* cancel requests it brought: struct cancel_ticket */
 	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
-	struct stream_peer *peer; /* owned; kept small: freed never before the client */
+	struct stream_peer peer;
 	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
 	bool retrying;                /* that server was lost before anything was sent to it */
 	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;

@@ -28,7 +28,7 @@ void explain_find_longest(struct session_worker *sw, const struct database *data
 		longest->protocol->client_describe(longest, &details);
 	holder->for_ns = sw->worker->now_ns - longest->linked_ns;
 	snprintf(holder->who, sizeof holder->who, "%s%s", details.application_name[0] ? "app=" : "client ",
-		 details.application_name[0] ? details.application_name : longest->peer->text);
+		 details.application_name[0] ? details.application_name : STREAM_PEER_SAY(&longest->peer));
 }
 
 /* ---- the words ---- */

@@ -131,7 +131,7 @@ static struct leak *leak_new(struct client *client, enum server_use use) {
 	leak->use = use;
 	leak->pool = client->database->name;
 	snprintf(leak->user, sizeof leak->user, "%s", pool_user_name(client->user));
-	snprintf(leak->address, sizeof leak->address, "%s", client->peer->text);
+	stream_peer_text(&client->peer, leak->address);
 	snprintf(leak->application_name, sizeof leak->application_name, "%s", of_client.application_name);
 	snprintf(leak->host, sizeof leak->host, "%s", server->host_text);
 	leak->client_id = client->id;
