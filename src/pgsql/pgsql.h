@@ -43,7 +43,6 @@ struct pg_client {
 	bool welcome_pending;      /* logged in, but what its server reports is not known yet */
 	bool unnamed_passed;       /* its unnamed statement is on this server, too long to be remembered */
 	bool mid_message;          /* has been sent a part of a message: nothing of ours may follow it */
-	uint8_t secret[32];        /* of its cancel key, until it has been told */
 	bool replication;
 	char *replication_value;   /* "database" or "true" (physical), owned; NULL: none */
 };

@@ -394,7 +394,7 @@ void client_destroy(struct client *client, const char *reason) {
 	client_abandon(client);
 	list_for_each_safe (node, &client->tickets)
 		list_remove(node);
-	registry_remove(client->id);
+	registry_remove(client);
 	client->protocol->client_free(client);
 	stream_close(&client->stream);
 	buf_release_wiped(sw->worker->buffers, &client->in);
