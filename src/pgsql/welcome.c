@@ -103,6 +103,6 @@ void pg_client_authenticated(struct pg_client *pc, const char *name, struct data
 	bool dedicated = client->dedicated;
 	client->dedicated = false;
 	if (client_want_server(client) && client->server)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	client->dedicated = dedicated;
 }

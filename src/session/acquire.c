@@ -40,7 +40,7 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	bool gone = false;
 	if (keepalive_admit(server_of(conn), client, &gone)) {
 		client_link(client, server_of(conn));
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	} else if (gone) {
 		client_try_another(client);
 	}

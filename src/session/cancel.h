@@ -55,6 +55,8 @@ struct client *registry_client(uint32_t id, int worker);
 
 /* An application's cancel request: `canceller` (the connection that brought it) is closed when it is done. */
 void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len);
+/* The canceller goes: its request goes on, and nobody is answered. */
+void cancel_forget(struct client *canceller);
 /* Cancels what `server` does (recovery, timeouts). Harmless when one is under way. False: bound reached. */
 bool cancel_server(struct server *server);
 /* The protocol is about to send the request's bytes: they cannot be called back. False: it must not, the server has

@@ -190,14 +190,8 @@ void client_resume(struct client *client) {
 
 /* ---- life ---- */
 
-static void client_free_deferred(struct deferred *deferred) {
-	struct client *client = container_of(deferred, struct client, deferred);
-	free(client);
-}
-
-static void client_wakeup(struct deferred *deferred) {
-	struct client *client = container_of(deferred, struct client, wakeup);
-	if (client->state == CLIENT_CLOSED || client->closing)
+static void client_go_on(struct client *client) {
+	if (client->closing)
 		return;
 	if (client->waiter.waiting || client->waiting_dedicated || client->waiting_trial ||
 	    client->explaining) /* it has moved on since, and waits again */
@@ -207,6 +201,18 @@ static void client_wakeup(struct deferred *deferred) {
 	/* it may not have wanted the server for a request, but to learn what it is */
 	if (client->state == CLIENT_ACTIVE && client->server)
 		server_maybe_release(client->server);
+}
+
+static void client_later(struct deferred *deferred) {
+	struct client *client = container_of(deferred, struct client, later);
+	if (client->state == CLIENT_CLOSED)
+		free(client);
+	else
+		client_go_on(client);
+}
+
+void client_wake(struct client *client) {
+	worker_defer(client->sw->worker, &client->later);
 }
 
 static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
@@ -235,12 +241,9 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	client->listener = listener;
 	generation_ref(listener->generation);
 	client->timeout.expired = client_timed_out;
-	client->deferred.run = client_free_deferred;
-	client->wakeup.run = client_wakeup;
+	client->later.run = client_later;
 	client->connected_ns = client->request_ns = sw->worker->now_ns;
-	list_init(&client->deferred.node);
-	list_init(&client->wakeup.node);
-	list_init(&client->tickets);
+	list_init(&client->later.node);
 	list_init(&client->node);
 	list_init(&client->waiter.node);
 	stream_peer(fd, &client->peer);
@@ -392,8 +395,7 @@ void client_destroy(struct client *client, const char *reason) {
 	client_leave_login(client);
 	client_set_state(client, CLIENT_CLOSED);
 	client_abandon(client);
-	list_for_each_safe (node, &client->tickets)
-		list_remove(node);
+	cancel_forget(client);
 	registry_remove(client);
 	client->protocol->client_free(client);
 	stream_close(&client->stream);
@@ -410,8 +412,8 @@ void client_destroy(struct client *client, const char *reason) {
 	if (client->has_place)
 		place_return(&session_totals()->clients);
 	atomic_fetch_sub(&sw->worker->clients, 1);
-	list_remove(&client->wakeup.node);
-	worker_defer(sw->worker, &client->deferred);
+	list_remove(&client->later.node); /* freed behind all that is deferred by now */
+	worker_defer(sw->worker, &client->later);
 	client_check_drained(sw);
 }
 
@@ -494,7 +496,7 @@ bool client_want_server(struct client *client) {
 void client_try_another(struct client *client) {
 	client->retrying = true; /* its deadline stays */
 	if (client_want_server(client) || client->state == CLIENT_ACTIVE)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 }
 
 void client_link(struct client *client, struct server *server) {
@@ -536,7 +538,7 @@ void client_lose_server(struct client *client) {
 	if (client->hold == HOLD_OUTCOME)
 		client->hold = HOLD_NONE;
 	if (client->hold == HOLD_NONE)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	client_gate(client);
 }
 
@@ -544,7 +546,7 @@ void client_lose_untouched(struct client *client) {
 	client->retrying = client->hold == HOLD_PREPARE || buf_len(&client->in) > 0;
 	client_unlink(client);
 	client->hold = HOLD_NONE;
-	worker_defer(client->sw->worker, &client->wakeup);
+	client_wake(client);
 }
 
 void client_not_served(struct client *client, enum refusal why, const char *text) {
@@ -557,7 +559,7 @@ void client_not_served(struct client *client, enum refusal why, const char *text
 	client_set_state(client, CLIENT_IDLE);
 	client->protocol->client_refuse(client, why, text, false);
 	if (client->state != CLIENT_CLOSED && !client->closing)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 }
 
 bool client_stop_waiting(struct client *client) {

@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "session/protocol.h"
 
+struct cancel_ticket;
 struct database;
 struct user_places;
 struct session_worker;
@@ -69,9 +70,8 @@ struct client {
 	struct server *waiting_trial;      /* the pool's choice for it, which must prove alive first */
 	struct pool_waiter waiter;
 	struct timeout timeout;
-	struct deferred deferred; /* frees it */
-	struct deferred wakeup;   /* goes on with its input */
-	struct list tickets;      /* cancel requests it brought: struct cancel_ticket */
+	struct deferred later; /* goes on with its input; once it is closed: frees it */
+	struct cancel_ticket *ticket; /* of the cancel request that it brought; NULL: none */
 	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
 	struct stream_peer peer;
 	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
@@ -97,6 +97,8 @@ static inline bool client_write(struct client *client, const void *data, size_t 
 bool client_want_server(struct client *client);
 /* What the pool gave it was dead: it asks for another, within the time it still has. */
 void client_try_another(struct client *client);
+/* Goes on with its input, unless it waits by then, when no callback is on the stack any more. */
+void client_wake(struct client *client);
 /* Input may go on (what it was held for is there). */
 void client_resume(struct client *client);
 /* Close after what is queued has been sent. The server, if any, is recovered or released. */

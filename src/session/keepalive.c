@@ -53,7 +53,7 @@ void keepalive_settle(struct server *server) {
 	server->client_for_trial = NULL;
 	client->waiting_trial = NULL;
 	client_link(client, server);
-	worker_defer(client->sw->worker, &client->wakeup);
+	client_wake(client);
 }
 
 void keepalive_answered(struct server *server, const char *error) {

@@ -290,7 +290,7 @@ void server_ready(struct server *server) {
 		server->client_for_dedicated = NULL;
 		client->waiting_dedicated = NULL;
 		client_link(client, server);
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 		return;
 	}
 	server->state = SERVER_IDLE;
@@ -577,7 +577,7 @@ void server_maybe_release(struct server *server) {
 	server_give_back(server);
 	if (client->hold == HOLD_OUTCOME || (client->hold == HOLD_NONE && buf_len(&client->in) > 0)) {
 		client->hold = HOLD_NONE;
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	}
 	client_gate(client);
 }
