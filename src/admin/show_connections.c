@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admin/show.h"
+#include "session/claim.h"
 #include "base/clock.h"
 #include "session/client.h"
 #include "session/database.h"
@@ -154,7 +155,7 @@ static void client_row(struct console_result *r, struct client *client, int work
 	set_local_address(r, &client->stream);
 	show_time(r, COL_CONNECT_TIME, client->connected_ns);
 	show_time(r, COL_REQUEST_TIME, client->request_ns ? client->request_ns : client->connected_ns);
-	set_wait(r, client->state == CLIENT_WAITING ? client->waiter.since_ns : 0);
+	set_wait(r, client->state == CLIENT_WAITING ? client->claim->waiter.since_ns : 0);
 	console_set_number(r, COL_CLOSE_NEEDED, client->goodbye_wanted);
 	/* not addresses of memory, as PgBouncer's are, but names that fit together */
 	console_set(r, COL_PTR, "c%u", client->id);
@@ -296,7 +297,7 @@ static void waiters_of_worker(struct session_worker *sw, struct gathering *gathe
 		struct client *client = list_entry(node, struct client, node);
 		if (!console_row(r))
 			return;
-		uint64_t since_ns = client->waiter.since_ns, deadline_ns = client->waiter.deadline_ns;
+		uint64_t since_ns = client->claim->waiter.since_ns, deadline_ns = client->claim->waiter.deadline_ns;
 		console_set_text(r, 0, client_database(client));
 		console_set_text(r, 1, client->user ? pool_user_name(client->user) : "(nouser)");
 		console_set_number(r, 2, client->id);

@@ -12,6 +12,7 @@
 #include "session/protocol.h"
 
 struct cancel_ticket;
+struct claim;
 struct database;
 struct user_places;
 struct session_worker;
@@ -56,27 +57,19 @@ struct client {
 	bool in_input;        /* client_input() is on the stack */
 	bool resume_wanted;   /* client_resume() was called meanwhile */
 	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
-	bool explaining;      /* timed out in the queue; who holds the servers is being asked */
 	bool dedicated;       /* wants a server connection that is its own (replication) */
-	bool notice_wanted;   /* is to be told its place in the queue (session/wait_notice.h) */
-	uint8_t notices;      /* how often that has come due since it began to wait */
 	struct listener_runtime *listener; /* referenced while in login */
 	struct database *database;         /* NULL until login */
 	struct pool_user *user;            /* referenced; NULL until login */
 	struct user_places *places;        /* it has one of its user's; NULL until login */
 	struct server *server;             /* linked; NULL: none */
-	struct leak *leak;                 /* reported, and not over; NULL: none */
-	struct server *waiting_dedicated;  /* being opened for it alone */
-	struct server *waiting_trial;      /* the pool's choice for it, which must prove alive first */
-	struct pool_waiter waiter;
+	struct claim *claim;               /* while it waits for a server or has one; NULL: it is idle */
 	struct timeout timeout;
 	struct deferred later; /* goes on with its input; once it is closed: frees it */
 	struct cancel_ticket *ticket; /* of the cancel request that it brought; NULL: none */
 	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
 	struct stream_peer peer;
-	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
-	bool retrying;                /* that server was lost before anything was sent to it */
-	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;
+	uint64_t connected_ns, request_ns, wait_ns_total;
 	uint64_t answered_ns; /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };

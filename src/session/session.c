@@ -132,6 +132,7 @@ static void deliver_generation(struct mail *mail, void *receiver) {
 static void worker_free_state(struct session_worker *sw) {
 	audit_stop(sw);
 	leaks_free(&sw->leaks);
+	claims_free(&sw->claims);
 	for (int p = 0; p < 2; p++) {
 		const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
 		if (protocol && sw->protocol_state[p])

@@ -9,6 +9,7 @@
 #include "base/stat.h"
 #include "net/worker.h"
 #include "session/audit.h"
+#include "session/claim.h"
 #include "session/generation.h"
 #include "session/leak.h"
 
@@ -29,6 +30,7 @@ struct session_worker {
 	uint32_t cancels;
 	struct list cancel_list; /* struct cancel.all */
 	struct leaks leaks;
+	struct claims claims;
 	struct audit audit;
 
 	/* atomic; one writer */
