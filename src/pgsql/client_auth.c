@@ -714,7 +714,7 @@ static void succeed(struct pg_client *client) {
 	}
 	if (!pool->user)
 		keep_credential(client, user);
-	client->base.dedicated = client->replication;
+	client->base.dedicated = client->replication != PG_REPLICATION_NONE;
 	struct settings *startup = login->startup;
 	login->startup = NULL;
 	char name[sizeof login->user];

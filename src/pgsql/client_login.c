@@ -185,23 +185,21 @@ static bool negotiate(struct pg_client *client, uint32_t version, struct reader 
 static bool take_replication(struct pg_client *client, const char *value) {
 	static const char *const on[] = {"true", "on", "yes", "1", "t", "y", "tr", "tru", "ye"};
 	static const char *const off[] = {"false", "off", "no", "0", "f", "n", "fa", "fal", "fals", "of"};
-	const char *means = NULL;
+	enum pg_replication means = PG_REPLICATION_NONE;
 	bool known = false;
 
 	if (strcmp(value, "database") == 0)
-		means = "database";
+		means = PG_REPLICATION_LOGICAL;
 	for (size_t i = 0; i < sizeof on / sizeof on[0] && !means; i++)
 		if (strcasecmp(value, on[i]) == 0)
-			means = "true";
+			means = PG_REPLICATION_PHYSICAL;
 	for (size_t i = 0; i < sizeof off / sizeof off[0] && !means; i++)
 		known |= strcasecmp(value, off[i]) == 0;
 	if (!means && !known)
 		return false;
-	free(client->replication_value);
-	client->replication_value = means ? strdup(means) : NULL;
-	client->replication = means != NULL;
-	client->login->physical = means && strcmp(means, "true") == 0;
-	return !means || client->replication_value;
+	client->replication = means;
+	client->login->physical = means == PG_REPLICATION_PHYSICAL;
+	return true;
 }
 
 static bool add_setting(struct pg_login *login, const char *name, const char *value) {

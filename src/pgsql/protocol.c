@@ -151,8 +151,8 @@ static void client_free(struct client *client) {
 	settings_unref(pc->begun);
 	pc->settings = pc->startup = pc->before = pc->begun = NULL;
 	pg_aborted_free(pc);
-	free(pc->replication_value);
-	pc->replication_value = NULL;
+	free(pc->reset_name);
+	pc->reset_name = NULL;
 }
 
 static void client_describe(const struct client *client, struct console_details *details) {
@@ -160,9 +160,8 @@ static void client_describe(const struct client *client, struct console_details 
 	const struct setting *name = pc->settings ? settings_find(pc->settings, "application_name") : NULL;
 	snprintf(details->application_name, sizeof details->application_name, "%s", name ? name->value : "");
 	details->prepared_statements = HASH_COUNT(pc->names.by_name);
-	if (pc->replication)
-		details->replication = pc->replication_value && strcmp(pc->replication_value, "database") == 0 ? "logical"
-													       : "physical";
+	if (pc->replication != PG_REPLICATION_NONE)
+		details->replication = pc->replication == PG_REPLICATION_LOGICAL ? "logical" : "physical";
 }
 
 /* ---- servers ---- */

@@ -87,7 +87,7 @@ void pg_client_authenticated(struct pg_client *pc, const char *name, struct data
 	pc->settings = startup;
 	if (!client_logged_in(client, name, database, user))
 		return;
-	client->dedicated = pc->replication;
+	client->dedicated = pc->replication != PG_REPLICATION_NONE;
 	if (startup->count > PG_SETTINGS_MAX) {
 		client_end(client, REFUSAL_INTERNAL, "too many settings in the start-up message: 150 are supported");
 		return;

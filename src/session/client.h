@@ -42,35 +42,43 @@ enum {
 	MESSAGE_HOLD_MAX = 16 * 1024   /* a message up to this size is forwarded whole; larger ones stream */
 };
 
+/*
+ * All that an idle client is, but for its protocol's half, its entry in the registry and what libev keeps for each
+ * descriptor: it counts thousandfold. What it needs only while it has or wants a server is its claim's.
+ */
 struct client {
+	/* now and then */
+	struct deferred later; /* goes on with its input; once it is closed: frees it */
+	struct listener_runtime *listener; /* referenced while in login */
+	struct cancel_ticket *ticket;      /* of the cancel request that it brought; NULL: none */
+	struct user_places *places;        /* it has one of its user's; NULL until login */
+	struct stream_peer peer;
+	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
+	uint64_t connected_ns, wait_ns_total;
+
+	/* read or written in each transaction; the protocol's half goes on from here */
+	struct stream stream;
+	enum client_state state : 8;
+	enum client_hold hold : 8;
+	bool closing : 1;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
+	bool goodbye_wanted : 1;  /* to be told 57P01 at its next transaction boundary */
+	bool has_place : 1;       /* counts against max_clients; else it is only told so */
+	bool has_login_place : 1; /* counts against max_login_clients */
+	bool in_input : 1;        /* client_input() is on the stack */
+	bool resume_wanted : 1;   /* client_resume() was called meanwhile */
+	bool keeps_server : 1;    /* session pooling, or one to one: not released at transaction ends */
+	bool dedicated : 1;       /* wants a server connection that is its own (replication) */
 	const struct protocol *protocol;
 	struct session_worker *sw;
-	struct stream stream;
-	struct buf in; /* received, not consumed */
-	struct list node; /* the list of its state, in the session_worker */
-	enum client_state state;
-	enum client_hold hold;
-	bool closing;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
-	bool goodbye_wanted;  /* to be told 57P01 at its next transaction boundary */
-	bool has_place;       /* counts against max_clients; else it is only told so */
-	bool has_login_place; /* counts against max_login_clients */
-	bool in_input;        /* client_input() is on the stack */
-	bool resume_wanted;   /* client_resume() was called meanwhile */
-	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
-	bool dedicated;       /* wants a server connection that is its own (replication) */
-	struct listener_runtime *listener; /* referenced while in login */
-	struct database *database;         /* NULL until login */
-	struct pool_user *user;            /* referenced; NULL until login */
-	struct user_places *places;        /* it has one of its user's; NULL until login */
-	struct server *server;             /* linked; NULL: none */
-	struct claim *claim;               /* while it waits for a server or has one; NULL: it is idle */
+	struct buf in;            /* received, not consumed */
+	struct database *database; /* NULL until login */
+	struct pool_user *user;   /* referenced; NULL until login */
+	struct server *server;    /* linked; NULL: none */
+	struct claim *claim;      /* while it waits for a server or has one; NULL: it is idle */
+	struct list node;         /* the list of its state, in the session_worker */
 	struct timeout timeout;
-	struct deferred later; /* goes on with its input; once it is closed: frees it */
-	struct cancel_ticket *ticket; /* of the cancel request that it brought; NULL: none */
-	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
-	struct stream_peer peer;
-	uint64_t connected_ns, request_ns, wait_ns_total;
-	uint64_t answered_ns; /* when the last answer ended: idle since then, if nothing is under way */
+	uint64_t request_ns;
+	uint64_t answered_ns;     /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };
 
