@@ -79,7 +79,7 @@ static void feed(struct stream *s, int revents) {
 static void set_broken(struct stream *s, int error) {
 	if (s->error)
 		return;
-	s->error = error ? error : EIO;
+	s->error = (uint16_t)(error ? error : EIO);
 	s->held_up = false;
 	list_remove(&s->dirty);
 	buf_release(s->worker->buffers, &s->out);
@@ -122,7 +122,7 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	list_init(&stream->dirty);
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0) {
-		stream->error = errno;
+		stream->error = (uint16_t)errno;
 		return false;
 	}
 	if (address->sa_family != AF_UNIX) {
@@ -132,7 +132,7 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	int e = connect(fd, address, len) == 0 ? 0 : errno;
 	if (e && e != EINPROGRESS && e != EINTR) {
 		close(fd);
-		stream->error = e;
+		stream->error = (uint16_t)e;
 		return false;
 	}
 	/* One that is connected already is writable: the event comes at once. */

@@ -24,7 +24,7 @@ taken fe_out_of_memory(struct pg_client *pc) {
 }
 
 taken fe_discard(struct pg_client *pc, const struct message *m) {
-	pc->discard = m->total - m->have;
+	pc->discard = (uint32_t)(m->total - m->have);
 	return m->have;
 }
 

@@ -42,16 +42,14 @@ struct pg_client {
 	enum pg_replication replication : 2;
 	uint8_t minor;              /* of the protocol: 0 or 2 */
 	uint32_t batch;             /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
-	uint64_t discard;           /* bytes still to come of a message that goes to nobody */
+	uint32_t discard;           /* bytes still to come of a message that goes to nobody */
+	uint32_t portal_batch;      /* in which `portal` was bound */
 	struct settings *settings;  /* what it wants on its server: what servers report, and its start-up parameters */
 	struct settings *before;    /* `settings` when its last request ended */
 	struct settings *begun;     /* ... when its transaction began */
 	struct pg_names names;      /* its prepared statements by name */
 	struct pg_text *portal;     /* of the unnamed portal, where its kind matters; referenced */
 	char *reset_name;           /* what the RESET under way names, owned; NULL: it is not known */
-
-	/* now and then */
-	uint32_t portal_batch;      /* in which `portal` was bound */
 	struct settings *startup;   /* its start-up parameters: what RESET goes back to */
 };
 

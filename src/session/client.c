@@ -210,7 +210,7 @@ static void client_go_on(struct client *client) {
 static void client_later(struct deferred *deferred) {
 	struct client *client = container_of(deferred, struct client, later);
 	if (client->state == CLIENT_CLOSED)
-		free(client);
+		slab_give(&client->sw->client_memory[client->protocol->id], client);
 	else
 		client_go_on(client);
 }
@@ -234,7 +234,7 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	const struct protocol *protocol = listener->protocol;
 	struct session_totals *totals = session_totals();
 	const struct config *config = sw->generation->config;
-	struct client *client = calloc(1, protocol->client_size);
+	struct client *client = slab_take(&sw->client_memory[protocol->id]);
 	if (!client) {
 		close(fd);
 		atomic_fetch_sub(&sw->worker->clients, 1);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/list.h"
+#include "base/slab.h"
 #include "base/stat.h"
 #include "net/worker.h"
 #include "session/audit.h"
@@ -31,6 +32,7 @@ struct session_worker {
 	struct list cancel_list; /* struct cancel.all */
 	struct leaks leaks;
 	struct claims claims;
+	struct slab client_memory[2]; /* by enum protocol_id: the clients' structs */
 	struct audit audit;
 
 	/* atomic; one writer */
