@@ -97,8 +97,12 @@ static void on_first_byte(struct stream *stream, int events) {
 	stream->on_ready(stream, events);
 }
 
+void pg_logins_init(struct slab *logins) {
+	slab_init(logins, sizeof(struct pg_login));
+}
+
 bool pg_login_begin(struct pg_client *client) {
-	struct pg_login *login = calloc(1, sizeof *login);
+	struct pg_login *login = slab_take(&pg_worker(client->base.sw)->logins);
 
 	if (!login) {
 		client_close(&client->base, "out of memory");
@@ -138,7 +142,7 @@ void pg_login_free(struct pg_client *client) {
 	secret_free(login->secret);
 	secret_free(login->password);
 	secret_wipe(login, sizeof *login);
-	free(login);
+	slab_give(&pg_worker(client->base.sw)->logins, login);
 }
 
 /* ---- the start-up message ---- */

@@ -122,6 +122,7 @@ static inline struct pg_server *pg_server(struct server *s) {
 }
 
 /* client_login.c. Consumes as protocol.client_input. Ends by pg_client_authenticated(), or closes the client. */
+void pg_logins_init(struct slab *logins);
 bool pg_login_begin(struct pg_client *client);
 size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len);
 void pg_login_secured(struct pg_client *client);
@@ -193,8 +194,16 @@ size_t pg_console_input(struct pg_client *client, const uint8_t *data, size_t le
 void pg_console_free(struct pg_client *client);
 void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 
-static inline struct pg_texts *pg_texts(struct session_worker *sw) {
+/* What is kept for each worker. */
+struct pg_worker {
+	struct pg_texts texts;
+	struct slab logins; /* struct pg_login: many may come at once, and none of their memory is to stay */
+};
+static inline struct pg_worker *pg_worker(struct session_worker *sw) {
 	return sw->protocol_state[PROTOCOL_POSTGRESQL];
+}
+static inline struct pg_texts *pg_texts(struct session_worker *sw) {
+	return &pg_worker(sw)->texts;
 }
 static inline uint32_t pg_get_u32(const uint8_t *p) {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];

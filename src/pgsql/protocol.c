@@ -265,10 +265,15 @@ static void server_describe(const struct server *server, struct console_details 
 
 static void *worker_new(struct session_worker *sw) {
 	(void)sw;
-	return calloc(1, sizeof(struct pg_texts));
+	struct pg_worker *worker = calloc(1, sizeof *worker);
+	if (worker)
+		pg_logins_init(&worker->logins);
+	return worker;
 }
 
 static void worker_free(void *state) {
+	struct pg_worker *worker = state;
+	slab_free(&worker->logins);
 	free(state);
 }
 
