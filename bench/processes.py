@@ -1,11 +1,13 @@
 """Starting and ending processes, and what they use."""
 
+import contextlib
 import ctypes
 import glob
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -142,6 +144,23 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def come_and_go(port, clients):
+    """So many clients log in at once and leave: what a process does or allocates only once is done then."""
+    words = b"user\0bench\0database\0bench\0\0"
+    startup = struct.pack(">II", 8 + len(words), 196608) + words
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(clients)]
+        for s in sockets:
+            s.sendall(startup)
+        for s in sockets:
+            got = b""
+            while not got.endswith(b"Z\0\0\0\5I"):
+                more = s.recv(65536)
+                if not more:
+                    raise Failure("a client was not let in: " + got.decode(errors="replace"))
+                got += more
 
 
 def wait_for_port(port, process, log):

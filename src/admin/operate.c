@@ -268,7 +268,7 @@ static void kill_client_here(struct session_worker *sw, struct operation *op) {
 	op->found = true;
 	log_info("console_kill_client",
 		 LOG_FIELDS(LOG_TEXT("user", op->request->user), LOG_NUMBER("id", client->id),
-			    LOG_TEXT("client", client->peer->text),
+			    LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)),
 			    LOG_TEXT("database", client->database ? client->database->name : ""),
 			    LOG_TEXT("client_user", client->user ? pool_user_name(client->user) : "")),
 		 "KILL_CLIENT %u was said on the console by \"%s\"", client->id, op->request->user);

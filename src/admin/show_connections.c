@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admin/show.h"
+#include "session/claim.h"
 #include "base/clock.h"
 #include "session/client.h"
 #include "session/database.h"
@@ -139,11 +140,6 @@ static const char *client_database(const struct client *client) {
 	return client->database ? client->database->name : "(nodb)";
 }
 
-/* The process behind a Unix socket, of "unix:1234@501"; 0: unknown. */
-static int peer_pid(const struct stream_peer *peer) {
-	return peer && strncmp(peer->text, "unix:", 5) == 0 ? atoi(peer->text + 5) : 0;
-}
-
 static void client_row(struct console_result *r, struct client *client, int worker) {
 	struct console_details details = {0};
 
@@ -155,12 +151,12 @@ static void client_row(struct console_result *r, struct client *client, int work
 	console_set_text(r, COL_USER, client->user ? pool_user_name(client->user) : "(nouser)");
 	console_set_text(r, COL_DATABASE, client_database(client));
 	console_set_text(r, COL_STATE, client_state_word(client));
-	if (client->peer)
-		set_address(r, COL_ADDR, &client->peer->address);
+	struct sockaddr_storage address = stream_peer_address(&client->peer);
+	set_address(r, COL_ADDR, &address);
 	set_local_address(r, &client->stream);
 	show_time(r, COL_CONNECT_TIME, client->connected_ns);
 	show_time(r, COL_REQUEST_TIME, client->request_ns ? client->request_ns : client->connected_ns);
-	set_wait(r, client->state == CLIENT_WAITING ? client->waiter.since_ns : 0);
+	set_wait(r, client->state == CLIENT_WAITING ? client->claim->waiter.since_ns : 0);
 	console_set_number(r, COL_CLOSE_NEEDED, client->goodbye_wanted);
 	/* not addresses of memory, as PgBouncer's are, but names that fit together */
 	console_set(r, COL_PTR, "c%u", client->id);
@@ -168,7 +164,7 @@ static void client_row(struct console_result *r, struct client *client, int work
 		console_set(r, COL_LINK, "s%u", client->server->id);
 	else
 		console_set_text(r, COL_LINK, "");
-	console_set_number(r, COL_REMOTE_PID, peer_pid(client->peer));
+	console_set_number(r, COL_REMOTE_PID, client->peer.family == AF_UNIX ? client->peer.process.pid : 0);
 	set_tls(r, &client->stream);
 	set_details(r, &details);
 	console_set_number(r, COL_ID, client->id);
@@ -303,11 +299,11 @@ static void waiters_of_worker(struct session_worker *sw, struct gathering *gathe
 		struct client *client = list_entry(node, struct client, node);
 		if (!console_row(r))
 			return;
-		uint64_t since_ns = client->waiter.since_ns, deadline_ns = client->waiter.deadline_ns;
+		uint64_t since_ns = client->claim->waiter.since_ns, deadline_ns = client->claim->waiter.deadline_ns;
 		console_set_text(r, 0, client_database(client));
 		console_set_text(r, 1, client->user ? pool_user_name(client->user) : "(nouser)");
 		console_set_number(r, 2, client->id);
-		console_set_text(r, 3, client->peer ? client->peer->text : "");
+		console_set_text(r, 3, STREAM_PEER_SAY(&client->peer));
 		console_set_number(r, 4, (int64_t)(now_ns > since_ns ? (now_ns - since_ns) / NS_PER_US : 0));
 		if (deadline_ns != TIME_NEVER)
 			console_set_number(r, 5, (int64_t)(deadline_ns > now_ns ? (deadline_ns - now_ns) / NS_PER_US : 0));

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "session/account.h"
 #include "session/cancel.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -72,8 +73,8 @@ static void tally_clients(struct pool_lines *lines, struct list *clients, enum t
 		if (!line)
 			continue;
 		line->tally[which]++;
-		uint64_t since_ns = client->waiter.since_ns;
-		if (which == CL_WAITING && (!line->oldest_wait_ns || since_ns < line->oldest_wait_ns))
+		uint64_t since_ns = which == CL_WAITING ? client->claim->waiter.since_ns : 0;
+		if (since_ns && (!line->oldest_wait_ns || since_ns < line->oldest_wait_ns))
 			line->oldest_wait_ns = since_ns;
 	}
 }

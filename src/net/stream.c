@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -78,7 +79,7 @@ static void feed(struct stream *s, int revents) {
 static void set_broken(struct stream *s, int error) {
 	if (s->error)
 		return;
-	s->error = error ? error : EIO;
+	s->error = (uint16_t)(error ? error : EIO);
 	s->held_up = false;
 	list_remove(&s->dirty);
 	buf_release(s->worker->buffers, &s->out);
@@ -121,7 +122,7 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	list_init(&stream->dirty);
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0) {
-		stream->error = errno;
+		stream->error = (uint16_t)errno;
 		return false;
 	}
 	if (address->sa_family != AF_UNIX) {
@@ -131,7 +132,7 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	int e = connect(fd, address, len) == 0 ? 0 : errno;
 	if (e && e != EINPROGRESS && e != EINTR) {
 		close(fd);
-		stream->error = e;
+		stream->error = (uint16_t)e;
 		return false;
 	}
 	/* One that is connected already is writable: the event comes at once. */
@@ -642,31 +643,47 @@ void stream_close(struct stream *stream) {
 
 /* Peers */
 
-static void peer_text(struct stream_peer *peer) {
-	char host[INET6_ADDRSTRLEN];
-
-	if (peer->address.ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const void *)&peer->address;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-		snprintf(peer->text, sizeof peer->text, "%s:%d", host, ntohs(in->sin_port));
-	} else if (peer->address.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const void *)&peer->address;
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-		snprintf(peer->text, sizeof peer->text, "[%s]:%d", host, ntohs(in6->sin6_port));
+static void unix_peer(int fd, struct stream_peer *peer) {
+	peer->process.uid = -1;
+#ifdef SO_PEERCRED
+	struct ucred who;
+	socklen_t len = sizeof who;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0) {
+		peer->process.pid = (int)who.pid;
+		peer->process.uid = (int)who.uid;
 	}
+#else
+	uid_t uid;
+	gid_t gid;
+	if (getpeereid(fd, &uid, &gid) == 0)
+		peer->process.uid = (int)uid;
+#endif
 }
 
 /* An IPv4 peer on an IPv6 socket (::ffff:10.0.0.7) becomes what rules and people call it. */
-static void unmap_v4(struct stream_peer *peer) {
-	const struct sockaddr_in6 *in6 = (const void *)&peer->address;
+static void inet6_peer(const struct sockaddr_in6 *in6, struct stream_peer *peer) {
+	bool is_v4 = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
 
-	if (peer->address.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+	peer->family = is_v4 ? AF_INET : AF_INET6;
+	peer->port = ntohs(in6->sin6_port);
+	memcpy(peer->ip, in6->sin6_addr.s6_addr + (is_v4 ? 12 : 0), is_v4 ? 4 : 16);
+}
+
+void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer) {
+	*peer = (struct stream_peer){.family = AF_UNSPEC};
+	if (len < offsetof(struct sockaddr, sa_data))
 		return;
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = in6->sin6_port};
-	memcpy(&in.sin_addr, in6->sin6_addr.s6_addr + 12, sizeof in.sin_addr);
-	memset(&peer->address, 0, sizeof peer->address);
-	memcpy(&peer->address, &in, sizeof in);
-	peer->address_len = sizeof in;
+	if (address->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) {
+		const struct sockaddr_in *in = (const void *)address;
+		peer->family = AF_INET;
+		peer->port = ntohs(in->sin_port);
+		memcpy(peer->ip, &in->sin_addr, sizeof in->sin_addr);
+	} else if (address->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
+		inet6_peer((const void *)address, peer);
+	} else if (address->sa_family == AF_UNIX) {
+		peer->family = AF_UNIX;
+		unix_peer(fd, peer);
+	}
 }
 
 void stream_peer(int fd, struct stream_peer *peer) {
@@ -675,36 +692,34 @@ void stream_peer(int fd, struct stream_peer *peer) {
 
 	if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
 		len = 0;
-	stream_peer_from(fd, (struct sockaddr *)&address, len, peer);
+	stream_peer_from(fd, (const struct sockaddr *)&address, len, peer);
 }
 
-void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer) {
-	*peer = (struct stream_peer){.uid = -1, .text = "unknown"};
-	if (len < sizeof address->sa_family || len > sizeof peer->address)
-		return;
-	memcpy(&peer->address, address, len);
-	peer->address_len = len;
-	if (peer->address.ss_family != AF_UNIX) {
-		unmap_v4(peer);
-		peer_text(peer);
-		return;
+const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]) {
+	char host[INET6_ADDRSTRLEN];
+
+	if (peer->family == AF_INET || peer->family == AF_INET6) {
+		inet_ntop(peer->family, peer->ip, host, sizeof host);
+		snprintf(out, STREAM_PEER_TEXT, peer->family == AF_INET ? "%s:%d" : "[%s]:%d", host, peer->port);
+	} else if (peer->family == AF_UNIX && peer->process.uid != -1) {
+		snprintf(out, STREAM_PEER_TEXT, "unix:%d@%u", peer->process.pid, (unsigned)peer->process.uid);
+	} else {
+		snprintf(out, STREAM_PEER_TEXT, "%s", peer->family == AF_UNIX ? "unix" : "unknown");
 	}
-#ifdef SO_PEERCRED
-	struct ucred who;
-	socklen_t who_len = sizeof who;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_len) == 0) {
-		peer->uid = (int)who.uid;
-		snprintf(peer->text, sizeof peer->text, "unix:%d@%u", (int)who.pid, (unsigned)who.uid);
-		return;
+	return out;
+}
+
+struct sockaddr_storage stream_peer_address(const struct stream_peer *peer) {
+	struct sockaddr_storage address = {.ss_family = peer->family};
+
+	if (peer->family == AF_INET) {
+		struct sockaddr_in *in = (void *)&address;
+		in->sin_port = htons(peer->port);
+		memcpy(&in->sin_addr, peer->ip, sizeof in->sin_addr);
+	} else if (peer->family == AF_INET6) {
+		struct sockaddr_in6 *in6 = (void *)&address;
+		in6->sin6_port = htons(peer->port);
+		memcpy(&in6->sin6_addr, peer->ip, sizeof in6->sin6_addr);
 	}
-#else
-	uid_t uid;
-	gid_t gid;
-	if (getpeereid(fd, &uid, &gid) == 0) {
-		peer->uid = (int)uid;
-		snprintf(peer->text, sizeof peer->text, "unix:0@%u", (unsigned)uid);
-		return;
-	}
-#endif
-	snprintf(peer->text, sizeof peer->text, "unix");
+	return address;
 }

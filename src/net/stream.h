@@ -46,7 +46,7 @@ struct stream {
 	struct buf out;
 	struct list dirty; /* on worker->dirty while output of this callback is not sent */
 	int fd;            /* -1: closed */
-	int error;         /* errno of what broke it; 0: whole */
+	uint16_t error;    /* errno of what broke it; 0: whole */
 	uint8_t phase;     /* private: connecting, handshaking, open */
 	bool reading : 1, tls_wants_write : 1, held_up : 1, tls_server : 1;
 	bool input_ready : 1; /* private: TLS or a paused reader holds bytes that no event will announce */
@@ -56,13 +56,20 @@ struct stream {
 	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */
 };
 
-/* What a peer is, for logs and rules. */
+/* What a peer is, for logs and rules; small, for every connection keeps one. */
 struct stream_peer {
-	struct sockaddr_storage address;
-	socklen_t address_len;
-	char text[96]; /* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid) */
-	int uid;       /* of a Unix socket's peer; else -1 */
+	uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: unknown */
+	uint16_t port;   /* of AF_INET and AF_INET6 */
+	union {
+		uint8_t ip[16]; /* AF_INET (the first four bytes) and AF_INET6: in network order */
+		struct {
+			int pid; /* 0: the system does not tell */
+			int uid; /* -1: unknown */
+		} process;       /* AF_UNIX */
+	};
 };
+_Static_assert(sizeof(struct stream_peer) == 20, "a peer is kept small");
+enum { STREAM_PEER_TEXT = 64 };
 
 /* Takes over a connected, non-blocking descriptor and starts reading. */
 void stream_open(struct stream *stream, struct worker *worker, int fd, void (*on_ready)(struct stream *, int));
@@ -112,8 +119,14 @@ void stream_input_over(struct stream *stream);
 /* Closes; may be called twice. Output that is queued is tried once. No callback follows. */
 void stream_close(struct stream *stream);
 /* Fills `peer` by getpeername(); and from an address that is known, as accept4() tells it. Both ask a Unix socket for
- * SO_PEERCRED. */
+ * SO_PEERCRED. Any thread, as are the next three. */
 void stream_peer(int fd, struct stream_peer *peer);
 void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer);
+/* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid), "unknown"; written to `out`, which is returned. */
+const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]);
+/* The same with room of its own, which lasts until the end of the block. */
+#define STREAM_PEER_SAY(peer) stream_peer_text(peer, (char[STREAM_PEER_TEXT]){0})
+/* As a socket address, an unnamed one for AF_UNIX. */
+struct sockaddr_storage stream_peer_address(const struct stream_peer *peer);
 
 #endif

@@ -487,7 +487,7 @@ static bool roll_back(struct pg_client *pc, const char *sqlstate, const char *te
 		pg_text_unref(pc->portal);
 		pc->portal = NULL;
 		pc->unnamed_passed = false;
-		pc->was_reset = false;
+		pc->reset = PG_RESET_NOTHING;
 		restore_settings(pc);
 		client_lose_server(client);
 	}

@@ -226,12 +226,13 @@ static bool all_at_defaults(const struct pg_client *pc, const struct pg_server *
  * several), all at their defaults means all.
  */
 static void restore_startup(struct pg_client *pc, struct pg_server *ps) {
-	bool all = pc->reset_name[0] ? strcmp(pc->reset_name, "all") == 0 : all_at_defaults(pc, ps);
-	pc->was_reset = false;
+	const char *wanted = pc->reset == PG_RESET_ALL ? "all" : pc->reset_name;
+	bool all = wanted ? strcmp(wanted, "all") == 0 : all_at_defaults(pc, ps);
+	pc->reset = PG_RESET_NOTHING;
 	for (size_t i = 0; i < pc->startup->count; i++) {
 		const struct setting *s = &pc->startup->at[i];
 		const struct setting *now = settings_find(pc->settings, s->name), *then = settings_find(pc->before, s->name);
-		bool named = all || strcasecmp(pc->reset_name, s->name) == 0;
+		bool named = all || (wanted && strcasecmp(wanted, s->name) == 0);
 		bool changed = now && then && strcmp(now->value, then->value) != 0;
 		if (!now || (!named && !changed) || strcmp(now->value, s->value) == 0)
 			continue;
@@ -284,8 +285,8 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		ps->touched |= PG_TOUCHED_SETTINGS;
 		if (!pg_forget_unreported(ps))
 			pool_conn_retire(&ps->base.conn, "out of memory");
-		if (pc)
-			pc->was_reset = true;
+		if (pc && pc->reset == PG_RESET_NOTHING)
+			pc->reset = PG_RESET_NAMED;
 	} else if (strcmp(tag, "PREPARE") == 0) {
 		ps->touched |= PG_TOUCHED_PREPARED;
 	} else if (strcmp(tag, "LISTEN") == 0) {
@@ -299,10 +300,8 @@ static void note_tag(struct pg_server *ps, const struct pg_request *head, const 
 		if (!pg_forget_unreported(ps))
 			pool_conn_retire(&ps->base.conn, "out of memory");
 		ps->touched = 0;
-		if (pc) {
-			pc->was_reset = true;
-			strcpy(pc->reset_name, "all");
-		}
+		if (pc)
+			pc->reset = PG_RESET_ALL;
 	}
 }
 
@@ -694,7 +693,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	bool too_much = visible && status != 'I' && ps->queue.count == 1 &&
 			database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
 	a->visible = visible && !too_much;
-	if (visible && pg_client(client)->was_reset) { /* what has changed was told just before this */
+	if (visible && pg_client(client)->reset) { /* what has changed was told just before this */
 		flush_run(w);
 		restore_startup(pg_client(client), ps);
 	}

@@ -192,7 +192,7 @@ static void start_job(struct pg_client *client, enum auth_job_type type, const c
 	}
 	job->owner = client;
 	job->type = type;
-	job->uid = client->base.peer->uid;
+	job->uid = client->base.peer.family == AF_UNIX ? client->base.peer.process.uid : -1;
 	if (salt)
 		job->salt = *salt;
 	job->job.work = job_work;
@@ -717,7 +717,7 @@ static void succeed(struct pg_client *client) {
 	}
 	if (!pool->user)
 		keep_credential(client, user);
-	client->base.dedicated = client->replication;
+	client->base.dedicated = client->replication != PG_REPLICATION_NONE;
 	struct settings *startup = login->startup;
 	login->startup = NULL;
 	char name[sizeof login->user];

@@ -22,14 +22,14 @@ static const char *user_of(const struct pg_client *client) {
 }
 
 static bool is_unix(const struct pg_client *client) {
-	return client->base.peer->address.ss_family == AF_UNIX;
+	return client->base.peer.family == AF_UNIX;
 }
 
 /* A line in the log about a login that failed. The same of one user is counted, not repeated: so the message has no
  * address. */
 static void log_failure(struct pg_client *client, const char *reason) {
 	log_info("client_login_failed",
-		 LOG_FIELDS(LOG_TEXT("client", client->base.peer->text), LOG_TEXT("user", user_of(client)),
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->base.peer)), LOG_TEXT("user", user_of(client)),
 			    LOG_TEXT("database", client->login ? client->login->database : ""),
 			    LOG_TEXT("reason", reason)),
 		 "login of user \"%s\" failed: %s", user_of(client), reason);
@@ -94,8 +94,12 @@ static void on_first_byte(struct stream *stream, int events) {
 	stream->on_ready(stream, events);
 }
 
+void pg_logins_init(struct slab *logins) {
+	slab_init(logins, sizeof(struct pg_login));
+}
+
 bool pg_login_begin(struct pg_client *client) {
-	struct pg_login *login = calloc(1, sizeof *login);
+	struct pg_login *login = slab_take(&pg_worker(client->base.sw)->logins);
 
 	if (!login) {
 		client_close(&client->base, "out of memory");
@@ -139,7 +143,7 @@ void pg_login_free(struct pg_client *client) {
 	secret_free(login->secret);
 	secret_free(login->password);
 	secret_wipe(login, sizeof *login);
-	free(login);
+	slab_give(&pg_worker(client->base.sw)->logins, login);
 }
 
 /* ---- the start-up message ---- */
@@ -186,23 +190,21 @@ static bool negotiate(struct pg_client *client, uint32_t version, struct reader 
 static bool take_replication(struct pg_client *client, const char *value) {
 	static const char *const on[] = {"true", "on", "yes", "1", "t", "y", "tr", "tru", "ye"};
 	static const char *const off[] = {"false", "off", "no", "0", "f", "n", "fa", "fal", "fals", "of"};
-	const char *means = NULL;
+	enum pg_replication means = PG_REPLICATION_NONE;
 	bool known = false;
 
 	if (strcmp(value, "database") == 0)
-		means = "database";
+		means = PG_REPLICATION_LOGICAL;
 	for (size_t i = 0; i < sizeof on / sizeof on[0] && !means; i++)
 		if (strcasecmp(value, on[i]) == 0)
-			means = "true";
+			means = PG_REPLICATION_PHYSICAL;
 	for (size_t i = 0; i < sizeof off / sizeof off[0] && !means; i++)
 		known |= strcasecmp(value, off[i]) == 0;
 	if (!means && !known)
 		return false;
-	free(client->replication_value);
-	client->replication_value = means ? strdup(means) : NULL;
-	client->replication = means != NULL;
-	client->login->physical = means && strcmp(means, "true") == 0;
-	return !means || client->replication_value;
+	client->replication = means;
+	client->login->physical = means == PG_REPLICATION_PHYSICAL;
+	return true;
 }
 
 static bool add_setting(struct pg_login *login, const char *name, const char *value) {
@@ -222,7 +224,7 @@ static bool add_options(struct pg_client *client, const char *options) {
 		return false;
 	if (ignored[0])
 		log_debug("client_options_ignored",
-			  LOG_FIELDS(LOG_TEXT("client", client->base.peer->text), LOG_TEXT("options", ignored)),
+			  LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->base.peer)), LOG_TEXT("options", ignored)),
 			  "some of the start-up parameter \"options\" means nothing to a pool");
 	return true;
 }

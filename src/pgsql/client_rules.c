@@ -1,4 +1,5 @@
 /* What a listener's HBA file and user maps say of a client. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,30 +27,25 @@ bool pg_rules_certificate(struct pg_client *client) {
 /* Where the client is, as PostgreSQL's messages say it. */
 static void describe(const struct pg_client *client, char *out, size_t room) {
 	const struct pg_login *login = client->login;
-	char host[96];
+	const struct stream_peer *peer = &client->base.peer;
+	char host[INET6_ADDRSTRLEN] = "[local]";
 
-	snprintf(host, sizeof host, "%s", client->base.peer->text);
-	char *colon = strrchr(host, ':');
-	if (client->base.peer->address.ss_family == AF_UNIX)
-		snprintf(host, sizeof host, "[local]");
-	else if (colon)
-		*colon = '\0';
-	bool wrapped = host[0] == '[' && host[1] != 'l' && host[strlen(host) - 1] == ']';
-	if (wrapped)
-		host[strlen(host) - 1] = '\0';
+	if (peer->family != AF_UNIX && !inet_ntop(peer->family, peer->ip, host, sizeof host))
+		snprintf(host, sizeof host, "unknown");
 	if (login->physical)
-		snprintf(out, room, "replication connection from host \"%s\", user \"%s\", %s", host + wrapped,
+		snprintf(out, room, "replication connection from host \"%s\", user \"%s\", %s", host,
 			 login->user, client->base.stream.ssl ? "SSL encryption" : "no encryption");
 	else
-		snprintf(out, room, "host \"%s\", user \"%s\", database \"%s\", %s", host + wrapped, login->user,
+		snprintf(out, room, "host \"%s\", user \"%s\", database \"%s\", %s", host, login->user,
 			 login->database, client->base.stream.ssl ? "SSL encryption" : "no encryption");
 }
 
 bool pg_rules_apply(struct pg_client *client) {
 	struct pg_login *login = client->login;
 	const struct pg_listener *setup = client->base.listener->setup;
+	const struct sockaddr_storage address = stream_peer_address(&client->base.peer);
 	const struct hba_client who = {
-		.address = (const struct sockaddr *)&client->base.peer->address,
+		.address = (const struct sockaddr *)&address,
 		.tls = client->base.stream.ssl != NULL,
 		.database = login->database,
 		.user = login->user,

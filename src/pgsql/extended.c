@@ -10,6 +10,8 @@
 
 #include "pgsql/proven.h"
 
+enum { RESET_NAME_MAX = 63 /* PostgreSQL cuts longer ones */ };
+
 /* A Close in an earlier batch may or may not have dropped this statement: nobody knows yet whether it is there. */
 static bool close_outstanding(const struct pg_client *pc, const struct pg_server *ps, const uint8_t *id) {
 	for (uint32_t i = 0; i < ps->queue.count; i++) {
@@ -454,9 +456,10 @@ bool fe_small_and_whole(struct pg_client *pc, const struct message *m, taken *n)
 /* What a RESET that is about to be sent names; more than one under way: nobody knows. */
 void fe_note_reset(struct pg_client *pc, enum pg_text_kind kind, const char *name) {
 	struct pg_server *ps = fe_server_of(pc);
-	pc->reset_name[0] = 0;
-	if (kind == PG_TEXT_RESET && !(ps && ps->queue.simple + ps->queue.resets > 0))
-		snprintf(pc->reset_name, sizeof pc->reset_name, "%s", name);
+	free(pc->reset_name);
+	pc->reset_name = NULL;
+	if (kind == PG_TEXT_RESET && name && !(ps && ps->queue.simple + ps->queue.resets > 0))
+		pc->reset_name = strndup(name, RESET_NAME_MAX);
 }
 
 taken fe_on_describe(struct pg_client *pc, const struct message *m) {

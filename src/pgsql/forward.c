@@ -10,7 +10,7 @@
 taken fe_protocol_error(struct pg_client *pc, const char *text) {
 	struct client *client = &pc->base;
 	log_info("client_protocol_error",
-		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_NUMBER("id", client->id)), "%s", text);
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_NUMBER("id", client->id)), "%s", text);
 	if (!pc->told_fatal)
 		pg_send_error(client, "FATAL", "08P01", text, NULL);
 	pc->told_fatal = true;
@@ -24,7 +24,7 @@ taken fe_out_of_memory(struct pg_client *pc) {
 }
 
 taken fe_discard(struct pg_client *pc, const struct message *m) {
-	pc->discard = m->total - m->have;
+	pc->discard = (uint32_t)(m->total - m->have);
 	return m->have;
 }
 

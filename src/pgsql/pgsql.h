@@ -22,33 +22,38 @@ struct pg_login;        /* client_login.c: while a client is not logged in */
 struct pg_server_login; /* server_login.c: while a server is not */
 struct pg_console;      /* console.c: of an operator's client */
 
+enum pg_replication { PG_REPLICATION_NONE, PG_REPLICATION_PHYSICAL, PG_REPLICATION_LOGICAL };
+
+/* What the request under way has put back to what the session started with. */
+enum pg_reset { PG_RESET_NOTHING, PG_RESET_NAMED /* what reset_name says */, PG_RESET_ALL };
+
 struct pg_client {
 	struct client base;
-	struct pg_login *login;
-	struct pg_console *console;
-	struct settings *settings; /* what it wants on its server: what servers report, and its start-up parameters */
-	struct settings *startup;  /* its start-up parameters: what RESET goes back to */
-	struct settings *before;   /* `settings` when its last request ended */
-	struct settings *begun;    /* ... when its transaction began */
+
+	/* read or written in each transaction */
+	struct pg_login *login;     /* NULL: it is logged in */
+	struct pg_console *console; /* NULL: it is no operator */
 	struct pg_aborted *aborted; /* aborted.c: a time limit has rolled its transaction back; NULL: none */
-	struct pg_names names;     /* its prepared statements by name */
-	struct pg_text *portal;    /* of the unnamed portal, where its kind matters; referenced */
-	uint32_t portal_batch;     /* in which it was bound */
-	uint64_t discard;          /* bytes still to come of a message that goes to nobody */
-	uint32_t batch;            /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
-	uint16_t minor;            /* of the protocol: 0 or 2 */
-	bool skip_to_sync;         /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
-	bool restored;             /* ... have been put back in `settings`, not yet on the server it keeps */
-	char reset_name[64];       /* what the RESET under way names; empty: it is not known */
-	bool was_reset;            /* RESET or DISCARD ALL has run: its start-up parameters are to be put back */
-	bool refused;              /* its next request was answered with an error: skip that one */
-	bool told_fatal;           /* has been sent a FATAL error: nothing may follow it */
-	bool welcome_pending;      /* logged in, but what its server reports is not known yet */
-	bool unnamed_passed;       /* its unnamed statement is on this server, too long to be remembered */
-	bool mid_message;          /* has been sent a part of a message: nothing of ours may follow it */
-	uint8_t secret[32];        /* of its cancel key, until it has been told */
-	bool replication;
-	char *replication_value;   /* "database" or "true" (physical), owned; NULL: none */
+	bool skip_to_sync : 1;      /* an error was reported: its messages are skipped up to Sync, as PostgreSQL does */
+	bool refused : 1;           /* its next request was answered with an error: skip that one */
+	bool told_fatal : 1;        /* has been sent a FATAL error: nothing may follow it */
+	bool welcome_pending : 1;   /* logged in, but what its server reports is not known yet */
+	bool unnamed_passed : 1;    /* its unnamed statement is on this server, too long to be remembered */
+	bool mid_message : 1;       /* has been sent a part of a message: nothing of ours may follow it */
+	bool restored : 1;          /* start-up parameters were put back in `settings`, not yet on the server it keeps */
+	enum pg_reset reset : 2;    /* RESET or DISCARD ALL has run: its start-up parameters are to be put back */
+	enum pg_replication replication : 2;
+	uint8_t minor;              /* of the protocol: 0 or 2 */
+	uint32_t batch;             /* counts its Syncs and Queries: which batch a change belongs to; from 1 */
+	uint32_t discard;           /* bytes still to come of a message that goes to nobody */
+	uint32_t portal_batch;      /* in which `portal` was bound */
+	struct settings *settings;  /* what it wants on its server: what servers report, and its start-up parameters */
+	struct settings *before;    /* `settings` when its last request ended */
+	struct settings *begun;     /* ... when its transaction began */
+	struct pg_names names;      /* its prepared statements by name */
+	struct pg_text *portal;     /* of the unnamed portal, where its kind matters; referenced */
+	char *reset_name;           /* what the RESET under way names, owned; NULL: it is not known */
+	struct settings *startup;   /* its start-up parameters: what RESET goes back to */
 };
 
 enum { PG_SETTINGS_MAX = 150 }; /* that a client may ask for when it starts */
@@ -121,6 +126,7 @@ static inline struct pg_server *pg_server(struct server *s) {
 }
 
 /* client_login.c. Consumes as protocol.client_input. Ends by pg_client_authenticated(), or closes the client. */
+void pg_logins_init(struct slab *logins);
 bool pg_login_begin(struct pg_client *client);
 size_t pg_login_input(struct pg_client *client, const uint8_t *data, size_t len);
 void pg_login_secured(struct pg_client *client);
@@ -196,13 +202,16 @@ void pg_console_cancel(struct pg_client *client); /* of a command that waits */
 struct pg_worker {
 	struct pg_texts texts;
 	struct pg_greetings greetings;
+	struct slab logins; /* struct pg_login: many may come at once, and none of their memory is to stay */
 };
-
+static inline struct pg_worker *pg_worker(struct session_worker *sw) {
+	return sw->protocol_state[PROTOCOL_POSTGRESQL];
+}
 static inline struct pg_texts *pg_texts(struct session_worker *sw) {
-	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->texts;
+	return &pg_worker(sw)->texts;
 }
 static inline struct pg_greetings *pg_greetings(struct session_worker *sw) {
-	return &((struct pg_worker *)sw->protocol_state[PROTOCOL_POSTGRESQL])->greetings;
+	return &pg_worker(sw)->greetings;
 }
 static inline void pg_put_u32(uint8_t *p, uint32_t n) {
 	p[0] = (uint8_t)(n >> 24), p[1] = (uint8_t)(n >> 16), p[2] = (uint8_t)(n >> 8), p[3] = (uint8_t)n;

@@ -157,8 +157,8 @@ static void client_free(struct client *client) {
 	settings_unref(pc->begun);
 	pc->settings = pc->startup = pc->before = pc->begun = NULL;
 	pg_aborted_free(pc);
-	free(pc->replication_value);
-	pc->replication_value = NULL;
+	free(pc->reset_name);
+	pc->reset_name = NULL;
 }
 
 static void client_describe(const struct client *client, struct console_details *details) {
@@ -166,9 +166,8 @@ static void client_describe(const struct client *client, struct console_details 
 	const struct setting *name = pc->settings ? settings_find(pc->settings, "application_name") : NULL;
 	snprintf(details->application_name, sizeof details->application_name, "%s", name ? name->value : "");
 	details->prepared_statements = HASH_COUNT(pc->names.by_name);
-	if (pc->replication)
-		details->replication = pc->replication_value && strcmp(pc->replication_value, "database") == 0 ? "logical"
-													       : "physical";
+	if (pc->replication != PG_REPLICATION_NONE)
+		details->replication = pc->replication == PG_REPLICATION_LOGICAL ? "logical" : "physical";
 }
 
 /* ---- servers ---- */
@@ -272,11 +271,16 @@ static void server_describe(const struct server *server, struct console_details 
 
 static void *worker_new(struct session_worker *sw) {
 	(void)sw;
-	return calloc(1, sizeof(struct pg_worker));
+	struct pg_worker *worker = calloc(1, sizeof *worker);
+	if (worker)
+		pg_logins_init(&worker->logins);
+	return worker;
 }
 
 static void worker_free(void *state) {
-	pg_greetings_clear(&((struct pg_worker *)state)->greetings);
+	struct pg_worker *worker = state;
+	pg_greetings_clear(&worker->greetings);
+	slab_free(&worker->logins);
 	free(state);
 }
 

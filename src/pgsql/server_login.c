@@ -122,8 +122,8 @@ static bool put_client_settings(struct pg_server *server, struct pg_builder *b) 
 	struct pg_client *client = pg_client(server->base.client_for_dedicated);
 	bool has_application_name = false;
 
-	if (client->replication_value)
-		put_parameter(b, "replication", client->replication_value);
+	if (client->replication != PG_REPLICATION_NONE)
+		put_parameter(b, "replication", client->replication == PG_REPLICATION_LOGICAL ? "database" : "true");
 	for (size_t i = 0; client->settings && i < client->settings->count; i++) {
 		const struct setting *s = &client->settings->at[i];
 		if (!is_settable(s->name))

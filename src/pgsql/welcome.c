@@ -8,18 +8,15 @@
 
 enum { SECRET_3_0 = 4, SECRET_3_2 = 32 };
 
-static size_t secret_len(const struct pg_client *pc) {
-	return pc->minor >= 2 ? SECRET_3_2 : SECRET_3_0;
-}
-
 /* BackendKeyData, with an id and a secret of our own, and ReadyForQuery. False: out of memory. */
 static bool finish(struct pg_client *pc, struct pg_builder *b) {
 	struct client *client = &pc->base;
+	uint8_t secret[CANCEL_SECRET_MAX];
 	pg_open(b, 'K');
 	pg_u32(b, client->id);
-	pg_raw(b, pc->secret, secret_len(pc));
+	pg_raw(b, secret, registry_secret(client, secret));
 	pg_close(b);
-	secret_wipe(pc->secret, sizeof pc->secret);
+	secret_wipe(secret, sizeof secret);
 	pg_open(b, 'Z');
 	pg_u8(b, 'I');
 	pg_close(b);
@@ -49,8 +46,11 @@ void pg_begin_welcome(struct pg_client *pc) {
 	static const uint8_t authentication_ok[] = {'R', 0, 0, 0, 8, 0, 0, 0, 0};
 	pg_login_free(pc);
 	pc->batch = 1;
-	secret_random(pc->secret, sizeof pc->secret);
-	pc->base.id = registry_add(&pc->base, pc->base.sw->worker->id, pc->secret, secret_len(pc));
+	uint8_t secret[SECRET_3_2];
+	size_t secret_len = pc->minor >= 2 ? SECRET_3_2 : SECRET_3_0;
+	if (secret_random(secret, secret_len))
+		registry_add(&pc->base, secret, secret_len); /* else it has no id, of which its welcome will tell */
+	secret_wipe(secret, sizeof secret);
 	client_write(&pc->base, authentication_ok, sizeof authentication_ok);
 }
 
@@ -62,7 +62,7 @@ void pg_client_authenticated(struct pg_client *pc, const char *name, struct data
 	pc->settings = startup;
 	if (!client_logged_in(client, name, database, user))
 		return;
-	client->dedicated = pc->replication;
+	client->dedicated = pc->replication != PG_REPLICATION_NONE;
 	if (startup->count > PG_SETTINGS_MAX) {
 		client_end(client, REFUSAL_INTERNAL, "too many settings in the start-up message: 150 are supported");
 		return;
@@ -78,6 +78,6 @@ void pg_client_authenticated(struct pg_client *pc, const char *name, struct data
 	bool dedicated = client->dedicated;
 	client->dedicated = false;
 	if (client_want_server(client) && client->server)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	client->dedicated = dedicated;
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/cancel.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/explain.h"
@@ -15,7 +16,7 @@ static struct session_worker *worker_of(struct pool_shard *shard) {
 }
 
 static struct client *client_of(struct pool_waiter *waiter) {
-	return container_of(waiter, struct client, waiter);
+	return claim_of(waiter)->client;
 }
 
 static struct server *server_of(struct pool_conn *conn) {
@@ -40,7 +41,7 @@ static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	bool gone = false;
 	if (keepalive_admit(server_of(conn), client, &gone)) {
 		client_link(client, server_of(conn));
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	} else if (gone) {
 		client_try_another(client);
 	}

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -34,6 +35,12 @@ static const char *audit_linked(const struct session_worker *sw, const struct se
 	return NULL;
 }
 
+/* Whether a client waits for this very server. */
+static bool is_claimed(const struct client *client, const struct server *server) {
+	const struct claim *claim = client->claim;
+	return claim && (claim->waiting_dedicated == server || claim->waiting_trial == server);
+}
+
 const char *audit_server(const struct session_worker *sw, const struct server *server) {
 	const struct pool_conn *conn = &server->conn;
 	REQUIRE(server->sw == sw, "a server is on the list of another worker");
@@ -54,9 +61,9 @@ const char *audit_server(const struct session_worker *sw, const struct server *s
 		return NULL;
 	case POOL_CONN_BUSY:
 		REQUIRE(is_watched(server), "a busy server is held by nobody");
-		REQUIRE(!server->client_for_dedicated || server->client_for_dedicated->waiting_dedicated == server,
+		REQUIRE(!server->client_for_dedicated || is_claimed(server->client_for_dedicated, server),
 			"a server is opened for a client that does not wait for it");
-		REQUIRE(!server->client_for_trial || server->client_for_trial->waiting_trial == server,
+		REQUIRE(!server->client_for_trial || is_claimed(server->client_for_trial, server),
 			"a server is tried for a client that does not wait for it");
 		return NULL;
 	case POOL_CONN_MOVING:
@@ -69,6 +76,9 @@ const char *audit_server(const struct session_worker *sw, const struct server *s
 
 const char *audit_client(const struct session_worker *sw, const struct client *client) {
 	REQUIRE(client->sw == sw, "a client is on the list of another worker");
+	bool wants = client->state == CLIENT_ACTIVE || client->state == CLIENT_WAITING;
+	REQUIRE(!wants || (client->claim && client->claim->client == client), "a client has or wants a server, and no claim");
+	REQUIRE(wants || !client->claim || client->claim->retrying, "a client that wants no server has a claim");
 	if (client->state == CLIENT_ACTIVE) {
 		REQUIRE(client->server && client->server->client == client, "an active client has no server of its own");
 		REQUIRE(!client->begin_deferred || client->hold == HOLD_PREPARE ||
@@ -78,9 +88,7 @@ const char *audit_client(const struct session_worker *sw, const struct client *c
 	}
 	REQUIRE(!client->begin_deferred || !client->keeps_server, "a session that keeps its server has put off its BEGIN");
 	REQUIRE(!client->server, "a client that is not active has a server");
-	REQUIRE(client->state != CLIENT_WAITING || client->waiter.waiting || client->waiting_dedicated ||
-			client->waiting_trial || client->explaining,
-		"a waiting client waits for nothing");
+	REQUIRE(client->state != CLIENT_WAITING || claim_waits(client->claim), "a waiting client waits for nothing");
 	return NULL;
 }
 
@@ -214,7 +222,7 @@ static void audit_conn(struct pool_conn *conn, void *context) {
 
 static void audit_waiter(struct pool_waiter *waiter, void *context) {
 	struct found *found = context;
-	struct client *client = container_of(waiter, struct client, waiter);
+	struct client *client = claim_of(waiter)->client;
 	const char *what = NULL;
 	if (client->state != CLIENT_WAITING)
 		what = "a client that does not wait is in the queue";

@@ -14,9 +14,8 @@
 /* What is owed to an application's cancel connection; travels from its worker to the client's and back. */
 struct cancel_ticket {
 	struct mail mail;
-	struct list owner;  /* canceller->tickets; touched by the canceller's worker only; alone: it has gone */
-	struct list waiter; /* cancel->waiters; touched by the other worker only */
-	struct client *canceller;
+	struct client *canceller; /* touched by its own worker only; NULL: it has gone */
+	struct list waiter;       /* cancel->waiters; touched by the other worker only */
 	struct worker *origin;
 	uint32_t id;
 	uint8_t secret_len;
@@ -32,12 +31,16 @@ static struct cancel *cancel_of(struct stream *stream) {
 static void deliver_answer(struct mail *mail, void *receiver) {
 	(void)receiver;
 	struct cancel_ticket *ticket = (struct cancel_ticket *)mail;
-	if (list_linked(&ticket->owner)) {
-		list_remove(&ticket->owner);
-		client_destroy(ticket->canceller, "its cancel request is done");
-	}
+	if (ticket->canceller)
+		client_destroy(ticket->canceller, "its cancel request is done"); /* which forgets the ticket */
 	secret_wipe(ticket, sizeof *ticket);
 	free(ticket);
+}
+
+void cancel_forget(struct client *canceller) {
+	if (canceller->ticket)
+		canceller->ticket->canceller = NULL;
+	canceller->ticket = NULL;
 }
 
 static void ticket_answer(struct cancel_ticket *ticket) {
@@ -239,7 +242,7 @@ void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret
 	int worker = secret_len <= CANCEL_SECRET_MAX ? registry_find(id, secret, secret_len) : -1;
 	struct cancel_ticket *ticket = worker >= 0 ? calloc(1, sizeof *ticket) : NULL;
 	if (!ticket) {
-		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", canceller->peer->text)),
+		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&canceller->peer))),
 			 "a cancel request named no client of ours");
 		client_destroy(canceller, "its cancel request names no client of ours");
 		return;
@@ -250,8 +253,7 @@ void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret
 	ticket->secret_len = (uint8_t)secret_len;
 	memcpy(ticket->secret, secret, secret_len);
 	list_init(&ticket->waiter);
-	list_init(&ticket->owner);
-	list_push_back(&canceller->tickets, &ticket->owner);
+	canceller->ticket = ticket;
 	canceller->hold = HOLD_LOGIN;
 	ticket->mail.deliver = deliver_request;
 	mailbox_post(&session_worker(worker)->worker->mailbox, &ticket->mail);

@@ -41,9 +41,13 @@ struct cancel {
 
 /* The process-wide registry of public client ids and their secrets. Any thread; O(1). */
 enum { CANCEL_SECRET_MAX = 32 };
-/* A random id (31 bits, not 0) that is free, registered with this secret. 0: out of memory. */
-uint32_t registry_add(struct client *client, int worker, const uint8_t *secret, size_t secret_len);
-void registry_remove(uint32_t id);
+/* Sets client->id, a random one (31 bits, not 0) that is free, and registers it with this secret. False: out of memory. Of
+ * the client other threads read its id and its worker from then on. Its own worker, as are the next two. */
+bool registry_add(struct client *client, const uint8_t *secret, size_t secret_len);
+/* Before its memory goes. */
+void registry_remove(struct client *client);
+/* Its secret, to be told and wiped; returns the length, 0: it is not registered. */
+size_t registry_secret(const struct client *client, uint8_t secret[CANCEL_SECRET_MAX]);
 /* The worker of the client with this id and secret (compared in constant time), or -1. */
 int registry_find(uint32_t id, const uint8_t *secret, size_t secret_len);
 /* The client with this id if it lives with `worker`; only that worker's thread. NULL: gone. */
@@ -51,6 +55,8 @@ struct client *registry_client(uint32_t id, int worker);
 
 /* An application's cancel request: `canceller` (the connection that brought it) is closed when it is done. */
 void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len);
+/* The canceller goes: its request goes on, and nobody is answered. */
+void cancel_forget(struct client *canceller);
 /* Cancels what `server` does (recovery, timeouts). Harmless when one is under way. False: bound reached. */
 bool cancel_server(struct server *server);
 /* The protocol is about to send the request's bytes: they cannot be called back. False: it must not, the server has

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "session/admission.h"
 #include "session/cancel.h"
+#include "session/claim.h"
 #include "session/database.h"
 #include "session/deadline.h"
 #include "session/explain.h"
@@ -45,6 +46,8 @@ void client_set_state(struct client *client, enum client_state state) {
 	list_push_back(&client->sw->clients[state], &client->node);
 	if (state == CLIENT_IDLE)
 		client->answered_ns = client->sw->worker->now_ns;
+	if (state == CLIENT_IDLE && client->claim && !client->claim->retrying)
+		claim_return(client);
 	client_watch(client);
 }
 
@@ -191,24 +194,30 @@ void client_resume(struct client *client) {
 
 /* ---- life ---- */
 
-static void client_free_deferred(struct deferred *deferred) {
-	struct client *client = container_of(deferred, struct client, deferred);
-	free(client->peer);
-	free(client);
-}
-
-static void client_wakeup(struct deferred *deferred) {
-	struct client *client = container_of(deferred, struct client, wakeup);
-	if (client->state == CLIENT_CLOSED || client->closing)
+static void client_go_on(struct client *client) {
+	if (client->closing)
 		return;
-	if (client->waiter.waiting || client->waiting_dedicated || client->waiting_trial ||
-	    client->explaining) /* it has moved on since, and waits again */
+	if (claim_waits(client->claim)) /* it has moved on since, and waits again */
 		return;
 	if (client->hold == HOLD_SERVER || client->hold == HOLD_NONE)
 		client_resume(client);
 	/* it may not have wanted the server for a request, but to learn what it is */
 	if (client->state == CLIENT_ACTIVE && client->server)
 		server_maybe_release(client->server);
+	if (client->state == CLIENT_IDLE && !list_linked(&client->later.node)) /* it wants no other server after all */
+		claim_return(client);
+}
+
+static void client_later(struct deferred *deferred) {
+	struct client *client = container_of(deferred, struct client, later);
+	if (client->state == CLIENT_CLOSED)
+		slab_give(&client->sw->client_memory[client->protocol->id], client);
+	else
+		client_go_on(client);
+}
+
+void client_wake(struct client *client) {
+	worker_defer(client->sw->worker, &client->later);
 }
 
 static void client_timed_out(struct timeout *timeout, uint64_t now_ns) {
@@ -227,11 +236,8 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	const struct protocol *protocol = listener->protocol;
 	struct session_totals *totals = session_totals();
 	const struct config *config = sw->generation->config;
-	struct client *client = calloc(1, protocol->client_size);
-	if (client)
-		client->peer = calloc(1, sizeof *client->peer);
-	if (!client || !client->peer) {
-		free(client);
+	struct client *client = slab_take(&sw->client_memory[protocol->id]);
+	if (!client) {
 		close(fd);
 		atomic_fetch_sub(&sw->worker->clients, 1);
 		return;
@@ -241,15 +247,11 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 	client->listener = listener;
 	generation_ref(listener->generation);
 	client->timeout.expired = client_timed_out;
-	client->deferred.run = client_free_deferred;
-	client->wakeup.run = client_wakeup;
+	client->later.run = client_later;
 	client->connected_ns = client->request_ns = sw->worker->now_ns;
-	list_init(&client->deferred.node);
-	list_init(&client->wakeup.node);
-	list_init(&client->tickets);
+	list_init(&client->later.node);
 	list_init(&client->node);
-	list_init(&client->waiter.node);
-	stream_peer_from(fd, peer, peer_len, client->peer);
+	stream_peer_from(fd, peer, peer_len, &client->peer);
 	client->has_place = place_take(&totals->clients, config->max_clients);
 	client->has_login_place = client->has_place && place_take(&totals->login_clients, config->max_login_clients);
 	client->state = CLIENT_LOGIN;
@@ -326,7 +328,7 @@ bool client_logged_in(struct client *client, const char *name, struct database *
 	client_set_state(client, CLIENT_IDLE);
 	if (client->sw->generation->config->log_connections)
 		log_info("client_connected",
-			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", database->name),
+			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", database->name),
 				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
 			 "client logged in");
 	return true;
@@ -366,13 +368,18 @@ static void client_abandon(struct client *client) {
 	server_abandon(server);
 }
 
+static void client_leave_queue(struct client *client) {
+	if (client->claim && client->claim->waiter.waiting)
+		pool_waiter_cancel(&client->claim->waiter);
+}
+
 /* A connection that is being opened for this client alone is of no use to anybody else. */
 static void client_forget_dedicated(struct client *client) {
-	struct server *server = client->waiting_dedicated;
+	struct server *server = client->claim ? client->claim->waiting_dedicated : NULL;
 	keepalive_forget(client);
 	if (!server)
 		return;
-	client->waiting_dedicated = NULL;
+	client->claim->waiting_dedicated = NULL;
 	server->client_for_dedicated = NULL;
 	server_close(server, "its client has gone");
 }
@@ -384,23 +391,22 @@ void client_destroy(struct client *client, const char *reason) {
 	bool was_in = client->database != NULL;
 	if (was_in && sw->generation->config->log_connections)
 		log_info("client_disconnected",
-			 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 				    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id),
 				    LOG_NUMBER("transactions", client->transactions), LOG_TEXT("reason", reason)),
 			 "client left");
 	else if (!was_in && client->state == CLIENT_LOGIN)
 		log_debug("client_login_ended",
-			  LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+			  LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("reason", reason)),
 			  "client left before it was logged in");
-	if (client->waiter.waiting)
-		pool_waiter_cancel(&client->waiter);
+	client_leave_queue(client);
 	client_forget_dedicated(client);
 	client_leave_login(client);
 	client_set_state(client, CLIENT_CLOSED);
 	client_abandon(client);
-	list_for_each_safe (node, &client->tickets)
-		list_remove(node);
-	registry_remove(client->id);
+	claim_return(client);
+	cancel_forget(client);
+	registry_remove(client);
 	client->protocol->client_free(client);
 	stream_close(&client->stream);
 	buf_release_wiped(sw->worker->buffers, &client->in);
@@ -416,8 +422,8 @@ void client_destroy(struct client *client, const char *reason) {
 	if (client->has_place)
 		place_return(&session_totals()->clients);
 	atomic_fetch_sub(&sw->worker->clients, 1);
-	list_remove(&client->wakeup.node);
-	worker_defer(sw->worker, &client->deferred);
+	list_remove(&client->later.node); /* freed behind all that is deferred by now */
+	worker_defer(sw->worker, &client->later);
 	client_check_drained(sw);
 }
 
@@ -425,13 +431,13 @@ void client_close(struct client *client, const char *reason) {
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
 	/* Its server is free from now on; the application is given a moment to read what it was told. */
-	if (client->waiter.waiting)
-		pool_waiter_cancel(&client->waiter);
+	client_leave_queue(client);
 	client_forget_dedicated(client);
 	client->closing = true;
 	client_abandon(client);
 	if (client->state == CLIENT_WAITING || client->state == CLIENT_ACTIVE)
 		client_set_state(client, CLIENT_IDLE);
+	claim_return(client);
 	buf_release_wiped(client->sw->worker->buffers, &client->in);
 	if (!stream_flush(&client->stream)) {
 		client_destroy(client, reason);
@@ -441,7 +447,7 @@ void client_close(struct client *client, const char *reason) {
 		shutdown(client->stream.fd, SHUT_WR);
 	worker_timeout(client->sw->worker, &client->timeout, LINGER_NS);
 	stream_resume(&client->stream);
-	log_debug("client_closing", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("reason", reason)),
+	log_debug("client_closing", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("reason", reason)),
 		  "client is told goodbye");
 }
 
@@ -449,7 +455,7 @@ void client_end(struct client *client, enum refusal why, const char *text) {
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
 	client->protocol->client_refuse(client, why, text, true);
-	log_info("client_refused", LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_NUMBER("id", client->id)),
+	log_info("client_refused", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_NUMBER("id", client->id)),
 		 "client was closed: %s", text);
 	client_close(client, text);
 }
@@ -461,46 +467,51 @@ bool client_want_server(struct client *client) {
 	struct database_view *view = database_view(client->database, sw->worker->id);
 	uint64_t limit = view->config->acquire_timeout;
 	uint64_t deadline = limit ? sw->worker->now_ns + limit : TIME_NEVER;
-	if (client->retrying)
-		deadline = client->acquire_deadline_ns;
-	client->retrying = false;
-	client->acquire_deadline_ns = deadline;
 	int why = 0;
+	struct claim *claim = claim_take(client);
+	if (!claim) {
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
+		return false;
+	}
+	if (claim->retrying)
+		deadline = claim->deadline_ns;
+	claim->retrying = false;
+	claim->deadline_ns = deadline;
 	if (atomic_load(&client->database->removed)) {
 		client_end(client, REFUSAL_SHUTDOWN, "the pool was removed from the configuration");
 		return false;
 	}
 	client->request_ns = sw->worker->now_ns;
-	client->notices = 0;
-	client->notice_wanted = false;
+	claim->notices = 0;
+	claim->notice_wanted = false;
 	client_set_state(client, CLIENT_WAITING);
-	struct pool_conn *conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
+	struct pool_conn *conn = pool_acquire(view->shard, client->user, &claim->waiter, deadline, &why);
 	bool gone = false;
 	while (conn && !keepalive_admit(container_of(conn, struct server, conn), client, &gone)) {
 		if (!gone) /* it is tried, and the client waits for that */
 			return false;
-		conn = pool_acquire(view->shard, client->user, &client->waiter, deadline, &why);
+		conn = pool_acquire(view->shard, client->user, &claim->waiter, deadline, &why);
 	}
 	if (conn) {
 		client_link(client, container_of(conn, struct server, conn));
 		return client->state == CLIENT_ACTIVE && client->hold == HOLD_NONE;
 	}
 	client->hold = HOLD_SERVER;
-	if (!client->waiter.waiting) {
+	if (!claim->waiter.waiting) {
 		/* Not even in the queue. The answer comes when this callback is done: its input is still on the stack. */
 		char text[EXPLANATION_ROOM];
-		client->waiter.shard = view->shard;
-		client->waiter.user = client->user;
-		enum refusal refusal = explain_failure(&client->waiter, (enum pool_fail)why, text, sizeof text);
+		claim->waiter.shard = view->shard;
+		claim->waiter.user = client->user;
+		enum refusal refusal = explain_failure(&claim->waiter, (enum pool_fail)why, text, sizeof text);
 		client_not_served(client, refusal, text);
 	}
 	return false;
 }
 
 void client_try_another(struct client *client) {
-	client->retrying = true; /* its deadline stays */
+	client->claim->retrying = true; /* its deadline stays */
 	if (client_want_server(client) || client->state == CLIENT_ACTIVE)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 }
 
 void client_link(struct client *client, struct server *server) {
@@ -514,7 +525,7 @@ void client_link(struct client *client, struct server *server) {
 	server->client = client;
 	server->state = SERVER_ACTIVE;
 	server_gate(server);
-	client->linked_ns = client->answered_ns = server->request_ns = server->used_ns = worker->now_ns;
+	client->claim->linked_ns = client->answered_ns = server->request_ns = server->used_ns = worker->now_ns;
 	client_set_state(client, CLIENT_ACTIVE);
 	client->hold = HOLD_PREPARE;
 	bool ready = client->protocol->client_linked(client, server);
@@ -542,35 +553,36 @@ void client_lose_server(struct client *client) {
 	if (client->hold == HOLD_OUTCOME)
 		client->hold = HOLD_NONE;
 	if (client->hold == HOLD_NONE)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	client_gate(client);
 }
 
 void client_lose_untouched(struct client *client) {
-	client->retrying = client->hold == HOLD_PREPARE || buf_len(&client->in) > 0;
+	client->claim->retrying = client->hold == HOLD_PREPARE || buf_len(&client->in) > 0;
 	client_unlink(client);
 	client->hold = HOLD_NONE;
-	worker_defer(client->sw->worker, &client->wakeup);
+	client_wake(client);
 }
 
 void client_not_served(struct client *client, enum refusal why, const char *text) {
 	if (client->state == CLIENT_CLOSED || client->closing)
 		return;
 	log_info("client_not_served",
-		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 			    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id)),
 		 "%s", text);
 	client_set_state(client, CLIENT_IDLE);
 	client->protocol->client_refuse(client, why, text, false);
 	if (client->state != CLIENT_CLOSED && !client->closing)
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 }
 
 bool client_stop_waiting(struct client *client) {
-	if (!client->waiter.waiting && !client->waiting_trial)
+	const struct claim *claim = client->claim;
+	if (!claim || (!claim->waiter.waiting && !claim->waiting_trial))
 		return false;
 	keepalive_forget(client);
-	pool_waiter_cancel(&client->waiter);
+	client_leave_queue(client);
 	client_not_served(client, REFUSAL_CANCELLED, "canceling statement due to user request");
 	return true;
 }

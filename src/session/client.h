@@ -11,6 +11,8 @@
 #include "pool/pool.h"
 #include "session/protocol.h"
 
+struct cancel_ticket;
+struct claim;
 struct database;
 struct user_places;
 struct session_worker;
@@ -40,45 +42,44 @@ enum {
 	MESSAGE_HOLD_MAX = 16 * 1024   /* a message up to this size is forwarded whole; larger ones stream */
 };
 
+/*
+ * All that an idle client is, but for its protocol's half, its entry in the registry and what libev keeps for each
+ * descriptor: it counts thousandfold. What it needs only while it has or wants a server is its claim's.
+ */
 struct client {
+	/* now and then */
+	struct deferred later; /* goes on with its input; once it is closed: frees it */
+	struct listener_runtime *listener; /* referenced while in login */
+	struct cancel_ticket *ticket;      /* of the cancel request that it brought; NULL: none */
+	struct user_places *places;        /* it has one of its user's; NULL until login */
+	struct stream_peer peer;
+	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
+	uint64_t connected_ns, wait_ns_total;
+
+	/* read or written in each transaction; the protocol's half goes on from here */
+	struct stream stream;
+	enum client_state state : 8;
+	enum client_hold hold : 8;
+	bool closing : 1;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
+	bool goodbye_wanted : 1;  /* to be told 57P01 at its next transaction boundary */
+	bool has_place : 1;       /* counts against max_clients; else it is only told so */
+	bool has_login_place : 1; /* counts against max_login_clients */
+	bool in_input : 1;        /* client_input() is on the stack */
+	bool resume_wanted : 1;   /* client_resume() was called meanwhile */
+	bool keeps_server : 1;    /* session pooling, or one to one: not released at transaction ends */
+	bool dedicated : 1;       /* wants a server connection that is its own (replication) */
+	bool begin_deferred : 1;  /* in a transaction of which no server knows yet (only where a protocol does so) */
 	const struct protocol *protocol;
 	struct session_worker *sw;
-	struct stream stream;
-	struct buf in; /* received, not consumed */
-	struct list node; /* the list of its state, in the session_worker */
-	enum client_state state;
-	enum client_hold hold;
-	bool closing;         /* has been told why; its side is read to the end, within bounds, so that it gets to see it */
-	bool goodbye_wanted;  /* to be told 57P01 at its next transaction boundary */
-	bool has_place;       /* counts against max_clients; else it is only told so */
-	bool has_login_place; /* counts against max_login_clients */
-	bool in_input;        /* client_input() is on the stack */
-	bool resume_wanted;   /* client_resume() was called meanwhile */
-	bool keeps_server;    /* session pooling, or one to one: not released at transaction ends */
-	bool explaining;      /* timed out in the queue; who holds the servers is being asked */
-	bool dedicated;       /* wants a server connection that is its own (replication) */
-	bool begin_deferred;  /* in a transaction of which no server knows yet (only where a protocol does so) */
-	bool notice_wanted;   /* is to be told its place in the queue (session/wait_notice.h) */
-	uint8_t notices;      /* how often that has come due since it began to wait */
-	struct listener_runtime *listener; /* referenced while in login */
-	struct database *database;         /* NULL until login */
-	struct pool_user *user;            /* referenced; NULL until login */
-	struct user_places *places;        /* it has one of its user's; NULL until login */
-	struct server *server;             /* linked; NULL: none */
-	struct leak *leak;                 /* reported, and not over; NULL: none */
-	struct server *waiting_dedicated;  /* being opened for it alone */
-	struct server *waiting_trial;      /* the pool's choice for it, which must prove alive first */
-	struct pool_waiter waiter;
+	struct buf in;            /* received, not consumed */
+	struct database *database; /* NULL until login */
+	struct pool_user *user;   /* referenced; NULL until login */
+	struct server *server;    /* linked; NULL: none */
+	struct claim *claim;      /* while it waits for a server or has one; NULL: it is idle */
+	struct list node;         /* the list of its state, in the session_worker */
 	struct timeout timeout;
-	struct deferred deferred; /* frees it */
-	struct deferred wakeup;   /* goes on with its input */
-	struct list tickets;      /* cancel requests it brought: struct cancel_ticket */
-	uint32_t id; /* public: in logs, the console, cancel keys; unique in the process */
-	struct stream_peer *peer; /* owned; kept small: freed never before the client */
-	uint64_t acquire_deadline_ns; /* of the request that waits or has just got a server; kept over attempts */
-	bool retrying;                /* that server was lost before anything was sent to it */
-	uint64_t connected_ns, request_ns, linked_ns, wait_ns_total;
-	uint64_t answered_ns; /* when the last answer ended: idle since then, if nothing is under way */
+	uint64_t request_ns;
+	uint64_t answered_ns;     /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };
 
@@ -99,6 +100,8 @@ static inline bool client_write(struct client *client, const void *data, size_t 
 bool client_want_server(struct client *client);
 /* What the pool gave it was dead: it asks for another, within the time it still has. */
 void client_try_another(struct client *client);
+/* Goes on with its input, unless it waits by then, when no callback is on the stack any more. */
+void client_wake(struct client *client);
 /* Input may go on (what it was held for is there). */
 void client_resume(struct client *client);
 /* Close after what is queued has been sent. The server, if any, is recovered or released. */

@@ -143,7 +143,7 @@ static void report(const struct client *client, enum deadline which, const char 
 						  &stats->idle_transaction_timeouts, &stats->client_idle_timeouts};
 	stat_add(counters[which], 1);
 	log_info(kinds[which].name,
-		 LOG_FIELDS(LOG_TEXT("client", client->peer->text), LOG_TEXT("pool", client->database->name),
+		 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 			    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id)),
 		 "%s", text);
 }

@@ -7,6 +7,7 @@
 #include "config/text_units.h"
 #include "session/account.h"
 #include "session/cancel.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/console.h"
 #include "session/database.h"
@@ -18,17 +19,17 @@ void explain_find_longest(struct session_worker *sw, const struct database *data
 	list_for_each (node, &sw->servers) {
 		const struct server *server = container_of(node, struct server, all);
 		if (server->database == database && server->client &&
-		    (!longest || server->client->linked_ns < longest->linked_ns))
+		    (!longest || server->client->claim->linked_ns < longest->claim->linked_ns))
 			longest = server->client;
 	}
-	if (!longest || sw->worker->now_ns - longest->linked_ns <= holder->for_ns)
+	if (!longest || sw->worker->now_ns - longest->claim->linked_ns <= holder->for_ns)
 		return;
 	struct console_details details = {0};
 	if (longest->protocol->client_describe)
 		longest->protocol->client_describe(longest, &details);
-	holder->for_ns = sw->worker->now_ns - longest->linked_ns;
+	holder->for_ns = sw->worker->now_ns - longest->claim->linked_ns;
 	snprintf(holder->who, sizeof holder->who, "%s%s", details.application_name[0] ? "app=" : "client ",
-		 details.application_name[0] ? details.application_name : longest->peer->text);
+		 details.application_name[0] ? details.application_name : STREAM_PEER_SAY(&longest->peer));
 }
 
 /* ---- the words ---- */
@@ -122,7 +123,7 @@ static enum refusal say_unavailable(const struct situation *s, const struct clie
 
 static enum refusal explain(struct client *client, enum pool_fail why, const struct holder *holder, char *out,
 			    size_t room) {
-	struct situation s = look_at(&client->waiter, holder);
+	struct situation s = look_at(&client->claim->waiter, holder);
 	switch (why) {
 	case POOL_FAIL_TIMEOUT:
 		return say_timeout(&s, client, out, room);
@@ -143,7 +144,7 @@ static enum refusal explain(struct client *client, enum pool_fail why, const str
 }
 
 enum refusal explain_failure(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room) {
-	struct client *client = container_of(waiter, struct client, waiter);
+	struct client *client = claim_of(waiter)->client;
 	struct holder holder = {0};
 	explain_find_longest(client->sw, client->database, &holder);
 	return explain(client, why, &holder, out, room);
@@ -167,9 +168,9 @@ static void inquire(struct session_worker *sw, struct session_visit *visit) {
 static void inquired(struct session_visit *visit) {
 	struct inquiry *inquiry = container_of(visit, struct inquiry, visit);
 	struct client *client = registry_client(inquiry->client, inquiry->worker);
-	if (client && client->explaining) {
+	if (client && client->claim && client->claim->explaining) {
 		char text[EXPLANATION_ROOM];
-		client->explaining = false;
+		client->claim->explaining = false;
 		enum refusal why = explain(client, POOL_FAIL_TIMEOUT, &inquiry->holder, text, sizeof text);
 		client_not_served(client, why, text);
 	}
@@ -185,7 +186,7 @@ bool explain_timeout(struct client *client) {
 	inquiry->worker = client->sw->worker->id;
 	inquiry->visit.visit = inquire;
 	inquiry->visit.done = inquired;
-	client->explaining = true;
+	client->claim->explaining = true;
 	session_visit_all(&inquiry->visit, client->sw->worker);
 	return true;
 }

@@ -30,7 +30,7 @@ void explain_find_longest(struct session_worker *sw, const struct database *data
  * and user are set. Its worker's thread. */
 enum refusal explain_failure(struct pool_waiter *waiter, enum pool_fail why, char *out, size_t room);
 /* A client has timed out in the queue: asks all workers who holds the connections, then refuses it (client_not_served()).
- * client->explaining is set until then. False: out of memory, nothing was begun. */
+ * the claim's `explaining` is set until then. False: out of memory, nothing was begun. */
 bool explain_timeout(struct client *client);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/claim.h"
 #include "session/explain.h"
 #include "session/client.h"
 #include "session/database.h"
@@ -51,9 +52,9 @@ void keepalive_settle(struct server *server) {
 		return;
 	}
 	server->client_for_trial = NULL;
-	client->waiting_trial = NULL;
+	client->claim->waiting_trial = NULL;
 	client_link(client, server);
-	worker_defer(client->sw->worker, &client->wakeup);
+	client_wake(client);
 }
 
 void keepalive_answered(struct server *server, const char *error) {
@@ -72,13 +73,13 @@ struct client *keepalive_closed(struct server *server) {
 	ended(server);
 	server->client_for_trial = NULL;
 	if (client)
-		client->waiting_trial = NULL;
+		client->claim->waiting_trial = NULL;
 	return client;
 }
 
 /* The client's time may be over before that of the trial. */
 static bool is_client_late(struct server *server, uint64_t now_ns) {
-	return server->client_for_trial && server->client_for_trial->acquire_deadline_ns <= now_ns;
+	return server->client_for_trial && server->client_for_trial->claim->deadline_ns <= now_ns;
 }
 
 void keepalive_timed_out(struct server *server) {
@@ -91,7 +92,7 @@ void keepalive_timed_out(struct server *server) {
 		if (!client)
 			return;
 		keepalive_forget(client);
-		enum refusal refusal = explain_failure(&client->waiter, POOL_FAIL_TIMEOUT, text, sizeof text);
+		enum refusal refusal = explain_failure(&client->claim->waiter, POOL_FAIL_TIMEOUT, text, sizeof text);
 		client_not_served(client, refusal, text);
 		return;
 	}
@@ -105,10 +106,10 @@ void keepalive_timed_out(struct server *server) {
 }
 
 void keepalive_forget(struct client *client) {
-	struct server *server = client->waiting_trial;
+	struct server *server = client->claim ? client->claim->waiting_trial : NULL;
 	if (!server)
 		return;
-	client->waiting_trial = NULL;
+	client->claim->waiting_trial = NULL;
 	server->client_for_trial = NULL; /* when it has answered, it goes to whoever is next */
 }
 
@@ -131,15 +132,15 @@ bool keepalive_admit(struct server *server, struct client *client, bool *gone) {
 	bool fresh = server->transactions == 0 && now_ns < server->connected_ns + NS_PER_S;
 	if (!config->validation_query || client->dedicated || fresh)
 		return true;
-	uint64_t limit_ns = config->validation_timeout, deadline_ns = client->acquire_deadline_ns;
+	uint64_t limit_ns = config->validation_timeout, deadline_ns = client->claim->deadline_ns;
 	server->trial_ends_ns = now_ns + limit_ns;
 	if (deadline_ns != TIME_NEVER && deadline_ns < server->trial_ends_ns)
 		limit_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 1;
 	server->client_for_trial = client;
-	client->waiting_trial = server;
-	client->waiter.shard = server->conn.shard; /* explain_failure() asks them */
-	client->waiter.user = client->user;
-	client->waiter.since_ns = client->request_ns;
+	client->claim->waiting_trial = server;
+	client->claim->waiter.shard = server->conn.shard; /* explain_failure() asks them */
+	client->claim->waiter.user = client->user;
+	client->claim->waiter.since_ns = client->request_ns;
 	client->hold = HOLD_SERVER;
 	client_set_state(client, CLIENT_WAITING);
 	begin(server, config->validation_query, limit_ns);

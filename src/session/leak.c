@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "config/text_units.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/console.h"
 #include "session/database.h"
@@ -93,9 +94,10 @@ uint64_t leak_next(const struct client *client) {
 	if (client->state != CLIENT_ACTIVE || !server || client->dedicated)
 		return TIME_NEVER;
 	uint64_t now_ns = now_of(client);
-	if (client->leak && client->leak->use == SERVER_HELD_SESSION) /* that nobody waits any more is not told */
+	const struct leak *leak = client->claim->leak;
+	if (leak && leak->use == SERVER_HELD_SESSION) /* that nobody waits any more is not told */
 		return others_wait(client) ? now_ns + LEAK_LOOK_NS : now_ns;
-	if (client->leak)
+	if (leak)
 		return TIME_NEVER;
 	uint64_t threshold = view_of(client)->config->leak_detection_threshold;
 	if (threshold == 0)
@@ -131,7 +133,7 @@ static struct leak *leak_new(struct client *client, enum server_use use) {
 	leak->use = use;
 	leak->pool = client->database->name;
 	snprintf(leak->user, sizeof leak->user, "%s", pool_user_name(client->user));
-	snprintf(leak->address, sizeof leak->address, "%s", client->peer->text);
+	stream_peer_text(&client->peer, leak->address);
 	snprintf(leak->application_name, sizeof leak->application_name, "%s", of_client.application_name);
 	snprintf(leak->host, sizeof leak->host, "%s", server->host_text);
 	leak->client_id = client->id;
@@ -140,7 +142,7 @@ static struct leak *leak_new(struct client *client, enum server_use use) {
 	server->protocol->server_statements(server, client->sw->generation->config->statement_text, &leak->statements);
 	/* what holds a session's connection is its transaction, unless it has none */
 	bool of_transaction = client->keeps_server && use != SERVER_HELD_SESSION && leak->statements.since_ns;
-	leak->held_since_ns = of_transaction ? leak->statements.since_ns : client->linked_ns;
+	leak->held_since_ns = of_transaction ? leak->statements.since_ns : client->claim->linked_ns;
 	leak->reported_ns = now_of(client);
 	return leak;
 }
@@ -174,12 +176,12 @@ static void tell_end(const struct leak *leak) {
 
 static void leak_over(struct client *client, enum leak_end end) {
 	struct leaks *leaks = &client->sw->leaks;
-	struct leak *leak = client->leak;
+	struct leak *leak = client->claim->leak;
 	leak->unused_ns = leak_unused_ns(leak);
 	leak->client = NULL;
 	leak->end = end;
 	leak->ended_ns = now_of(client);
-	client->leak = NULL;
+	client->claim->leak = NULL;
 	list_remove(&leak->node);
 	list_push_front(&leaks->ended, &leak->node);
 	if (++leaks->ended_count > LEAKS_KEPT) {
@@ -194,7 +196,7 @@ static void leak_over(struct client *client, enum leak_end end) {
 
 static void take_back(struct client *client) {
 	const struct pool_config *config = view_of(client)->config;
-	const struct leak *leak = client->leak;
+	const struct leak *leak = client->claim->leak;
 	char unused[16], threshold[32], text[400];
 	duration_say(leak_unused_ns(leak), unused, sizeof unused);
 	duration_format(config->leak_detection_threshold, threshold, sizeof threshold);
@@ -210,7 +212,7 @@ static void take_back(struct client *client) {
 
 void leak_due(struct client *client) {
 	struct server *server = client->server;
-	if (client->leak) {
+	if (client->claim->leak) {
 		if (!others_wait(client))
 			leak_over(client, LEAK_UNWANTED);
 		return;
@@ -219,15 +221,15 @@ void leak_due(struct client *client) {
 	if (use == SERVER_IN_USE || (use == SERVER_HELD_SESSION && !others_wait(client)))
 		return;
 	enum leak_action action = view_of(client)->config->leak_action;
-	client->leak = leak_new(client, use);
-	if (!client->leak) { /* out of memory: when as much time has gone by again */
+	client->claim->leak = leak_new(client, use);
+	if (!client->claim->leak) { /* out of memory: when as much time has gone by again */
 		server->used_ns = now_of(client);
 		return;
 	}
-	list_push_front(&client->sw->leaks.current, &client->leak->node);
+	list_push_front(&client->sw->leaks.current, &client->claim->leak->node);
 	stat_add(&stats_of(client)->leaks, 1);
 	atomic_fetch_add_explicit(&stats_of(client)->leaked, 1, memory_order_relaxed);
-	tell_begin(client->leak, action);
+	tell_begin(client->claim->leak, action);
 	if (action == LEAK_ACTION_CLOSE)
 		take_back(client);
 }
@@ -235,26 +237,26 @@ void leak_due(struct client *client) {
 /* ---- its end ---- */
 
 void leak_used(struct client *client) {
-	struct leak *leak = client->leak;
+	struct leak *leak = client->claim->leak;
 	if (leak) {
 		leak->unused_ns = leak_unused_ns(leak);
 		if (leak->use == SERVER_HELD_SESSION)
 			leak_over(client, LEAK_USED_AGAIN);
 	}
 	client->server->used_ns = now_of(client);
-	if (leak && !client->leak)
+	if (leak && !client->claim->leak)
 		client_watch(client);
 }
 
 void leak_freed(struct client *client) {
-	if (!client->leak || client->leak->use == SERVER_HELD_SESSION)
+	if (!client->claim->leak || client->claim->leak->use == SERVER_HELD_SESSION)
 		return;
 	leak_over(client, LEAK_FINISHED);
 	client_watch(client);
 }
 
 void leak_unlinked(struct client *client) {
-	if (!client->leak)
+	if (!client->claim->leak)
 		return;
 	if (client->server->state == SERVER_CLOSED)
 		leak_over(client, LEAK_LOST);

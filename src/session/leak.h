@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "net/stream.h"
 #include "session/protocol.h"
 
 struct client;
@@ -47,7 +48,7 @@ struct leak {
 	enum server_use use;
 	enum leak_end end;
 	const char *pool;      /* lives as long as the process */
-	char user[64], address[96], application_name[64], host[128];
+	char user[64], address[STREAM_PEER_TEXT], application_name[64], host[128];
 	uint32_t client_id, backend_pid;
 	uint64_t transactions;
 	uint64_t held_since_ns, reported_ns, ended_ns;

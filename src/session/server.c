@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "session/backend.h"
 #include "session/cancel.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/keepalive.h"
@@ -273,9 +274,9 @@ void server_ready(struct server *server) {
 	if (server->client_for_dedicated) {
 		struct client *client = server->client_for_dedicated;
 		server->client_for_dedicated = NULL;
-		client->waiting_dedicated = NULL;
+		client->claim->waiting_dedicated = NULL;
 		client_link(client, server);
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 		return;
 	}
 	server->state = SERVER_IDLE;
@@ -308,7 +309,7 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	struct client *client = server->client_for_dedicated;
 	server->client_for_dedicated = NULL;
 	if (client)
-		client->waiting_dedicated = NULL;
+		client->claim->waiting_dedicated = NULL;
 	server->failure = failures[why_failed];
 	if (why_failed == SERVER_REFUSED) { /* this user's misfortune alone: the host need not be left in peace */
 		pool_user_failed(shard, user);
@@ -333,7 +334,7 @@ void server_dedicate(struct server *server, struct client *client) {
 	server->client_for_dedicated = client;
 	server->client = NULL;
 	client->server = NULL;
-	client->waiting_dedicated = server;
+	client->claim->waiting_dedicated = server;
 	worker_defer(worker, &server->later);
 }
 
@@ -356,7 +357,7 @@ bool server_untouched(const struct server *server) {
 	if (!client || client->closing || server->dedicated)
 		return false;
 	/* a session that has been at work on it has left its state there, also while it is made ready anew */
-	bool fresh = !client->keeps_server || client->answered_ns == client->linked_ns;
+	bool fresh = !client->keeps_server || client->answered_ns == client->claim->linked_ns;
 	return client->hold == HOLD_PREPARE ? fresh
 					    : !client->keeps_server && server->protocol->server_clean(server);
 }
@@ -450,7 +451,7 @@ static void server_close_now(struct server *server, const char *reason) {
 	struct client *promised = server->client_for_dedicated;
 	server->client_for_dedicated = NULL;
 	if (promised)
-		promised->waiting_dedicated = NULL;
+		promised->claim->waiting_dedicated = NULL;
 	if (client && untouched) {
 		client_lose_untouched(client);
 	} else if (client) {
@@ -562,7 +563,7 @@ void server_maybe_release(struct server *server) {
 	server_give_back(server);
 	if (client->hold == HOLD_OUTCOME || (client->hold == HOLD_NONE && buf_len(&client->in) > 0)) {
 		client->hold = HOLD_NONE;
-		worker_defer(client->sw->worker, &client->wakeup);
+		client_wake(client);
 	}
 	client_gate(client);
 }

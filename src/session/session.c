@@ -130,10 +130,13 @@ static void deliver_generation(struct mail *mail, void *receiver) {
 static void worker_free_state(struct session_worker *sw) {
 	audit_stop(sw);
 	leaks_free(&sw->leaks);
+	claims_free(&sw->claims);
 	for (int p = 0; p < 2; p++) {
 		const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
-		if (protocol && sw->protocol_state[p])
-			protocol->worker_free(sw->protocol_state[p]);
+		if (!protocol || !sw->protocol_state[p])
+			continue;
+		protocol->worker_free(sw->protocol_state[p]);
+		slab_free(&sw->client_memory[p]);
 	}
 	generation_unref(sw->generation);
 }
@@ -160,7 +163,10 @@ bool session_start(struct worker *workers, int count, struct generation *generat
 		sw->random_state |= 1;
 		for (int p = 0; p < 2; p++) {
 			const struct protocol *protocol = protocol_by_id((enum protocol_id)p);
-			if (protocol && !(sw->protocol_state[p] = protocol->worker_new(sw)))
+			if (!protocol)
+				continue;
+			slab_init(&sw->client_memory[p], protocol->client_size);
+			if (!(sw->protocol_state[p] = protocol->worker_new(sw)))
 				return error_set(error, 0, "out of memory");
 		}
 	}

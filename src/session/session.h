@@ -6,10 +6,12 @@
 #include <stdbool.h>
 
 #include "base/list.h"
+#include "base/slab.h"
 #include "base/stat.h"
 #include "net/acceptor.h"
 #include "net/worker.h"
 #include "session/audit.h"
+#include "session/claim.h"
 #include "session/generation.h"
 #include "session/leak.h"
 
@@ -30,6 +32,8 @@ struct session_worker {
 	uint32_t cancels;
 	struct list cancel_list; /* struct cancel.all */
 	struct leaks leaks;
+	struct claims claims;
+	struct slab client_memory[2]; /* by enum protocol_id: the clients' structs */
 	struct audit audit;
 
 	/* atomic; one writer */

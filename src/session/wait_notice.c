@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "config/text_units.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/explain.h"
@@ -20,12 +21,12 @@ static struct database_view *view_of(const struct client *client) {
 }
 
 uint64_t wait_notice_next(const struct client *client) {
-	if (client->state != CLIENT_WAITING || client->explaining)
+	if (client->state != CLIENT_WAITING || client->claim->explaining)
 		return TIME_NEVER;
 	uint64_t after_ns = view_of(client)->config->wait_notice_after;
-	if (after_ns == 0 || client->notices > 20)
+	if (after_ns == 0 || client->claim->notices > 20)
 		return TIME_NEVER;
-	return client->request_ns + after_ns * ((2ull << client->notices) - 1);
+	return client->request_ns + after_ns * ((2ull << client->claim->notices) - 1);
 }
 
 /* How many wait, and since when: the times of each worker lie together, the longest wait first. */
@@ -96,7 +97,7 @@ static uint32_t busy_of(const struct database *database) {
 static void tell(const struct inquiry *q, struct client *client) {
 	const struct pool_config *config = view_of(client)->config;
 	struct pool_limits limits = pool_limits(q->database->pool);
-	uint64_t waited_ns = client->sw->worker->now_ns - client->waiter.since_ns;
+	uint64_t since_ns = client->claim->waiter.since_ns, waited_ns = client->sw->worker->now_ns - since_ns;
 	char waited[16], held[16], longest[160] = "", limit[32], until[80] = "", text[512];
 	duration_say(waited_ns, waited, sizeof waited);
 	duration_say(q->holder.for_ns, held, sizeof held);
@@ -107,22 +108,22 @@ static void tell(const struct inquiry *q, struct client *client) {
 		snprintf(until, sizeof until, "; gives up after acquire_timeout (%s)", limit);
 	snprintf(text, sizeof text,
 		 "pool \"%s\": waiting for a connection for %s, at place %u of %u (%u of %u connections busy%s)%s",
-		 q->database->name, waited, q->place + ahead_elsewhere(q, client->waiter.since_ns), q->here + q->waiting,
+		 q->database->name, waited, q->place + ahead_elsewhere(q, since_ns), q->here + q->waiting,
 		 busy_of(q->database), limits.max_size, longest, until);
 	client->protocol->client_notice(client, text);
 }
 
 static void tell_each(struct pool_waiter *waiter, void *context) {
 	struct inquiry *q = context;
-	struct client *client = container_of(waiter, struct client, waiter);
+	struct client *client = claim_of(waiter)->client;
 	q->place++;
-	if (!client->notice_wanted || client->closing || client->state != CLIENT_WAITING)
+	if (!client->claim->notice_wanted || client->closing || client->state != CLIENT_WAITING)
 		return;
 	if (q->told == TOLD_AT_ONCE) {
 		q->more = true;
 		return;
 	}
-	client->notice_wanted = false;
+	client->claim->notice_wanted = false;
 	q->told++;
 	tell(q, client);
 }
@@ -155,9 +156,9 @@ static void begin_inquiry(struct session_worker *sw, struct database *database) 
 }
 
 void wait_notice_due(struct client *client) {
-	client->notices++;
-	if (!client->waiter.waiting) /* on its way to a connection of its own */
+	client->claim->notices++;
+	if (!client->claim->waiter.waiting) /* on its way to a connection of its own */
 		return;
-	client->notice_wanted = true;
+	client->claim->notice_wanted = true;
 	begin_inquiry(client->sw, client->database);
 }

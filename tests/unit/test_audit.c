@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "session/audit.h"
+#include "session/claim.h"
 #include "session/client.h"
 #include "session/database.h"
 #include "session/server.h"
@@ -16,6 +17,7 @@ static struct {
 	struct database database;
 	struct server server;
 	struct client client;
+	struct claim claim; /* the client's, where it is to have one */
 	int shard;
 } s;
 
@@ -31,6 +33,7 @@ static void set_up(void) {
 	s.server.state = SERVER_IDLE;
 	s.server.conn.state = POOL_CONN_IDLE;
 	s.client.state = CLIENT_IDLE;
+	s.claim.client = &s.client;
 }
 
 static void link_both(void) {
@@ -39,6 +42,7 @@ static void link_both(void) {
 	s.server.client = &s.client;
 	s.client.server = &s.server;
 	s.client.state = CLIENT_ACTIVE;
+	s.client.claim = &s.claim;
 }
 
 static void watch(uint64_t deadline_ns) {
@@ -65,7 +69,8 @@ START_TEST(what_agrees_is_sound) {
 	s.server.state = SERVER_FENCED;
 	ck_assert(SOUND());
 	s.client.state = CLIENT_WAITING;
-	s.client.waiter.waiting = true;
+	s.claim.waiter.waiting = true;
+	s.client.claim = &s.claim;
 	ck_assert(SOUND());
 }
 END_TEST
@@ -135,8 +140,25 @@ END_TEST
 
 START_TEST(client_that_waits_for_nothing_is_found) {
 	s.client.state = CLIENT_WAITING;
+	s.client.claim = &s.claim;
 	CLIENT_AT_FAULT();
-	s.client.explaining = true;
+	s.claim.explaining = true;
+	ck_assert(SOUND());
+}
+END_TEST
+
+START_TEST(claim_that_is_missing_or_not_given_back_is_found) {
+	link_both();
+	s.client.claim = NULL;
+	CLIENT_AT_FAULT();
+	set_up();
+	link_both();
+	s.claim.client = NULL;
+	CLIENT_AT_FAULT();
+	set_up();
+	s.client.claim = &s.claim;
+	CLIENT_AT_FAULT();
+	s.claim.retrying = true; /* it is about to ask again */
 	ck_assert(SOUND());
 }
 END_TEST
@@ -150,6 +172,7 @@ int main(void) {
 	tcase_add_test(tcase, server_and_client_that_disagree_are_found);
 	tcase_add_test(tcase, server_in_the_wrong_place_is_found);
 	tcase_add_test(tcase, client_that_waits_for_nothing_is_found);
+	tcase_add_test(tcase, claim_that_is_missing_or_not_given_back_is_found);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -593,8 +593,9 @@ START_TEST(connects_over_tcp_and_sends_what_was_written_meanwhile) {
 	connect_and_talk(&target, listening);
 	stream_peer(end.stream.fd, &who);
 	snprintf(expected, sizeof expected, "127.0.0.1:%d", ntohs(((struct sockaddr_in *)&target.address)->sin_port));
-	ck_assert_str_eq(who.text, expected);
-	ck_assert_int_eq(who.uid, -1);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), expected);
+	struct sockaddr_storage address = stream_peer_address(&who);
+	ck_assert_int_eq(memcmp(&address, &target.address, sizeof(struct sockaddr_in)), 0);
 	on_worker(&workers[0], close_end, NULL);
 	close(peer);
 	close(listening);
@@ -617,8 +618,8 @@ START_TEST(connects_over_a_unix_socket) {
 	connect_and_talk(&target, listening);
 	stream_peer(peer, &who);
 	snprintf(expected, sizeof expected, "unix:%d@%d", (int)getpid(), (int)getuid());
-	ck_assert_str_eq(who.text, expected);
-	ck_assert_int_eq(who.uid, (int)getuid());
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), expected);
+	ck_assert_int_eq(who.process.uid, (int)getuid());
 	on_worker(&workers[0], close_end, NULL);
 	close(peer);
 	close(listening);
@@ -685,11 +686,39 @@ START_TEST(ipv4_peer_of_an_ipv6_socket_is_named_as_ipv4) {
 	ck_assert_int_eq(connect(fd, (struct sockaddr *)&v4.address, v4.len), 0);
 	int accepted = accept(listening, NULL, NULL);
 	stream_peer(accepted, &who);
-	ck_assert_int_eq(strncmp(who.text, "127.0.0.1:", 10), 0);
-	ck_assert_int_eq(who.address.ss_family, AF_INET);
+	ck_assert_int_eq(strncmp(STREAM_PEER_SAY(&who), "127.0.0.1:", 10), 0);
+	ck_assert_int_eq(who.family, AF_INET);
 	close(accepted);
 	close(fd);
 	close(listening);
+}
+END_TEST
+
+START_TEST(peer_is_known_by_an_address_that_was_told) {
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(65535)};
+	struct sockaddr_storage again;
+	struct stream_peer who;
+	int fds[2];
+
+	ck_assert_int_eq(inet_pton(AF_INET6, "2001:db8:ffff:ffff:ffff:ffff:255.255.255.254", &in6.sin6_addr), 1);
+	stream_peer_from(-1, (struct sockaddr *)&in6, sizeof in6, &who);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), "[2001:db8:ffff:ffff:ffff:ffff:ffff:fffe]:65535");
+	again = stream_peer_address(&who);
+	ck_assert_int_eq(memcmp(&again, &in6, sizeof in6), 0);
+	/* an address that is cut, or of no kind that we know, says nothing */
+	stream_peer_from(-1, (struct sockaddr *)&in6, sizeof in6 - 8, &who);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), "unknown");
+	stream_peer_from(-1, (struct sockaddr *)&in6, 0, &who);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), "unknown");
+	ck_assert_int_eq(pipe(fds), 0);
+	stream_peer(fds[0], &who);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), "unknown");
+	/* an unnamed peer's address is its family alone, and a descriptor that is no socket tells no process */
+	struct sockaddr unnamed = {.sa_family = AF_UNIX};
+	stream_peer_from(fds[0], &unnamed, offsetof(struct sockaddr, sa_data), &who);
+	ck_assert_str_eq(STREAM_PEER_SAY(&who), "unix");
+	close(fds[0]);
+	close(fds[1]);
 }
 END_TEST
 
@@ -727,6 +756,7 @@ int main(void) {
 	tcase_add_test(tc, refused_connection_is_told_with_its_reason);
 	tcase_add_test(tc, last_words_reach_a_tcp_peer_whose_bytes_were_not_read);
 	tcase_add_test(tc, ipv4_peer_of_an_ipv6_socket_is_named_as_ipv4);
+	tcase_add_test(tc, peer_is_known_by_an_address_that_was_told);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);
