@@ -55,6 +55,7 @@ struct pg_client {
 	char *reset_name;           /* what the RESET under way names, owned; NULL: it is not known */
 	struct settings *startup;   /* its start-up parameters: what RESET goes back to */
 };
+_Static_assert(sizeof(void *) != 8 || sizeof(struct pg_client) <= 472, "an idle client is kept small: doc/architecture.md");
 
 enum { PG_SETTINGS_MAX = 150 }; /* that a client may ask for when it starts */
 
@@ -77,9 +78,10 @@ enum pg_touched { PG_TOUCHED_SETTINGS = 1, PG_TOUCHED_PREPARED = 2, PG_TOUCHED_L
 
 struct pg_server {
 	struct server base;
-	struct pg_server_login *login;
+
+	/* read or written in each transaction */
+	struct pg_server_login *login;   /* NULL: it is logged in */
 	struct settings *settings;       /* in force on it */
-	struct settings *defaults;       /* what its session started with */
 	struct pg_queue queue;           /* outstanding requests */
 	struct pg_statements statements; /* prepared on it by us */
 	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
@@ -90,8 +92,6 @@ struct pg_server {
 	uint32_t swallowed_syncs;        /* sent while it was copying in, which ignores them */
 	uint32_t uncertain;              /* of those, how many may be answered after all, for the copy failed */
 	uint32_t touched;                /* enum pg_touched: what transactions have left in the session */
-	uint32_t backend_pid;
-	uint16_t cancel_key_len;
 	bool passing_to_client;          /* whether they go to the client or to nobody */
 	bool open_batch;                 /* extended messages were sent since the last Sync or Query */
 	bool batch_failed;               /* ... and the server skips what comes up to a Sync */
@@ -104,11 +104,16 @@ struct pg_server {
 	bool init_done;                  /* recovery: init_sql was run again */
 	char copy;                       /* 0, or G, H, W: the copy under way */
 	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */
-	char task_sqlstate[6];
-	char task_error[256];
 	uint8_t said_count;              /* of `said`, what is there: 0, 1 (it was the last, too), 2 */
 	struct pg_said said[2];          /* of its client: by what its transaction began, and the last statement */
+
+	/* now and then */
+	struct settings *defaults;       /* what its session started with */
 	struct timeout nudge;            /* recovery: cancel if it has not ended by then */
+	char task_sqlstate[6];
+	char task_error[256];
+	uint32_t backend_pid;
+	uint16_t cancel_key_len;
 	uint8_t cancel_key[PG_CANCEL_KEY_MAX];
 };
 

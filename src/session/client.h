@@ -82,6 +82,7 @@ struct client {
 	uint64_t answered_ns;     /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };
+_Static_assert(sizeof(void *) != 8 || sizeof(struct client) <= 360, "an idle client is kept small: doc/architecture.md");
 
 /* Accepted from `peer`; takes over fd. The worker's count of clients has it already. */
 void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd, const struct sockaddr *peer,

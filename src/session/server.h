@@ -41,48 +41,53 @@ struct server_cut {
 
 struct server {
 	struct pool_conn conn;
+
+	/* read or written in each transaction */
+	struct stream stream;
 	const struct protocol *protocol;
 	struct session_worker *sw;
 	struct database *database;
-	struct stream stream;
-	struct buf in;
-	enum server_state state;
 	struct client *client;  /* linked; NULL: none */
+	enum server_state state;
 	bool dedicated;         /* opened for one client (replication): closed with it */
-	bool login_ok;
-	bool admitted;          /* the backend has let it in, and counts it, whatever follows */
-	bool broke;             /* it was lost, not closed by us */
-	enum pool_open_failure failure; /* how, where that is its host's fault */
-	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
-	uint64_t linger_bytes;  /* received meanwhile, for nobody */
-	struct list all;        /* the worker's list of servers */
-	struct server_cut cut;
-	struct list cancels;    /* struct cancel under way for it */
-	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
-	struct timeout timeout; /* connect_timeout, recovery_timeout */
-	struct deferred deferred;
-	struct resolver_query *resolving;
-	struct sockaddr_storage address; /* where it is connected: a cancel goes there too */
-	socklen_t address_len;
-	char host_text[128];   /* "10.0.0.5:5432" for logs, TLS and the console */
-	uint32_t last_client;  /* id of the client that had it last; 0: none */
-	uint32_t id;
-	uint64_t connected_ns, request_ns;
-	uint64_t used_ns;      /* when its client last sent something, or got the last bytes of an answer */
-	uint64_t transactions, queries;
-	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
-	struct client *client_for_trial; /* validating: the client that gets it then; NULL: none */
-	bool keepalive;         /* validating on account of keepalive_interval */
-	uint64_t checked_ns;    /* when it was last known to be alive: it answered */
-	uint64_t trial_ends_ns; /* validating: then it counts as dead */
-	struct backend *backend; /* its host; NULL: not known yet */
-	struct deferred later;  /* begins to connect */
 	bool in_input;          /* server_input() is on the stack */
 	bool ready_wanted;      /* server_ready() was called meanwhile */
 	bool close_wanted;      /* server_close() was called meanwhile */
-	const char *close_reason;
-	char close_text[256];
 	bool recovery_done;     /* the protocol says it is clean; bytes may still be on their way */
+	struct buf in;
+	uint64_t request_ns;
+	uint64_t used_ns;       /* when its client last sent something, or got the last bytes of an answer */
+	uint64_t checked_ns;    /* when it was last known to be alive: it answered */
+	uint64_t transactions, queries;
+	struct list cancels;    /* struct cancel under way for it */
+	uint32_t cancels_sent;  /* of those, how many may have reached the backend */
+	uint32_t last_client;   /* id of the client that had it last; 0: none */
+	struct timeout timeout; /* connect_timeout, recovery_timeout */
+	struct server_cut cut;
+
+	/* now and then */
+	struct list all;        /* the worker's list of servers */
+	uint32_t id;
+	bool login_ok;
+	bool admitted;          /* the backend has let it in, and counts it, whatever follows */
+	bool broke;             /* it was lost, not closed by us */
+	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
+	bool keepalive;         /* validating on account of keepalive_interval */
+	enum pool_open_failure failure; /* how it was lost, where that is its host's fault */
+	uint64_t linger_bytes;  /* received while it lingers, for nobody */
+	uint64_t connected_ns;
+	uint64_t trial_ends_ns; /* validating: then it counts as dead */
+	struct client *client_for_dedicated; /* the client it is opened for; NULL otherwise */
+	struct client *client_for_trial; /* validating: the client that gets it then; NULL: none */
+	struct backend *backend; /* its host; NULL: not known yet */
+	struct resolver_query *resolving;
+	struct deferred deferred; /* frees it */
+	struct deferred later;  /* begins to connect */
+	const char *close_reason;
+	struct sockaddr_storage address; /* where it is connected: a cancel goes there too */
+	socklen_t address_len;
+	char host_text[128];    /* "10.0.0.5:5432" for logs, TLS and the console */
+	char close_text[256];
 };
 
 /* pool_ops.open: begins to connect. */
