@@ -21,6 +21,7 @@ static const char *const mode_names[MODES] = { "simple",  "extended", "prepared"
 struct load_conf conf;
 _Atomic int phase;
 _Atomic uint64_t start_ns, end_ns;
+static _Atomic int run_number; /* from 1 */
 
 _Noreturn void fail(const char *what)
 {
@@ -73,14 +74,15 @@ static void *run(void *arg)
 {
 	struct thread *t = arg;
 	struct epoll_event events[EVENTS];
-	bool running = false;
+	int running = 0; /* the run that has begun here */
 	uint64_t slow_ns = 0;
 
 	while (phase != PHASE_CLOSE) {
 		if (phase == PHASE_LOGIN && conf.mode != CONNECT)
 			begin_logins(t);
-		if (phase == PHASE_RUN && !running) {
-			running = true;
+		if (phase == PHASE_RUN && running != run_number) {
+			running = run_number;
+			t->begun_transactions = 0;
 			begin_run(t);
 		}
 		int n = epoll_wait(t->epoll, events, EVENTS, 10);
@@ -92,7 +94,7 @@ static void *run(void *arg)
 			read_slowly(t, &slow_ns);
 		t->ready_seen = t->ready;
 		if (running && !may_begin(t) && run_is_over(t))
-			t->drained = true;
+			t->drained = running;
 	}
 	for (int i = 0; i < t->clients_count; i++)
 		client_close(&t->clients[i]);
@@ -156,8 +158,31 @@ static void wait_for_logins(struct thread *threads)
 static void wait_for_end(struct thread *threads)
 {
 	for (int i = 0; i < conf.threads; i++)
-		while (!threads[i].drained)
+		while (threads[i].drained != run_number)
 			usleep(1000);
+}
+
+/* Returns how long it took. */
+static double one_run(struct thread *threads)
+{
+	uint64_t begin_ns = now_ns() + (uint64_t)(conf.warm_up * 1e9), over_ns;
+
+	start_ns = begin_ns;
+	end_ns = begin_ns + (uint64_t)(conf.seconds * 1e9);
+	if (conf.mode != IDLE) {
+		run_number++;
+		phase = PHASE_RUN;
+	}
+	sleep_until(begin_ns);
+	tell("start", false);
+	if (conf.mode == IDLE)
+		sleep_until(end_ns);
+	else
+		wait_for_end(threads);
+	/* With -n it may be over sooner than it was to be. */
+	over_ns = now_ns();
+	tell("stop", true);
+	return over_ns < end_ns ? (double)(over_ns - begin_ns) / 1e9 : conf.seconds;
 }
 
 static void print_result(struct thread *threads, double seconds)
@@ -200,6 +225,7 @@ static _Noreturn void usage(int status)
 	      "  -c CLIENTS    64               -j THREADS  1\n"
 	      "  -T SECONDS    5                -W SECONDS of warm-up  1\n"
 	      "  -n COUNT      stop after so many transactions\n"
+	      "  --runs N      1                of so many transactions each, by the same clients\n"
 	      "  --password PASSWORD            for cleartext and SCRAM-SHA-256\n"
 	      "  --tls                          the certificate is not verified\n"
 	      "  --sql SQL     SELECT 1         --parameter VALUE  of its $1 (not in simple queries)\n"
@@ -209,7 +235,7 @@ static _Noreturn void usage(int status)
 	      "  --slow N      8                slow readers among the clients\n"
 	      "  --slow-rate N 1000             KB/s that each of them reads\n"
 	      "  --max-errors N  100            give up then\n"
-	      "  --sync        for bench/run: say ready, start and stop, and wait for a line after ready and stop\n",
+	      "  --sync        for who drives it: say ready, start and stop, and wait for a line after ready and each stop\n",
 	      status ? stderr : stdout);
 	exit(status);
 }
@@ -240,7 +266,7 @@ static double seconds_of(const char *text)
 
 static void parse_options(int argc, char **argv)
 {
-	enum { TLS = 256, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, HELP };
+	enum { TLS = 256, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, RUNS, HELP };
 	static const struct option options[] = { { "tls", no_argument, NULL, TLS },
 						 { "sync", no_argument, NULL, SYNC },
 						 { "password", required_argument, NULL, PASSWORD },
@@ -252,6 +278,7 @@ static void parse_options(int argc, char **argv)
 						 { "slow", required_argument, NULL, SLOW_COUNT },
 						 { "slow-rate", required_argument, NULL, SLOW_RATE },
 						 { "max-errors", required_argument, NULL, ERRORS },
+						 { "runs", required_argument, NULL, RUNS },
 						 { "help", no_argument, NULL, HELP },
 						 { NULL, 0, NULL, 0 } };
 	const char *host = "127.0.0.1";
@@ -269,6 +296,7 @@ static void parse_options(int argc, char **argv)
 	conf.slow = 8;
 	conf.slow_rate = 1000;
 	conf.errors_max = 100;
+	conf.runs = 1;
 	while ((option = getopt_long(argc, argv, "M:h:p:U:d:c:j:T:W:n:", options, NULL)) != -1) {
 		switch (option) {
 		case 'M':
@@ -340,6 +368,9 @@ static void parse_options(int argc, char **argv)
 		case ERRORS:
 			conf.errors_max = (uint64_t)number(optarg, 0, INT32_MAX);
 			break;
+		case RUNS:
+			conf.runs = number(optarg, 1, 1000);
+			break;
 		default:
 			usage(option == HELP ? 0 : 2);
 		}
@@ -348,6 +379,10 @@ static void parse_options(int argc, char **argv)
 		usage(2);
 	if (conf.mode == SLOW && conf.slow >= conf.clients) {
 		fputs("load: --slow must leave some clients that are not slow\n", stderr);
+		exit(2);
+	}
+	if (conf.runs > 1 && (!conf.transactions_max || conf.mode == SLOW || conf.mode == IDLE)) {
+		fputs("load: --runs wants -n, and clients that all come to an end\n", stderr);
 		exit(2);
 	}
 	if (conf.transactions_max) /* a share of it for each thread */
@@ -385,23 +420,10 @@ int main(int argc, char **argv)
 		wait_for_logins(threads);
 	tell("ready", true);
 
-	uint64_t begin_ns = now_ns() + (uint64_t)(conf.warm_up * 1e9);
+	double seconds = 0;
 
-	start_ns = begin_ns;
-	end_ns = begin_ns + (uint64_t)(conf.seconds * 1e9);
-	if (conf.mode != IDLE)
-		phase = PHASE_RUN;
-	sleep_until(begin_ns);
-	tell("start", false);
-	if (conf.mode == IDLE)
-		sleep_until(end_ns);
-	else
-		wait_for_end(threads);
-	/* With -n it may be over sooner than it was to be. */
-	uint64_t over_ns = now_ns();
-	double seconds = over_ns < end_ns ? (double)(over_ns - begin_ns) / 1e9 : conf.seconds;
-
-	tell("stop", true);
+	for (int i = 0; i < conf.runs; i++)
+		seconds += one_run(threads);
 	phase = PHASE_CLOSE;
 	for (int i = 0; i < conf.threads; i++)
 		pthread_join(threads[i].id, NULL);

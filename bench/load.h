@@ -74,7 +74,7 @@ struct thread {
 	struct histogram latency;
 	struct scram_cache scram;
 	_Atomic int ready_seen;
-	_Atomic bool drained;
+	_Atomic int drained; /* the last run that has come to its end here */
 	pthread_t id;
 };
 
@@ -83,7 +83,7 @@ struct load_conf {
 	enum mode mode;
 	struct sockaddr_in address;
 	const char *user, *database, *password, *sql, *parameter, *statement;
-	int clients, threads, pipeline, mib, slow, slow_rate;
+	int clients, threads, runs, pipeline, mib, slow, slow_rate;
 	double seconds, warm_up;
 	uint64_t transactions_max, errors_max; /* for each thread */
 	bool sync;
