@@ -22,11 +22,18 @@ def stored_secret():
     return "SCRAM-SHA-256$4096:%s$%s:%s" % tuple(encoded)
 
 
+def pool_names(row):
+    return [f"bench{i}" for i in range(row.pools)] if row.pools else ["bench"]
+
+
 class Contestant:
     """Something to send load through. start() gives the port."""
 
     name = "?"
     is_proxy = True
+    is_pooler = True
+    is_ours = False
+    descriptors = 1  # for each client, at most, of one process
 
     def __init__(self, bench):
         self.bench = bench
@@ -34,7 +41,15 @@ class Contestant:
         self.log = None
 
     def can(self, row):
-        """None, or why it cannot do that."""
+        """None, or why it cannot do that; for what has no TLS, no logins and no pools of its own, this is why."""
+        if not self.is_pooler:
+            if row.pools:
+                return "it knows no pools"
+            if row.scram:
+                return "it only passes the login on"
+            if row.tls:
+                return ("in TCP mode it cannot speak PostgreSQL's SSLRequest, on either side: it could only pass on what "
+                        "others have encrypted")
         return None
 
     def version(self):
@@ -52,10 +67,10 @@ class Contestant:
 
     def spawn(self, command, port, row, **more):
         self.log = os.path.join(self.bench.dir, self.name + ".log")
-        cpus = self.bench.all_cpus if row.workers > 1 else self.bench.proxy_cpus
+        cpus = self.bench.all_cpus if row.spread else self.bench.proxy_cpus
         process = self.bench.processes.start(command, cpus=cpus, log=self.log, **more)
         self.processes.append(process)
-        wait_for_port(port, process, self.log)
+        wait_for_port(port, process, self.log, len(self.processes))
 
     def stop(self):
         for process in self.processes:
@@ -66,6 +81,7 @@ class Contestant:
 class Direct(Contestant):
     name = "direct"
     is_proxy = False
+    is_pooler = False
 
     def can(self, row):
         return "the stub lets everybody in" if row.scram else None
@@ -79,6 +95,7 @@ class Direct(Contestant):
 
 class Forebay(Contestant):
     name = "forebay"
+    is_ours = True
 
     def __init__(self, bench, binary):
         super().__init__(bench)
@@ -89,10 +106,18 @@ class Forebay(Contestant):
 
     def start(self, row, backend):
         port = free_port()
+        pools = "".join(f"""
+[pool:{name}]
+protocol = postgresql
+hosts = 127.0.0.1:{backend}
+max_size = {row.servers}
+monitor_interval = 0
+tls_mode = {"require" if row.tls else "disable"}
+""" for name in pool_names(row))
         self.spawn([self.binary, "-c", self.file("forebay.ini", f"""
 [forebay]
 workers = {row.workers}
-max_clients = {row.clients + 100}
+max_clients = {row.total_clients() + 100}
 log_level = warning
 log_connections = false
 metrics_listen =
@@ -104,14 +129,7 @@ auth = {"scram-sha-256" if row.scram else "trust"}
 tls_mode = {"require" if row.tls else "disable"}
 """ + (f"""tls_cert_file = {self.bench.dir}/cert.pem
 tls_key_file = {self.bench.dir}/key.pem
-""" if row.tls else "") + f"""
-[pool:bench]
-protocol = postgresql
-hosts = 127.0.0.1:{backend}
-max_size = {row.servers}
-monitor_interval = 0
-tls_mode = {"require" if row.tls else "disable"}
-
+""" if row.tls else "") + pools + f"""
 [user:bench]
 password = {self.bench.secret}
 """)], port, row)
@@ -138,6 +156,7 @@ class PgBouncer(Contestant):
     def start(self, row, backend):
         port = free_port()
         users = self.file("users.txt", f'"bench" "{self.bench.secret}"\n')
+        databases = "\n".join(f"{name} = host=127.0.0.1 port={backend} dbname=bench" for name in pool_names(row))
         for i in range(row.workers):
             more = ""
             if row.mode in ("prepared", "pipelined"):
@@ -151,7 +170,7 @@ class PgBouncer(Contestant):
                 more += "so_reuseport = 1\n"
             ini = self.file(f"pgbouncer{i}.ini", f"""
 [databases]
-bench = host=127.0.0.1 port={backend}
+{databases}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -160,7 +179,7 @@ auth_type = {"scram-sha-256" if row.scram else "trust"}
 auth_file = {users}
 pool_mode = transaction
 default_pool_size = {row.servers // row.workers}
-max_client_conn = {row.clients + 100}
+max_client_conn = {row.total_clients() + 100}
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
@@ -171,6 +190,8 @@ log_stats = 0
 
 class HAProxy(Contestant):
     name = "haproxy"
+    is_pooler = False
+    descriptors = 2
 
     def __init__(self, bench, binary):
         super().__init__(bench)
@@ -179,15 +200,12 @@ class HAProxy(Contestant):
     def version(self):
         return subprocess.run([self.binary, "-v"], capture_output=True, text=True).stdout.split("\n")[0].split(" 20")[0]
 
-    def can(self, row):
-        return "it only passes the login on" if row.scram else None
-
     def start(self, row, backend):
         port = free_port()
         self.spawn([self.binary, "-db", "-f", self.file("haproxy.cfg", f"""
 global
     nbthread {row.workers}
-    maxconn {row.clients + 10}
+    maxconn {row.total_clients() + 10}
 {"    tune.bufsize %d" % row.buffer if row.buffer else ""}
 defaults
     mode tcp
@@ -204,6 +222,8 @@ listen pg
 class Peer(Contestant):
     """Any other proxy, as a command line."""
 
+    descriptors = 2
+
     def __init__(self, bench, text):
         super().__init__(bench)
         self.name, _, self.command = text.partition("=")
@@ -214,14 +234,14 @@ class Peer(Contestant):
         return self.command
 
     def can(self, row):
-        return "no configuration for TLS or SCRAM is made" if row.tls or row.scram else None
+        return "no configuration for TLS, SCRAM or many pools is made" if row.tls or row.scram or row.pools else None
 
     def pids(self):
         return descendants(super().pids())
 
     def start(self, row, backend):
         port = free_port()
-        words = {"port": port, "backend": backend, "dir": self.bench.dir, "clients": row.clients,
+        words = {"port": port, "backend": backend, "dir": self.bench.dir, "clients": row.total_clients(),
                  "servers": row.servers, "workers": row.workers}
         self.spawn([word.format(**words) for word in shlex.split(self.command)], port, row, is_tree=True)
         return port

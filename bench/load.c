@@ -21,6 +21,7 @@ static const char *const mode_names[MODES] = { "simple",  "extended", "prepared"
 struct load_conf conf;
 _Atomic int phase;
 _Atomic uint64_t start_ns, end_ns;
+static _Atomic int run_number; /* from 1 */
 
 _Noreturn void fail(const char *what)
 {
@@ -64,6 +65,20 @@ static void read_slowly(struct thread *t, uint64_t *last_ns)
 			client_input(t, &t->clients[i], (size_t)conf.slow_rate * SLOW_TICK_MS);
 }
 
+/* Closes all clients but one of so many, in the order in which they have connected. */
+static void thin_out(struct thread *t)
+{
+	for (int i = 0; i < t->clients_count; i++) {
+		struct client *c = &t->clients[i];
+
+		if (c->state == CLIENT_READY && c->index % conf.keep_one_of) {
+			client_close(c);
+			t->ready--;
+		}
+	}
+	t->thinned_out = true;
+}
+
 static bool run_is_over(const struct thread *t)
 {
 	return t->busy <= t->slow_count || now_ns() > end_ns + DRAIN_MS * 1000000ULL;
@@ -73,14 +88,17 @@ static void *run(void *arg)
 {
 	struct thread *t = arg;
 	struct epoll_event events[EVENTS];
-	bool running = false;
+	int running = 0; /* the run that has begun here */
 	uint64_t slow_ns = 0;
 
 	while (phase != PHASE_CLOSE) {
 		if (phase == PHASE_LOGIN && conf.mode != CONNECT)
 			begin_logins(t);
-		if (phase == PHASE_RUN && !running) {
-			running = true;
+		if (phase == PHASE_THIN_OUT && !t->thinned_out)
+			thin_out(t);
+		if (phase == PHASE_RUN && running != run_number) {
+			running = run_number;
+			t->begun_transactions = 0;
 			begin_run(t);
 		}
 		int n = epoll_wait(t->epoll, events, EVENTS, 10);
@@ -92,7 +110,7 @@ static void *run(void *arg)
 			read_slowly(t, &slow_ns);
 		t->ready_seen = t->ready;
 		if (running && !may_begin(t) && run_is_over(t))
-			t->drained = true;
+			t->drained = running;
 	}
 	for (int i = 0; i < t->clients_count; i++)
 		client_close(&t->clients[i]);
@@ -101,6 +119,8 @@ static void *run(void *arg)
 
 static void thread_init(struct thread *t, int index)
 {
+	int first = conf.clients / conf.threads * index + (index < conf.clients % conf.threads ? index : conf.clients % conf.threads);
+
 	t->clients_count = conf.clients / conf.threads + (index < conf.clients % conf.threads);
 	t->clients = calloc((size_t)t->clients_count, sizeof *t->clients);
 	t->input = malloc(INPUT_SIZE);
@@ -109,8 +129,10 @@ static void thread_init(struct thread *t, int index)
 		fail("a thread");
 	if (conf.mode == SLOW)
 		t->slow_count = conf.slow / conf.threads + (index < conf.slow % conf.threads);
-	for (int i = 0; i < t->slow_count; i++)
-		t->clients[i].is_slow = true;
+	for (int i = 0; i < t->clients_count; i++) {
+		t->clients[i].index = first + i;
+		t->clients[i].is_slow = i < t->slow_count;
+	}
 }
 
 static void sleep_until(uint64_t until_ns)
@@ -153,11 +175,42 @@ static void wait_for_logins(struct thread *threads)
 	}
 }
 
+static void wait_for_thinning(struct thread *threads)
+{
+	phase = PHASE_THIN_OUT;
+	for (int i = 0; i < conf.threads; i++)
+		while (!threads[i].thinned_out)
+			usleep(1000);
+}
+
 static void wait_for_end(struct thread *threads)
 {
 	for (int i = 0; i < conf.threads; i++)
-		while (!threads[i].drained)
+		while (threads[i].drained != run_number)
 			usleep(1000);
+}
+
+/* Returns how long it took. */
+static double one_run(struct thread *threads)
+{
+	uint64_t begin_ns = now_ns() + (uint64_t)(conf.warm_up * 1e9), over_ns;
+
+	start_ns = begin_ns;
+	end_ns = begin_ns + (uint64_t)(conf.seconds * 1e9);
+	if (conf.mode != IDLE) {
+		run_number++;
+		phase = PHASE_RUN;
+	}
+	sleep_until(begin_ns);
+	tell("start", false);
+	if (conf.mode == IDLE)
+		sleep_until(end_ns);
+	else
+		wait_for_end(threads);
+	/* With -n it may be over sooner than it was to be. */
+	over_ns = now_ns();
+	tell("stop", true);
+	return over_ns < end_ns ? (double)(over_ns - begin_ns) / 1e9 : conf.seconds;
 }
 
 static void print_result(struct thread *threads, double seconds)
@@ -200,6 +253,11 @@ static _Noreturn void usage(int status)
 	      "  -c CLIENTS    64               -j THREADS  1\n"
 	      "  -T SECONDS    5                -W SECONDS of warm-up  1\n"
 	      "  -n COUNT      stop after so many transactions\n"
+	      "  --runs N      1                of so many transactions each, by the same clients\n"
+	      "  --addresses N 1                to connect from, 127.0.0.1 and on: each has ports of its own\n"
+	      "  --databases N                  NAME0 to NAME(N-1), the clients in turn\n"
+	      "  --keep-one-of N                of so many clients that have logged in; the others are closed\n"
+	      "  --touch                        one query of each idle client before\n"
 	      "  --password PASSWORD            for cleartext and SCRAM-SHA-256\n"
 	      "  --tls                          the certificate is not verified\n"
 	      "  --sql SQL     SELECT 1         --parameter VALUE  of its $1 (not in simple queries)\n"
@@ -209,7 +267,7 @@ static _Noreturn void usage(int status)
 	      "  --slow N      8                slow readers among the clients\n"
 	      "  --slow-rate N 1000             KB/s that each of them reads\n"
 	      "  --max-errors N  100            give up then\n"
-	      "  --sync        for bench/run: say ready, start and stop, and wait for a line after ready and stop\n",
+	      "  --sync        for who drives it: say ready, start and stop, and wait for a line after ready and each stop\n",
 	      status ? stderr : stdout);
 	exit(status);
 }
@@ -240,7 +298,8 @@ static double seconds_of(const char *text)
 
 static void parse_options(int argc, char **argv)
 {
-	enum { TLS = 256, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, HELP };
+	enum { TLS = 256, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, RUNS,
+	       ADDRESSES, DATABASES, KEEP_ONE_OF, TOUCH, HELP };
 	static const struct option options[] = { { "tls", no_argument, NULL, TLS },
 						 { "sync", no_argument, NULL, SYNC },
 						 { "password", required_argument, NULL, PASSWORD },
@@ -252,6 +311,11 @@ static void parse_options(int argc, char **argv)
 						 { "slow", required_argument, NULL, SLOW_COUNT },
 						 { "slow-rate", required_argument, NULL, SLOW_RATE },
 						 { "max-errors", required_argument, NULL, ERRORS },
+						 { "runs", required_argument, NULL, RUNS },
+						 { "addresses", required_argument, NULL, ADDRESSES },
+						 { "databases", required_argument, NULL, DATABASES },
+						 { "keep-one-of", required_argument, NULL, KEEP_ONE_OF },
+						 { "touch", no_argument, NULL, TOUCH },
 						 { "help", no_argument, NULL, HELP },
 						 { NULL, 0, NULL, 0 } };
 	const char *host = "127.0.0.1";
@@ -269,6 +333,9 @@ static void parse_options(int argc, char **argv)
 	conf.slow = 8;
 	conf.slow_rate = 1000;
 	conf.errors_max = 100;
+	conf.runs = 1;
+	conf.addresses = 1;
+	conf.keep_one_of = 1;
 	while ((option = getopt_long(argc, argv, "M:h:p:U:d:c:j:T:W:n:", options, NULL)) != -1) {
 		switch (option) {
 		case 'M':
@@ -340,14 +407,37 @@ static void parse_options(int argc, char **argv)
 		case ERRORS:
 			conf.errors_max = (uint64_t)number(optarg, 0, INT32_MAX);
 			break;
+		case RUNS:
+			conf.runs = number(optarg, 1, 1000);
+			break;
+		case ADDRESSES:
+			conf.addresses = number(optarg, 1, ADDRESSES_MAX);
+			break;
+		case DATABASES:
+			conf.databases = number(optarg, 1, DATABASES_MAX);
+			break;
+		case KEEP_ONE_OF:
+			conf.keep_one_of = number(optarg, 1, CLIENTS_MAX);
+			break;
+		case TOUCH:
+			conf.touch = true;
+			break;
 		default:
 			usage(option == HELP ? 0 : 2);
 		}
+	}
+	if (conf.keep_one_of > 1 && conf.mode == CONNECT) {
+		fputs("load: --keep-one-of wants clients that stay\n", stderr);
+		exit(2);
 	}
 	if (conf.mode == MODES || optind != argc || conf.threads > conf.clients)
 		usage(2);
 	if (conf.mode == SLOW && conf.slow >= conf.clients) {
 		fputs("load: --slow must leave some clients that are not slow\n", stderr);
+		exit(2);
+	}
+	if (conf.runs > 1 && (!conf.transactions_max || conf.mode == SLOW || conf.mode == IDLE)) {
+		fputs("load: --runs wants -n, and clients that all come to an end\n", stderr);
 		exit(2);
 	}
 	if (conf.transactions_max) /* a share of it for each thread */
@@ -383,25 +473,14 @@ int main(int argc, char **argv)
 	}
 	if (conf.mode != CONNECT)
 		wait_for_logins(threads);
+	if (conf.keep_one_of > 1)
+		wait_for_thinning(threads);
 	tell("ready", true);
 
-	uint64_t begin_ns = now_ns() + (uint64_t)(conf.warm_up * 1e9);
+	double seconds = 0;
 
-	start_ns = begin_ns;
-	end_ns = begin_ns + (uint64_t)(conf.seconds * 1e9);
-	if (conf.mode != IDLE)
-		phase = PHASE_RUN;
-	sleep_until(begin_ns);
-	tell("start", false);
-	if (conf.mode == IDLE)
-		sleep_until(end_ns);
-	else
-		wait_for_end(threads);
-	/* With -n it may be over sooner than it was to be. */
-	uint64_t over_ns = now_ns();
-	double seconds = over_ns < end_ns ? (double)(over_ns - begin_ns) / 1e9 : conf.seconds;
-
-	tell("stop", true);
+	for (int i = 0; i < conf.runs; i++)
+		seconds += one_run(threads);
 	phase = PHASE_CLOSE;
 	for (int i = 0; i < conf.threads; i++)
 		pthread_join(threads[i].id, NULL);

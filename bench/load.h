@@ -21,6 +21,8 @@ enum {
 	THREADS_MAX = 64,
 	CLIENTS_MAX = 1000000,
 	SECONDS_MAX = 3600,
+	ADDRESSES_MAX = 250,
+	DATABASES_MAX = 100000,
 	ROUND_TRIPS_MAX = 3,
 	SLOW_TICK_MS = 10,
 	SLOW_RECEIVE_BUFFER = 64 * 1024,
@@ -28,7 +30,7 @@ enum {
 };
 
 enum mode { SIMPLE, EXTENDED, PREPARED, PIPELINED, TRANSACTION, CONNECT, IDLE, LARGE, SLOW, MODES };
-enum phase { PHASE_LOGIN, PHASE_RUN, PHASE_CLOSE };
+enum phase { PHASE_LOGIN, PHASE_THIN_OUT, PHASE_RUN, PHASE_CLOSE };
 
 enum client_state {
 	CLIENT_NONE,      /* has no connection */
@@ -42,6 +44,7 @@ enum client_state {
 
 struct client {
 	int fd;
+	int index; /* of all threads' clients */
 	enum client_state state;
 	bool is_slow;
 	bool waits_out; /* registered for EPOLLOUT, as the socket did not take all of the request */
@@ -74,7 +77,8 @@ struct thread {
 	struct histogram latency;
 	struct scram_cache scram;
 	_Atomic int ready_seen;
-	_Atomic bool drained;
+	_Atomic bool thinned_out;
+	_Atomic int drained; /* the last run that has come to its end here */
 	pthread_t id;
 };
 
@@ -83,12 +87,13 @@ struct load_conf {
 	enum mode mode;
 	struct sockaddr_in address;
 	const char *user, *database, *password, *sql, *parameter, *statement;
-	int clients, threads, pipeline, mib, slow, slow_rate;
+	int clients, threads, runs, addresses, databases, keep_one_of, pipeline, mib, slow, slow_rate;
 	double seconds, warm_up;
 	uint64_t transactions_max, errors_max; /* for each thread */
-	bool sync;
+	bool sync, touch;
 	SSL_CTX *tls;
-	struct bytes startup, prepare;
+	struct bytes *startups; /* one for each database */
+	struct bytes prepare;
 	struct bytes requests[ROUND_TRIPS_MAX];
 	struct bytes slow_request;
 	int round_trips;

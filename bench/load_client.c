@@ -21,12 +21,7 @@ void client_close(struct client *c)
 	SSL_free(c->ssl);
 	free(c->login_in.data);
 	free(c->login_out.data);
-	bool is_slow = c->is_slow;
-	uint64_t begun_ns = c->begun_ns;
-
-	memset(c, 0, sizeof *c);
-	c->is_slow = is_slow;
-	c->begun_ns = begun_ns;
+	*c = (struct client){ .index = c->index, .is_slow = c->is_slow, .begun_ns = c->begun_ns };
 }
 
 /* The connection is lost. It is made again, as long as there are not too many errors. */
@@ -104,6 +99,24 @@ static bool client_send(struct thread *t, struct client *c, const struct bytes *
 	return client_flush(t, c);
 }
 
+/* Ports of one address are not enough for tens of thousands of connections. */
+static void choose_address(const struct client *c)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET };
+
+	if (conf.addresses == 1)
+		return;
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(c->index % conf.addresses));
+	setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){ 1 }, sizeof(int));
+	if (bind(c->fd, (struct sockaddr *)&from, sizeof from))
+		fail("bind");
+}
+
+static const struct bytes *startup_of(const struct client *c)
+{
+	return &conf.startups[conf.databases ? c->index % conf.databases : 0];
+}
+
 void client_connect(struct thread *t, struct client *c)
 {
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -112,6 +125,7 @@ void client_connect(struct thread *t, struct client *c)
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	if (c->is_slow)
 		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &(int){ SLOW_RECEIVE_BUFFER }, sizeof(int));
+	choose_address(c);
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
 
 	if (connect(c->fd, (struct sockaddr *)&conf.address, sizeof conf.address) && errno != EINPROGRESS)
@@ -129,8 +143,8 @@ void client_connect(struct thread *t, struct client *c)
 		c->out_left = sizeof ssl_request;
 	} else {
 		c->state = CLIENT_LOGIN;
-		c->out = conf.startup.data;
-		c->out_left = conf.startup.len;
+		c->out = startup_of(c)->data;
+		c->out_left = startup_of(c)->len;
 	}
 	/* On loopback the connection is mostly there by now. */
 	if (!client_flush(t, c))
@@ -331,7 +345,7 @@ static const char *tls_input(struct thread *t, struct client *c)
 
 	if (r == 1) {
 		c->state = CLIENT_LOGIN;
-		return client_send(t, c, &conf.startup) ? NULL : "the connection was closed after the TLS handshake";
+		return client_send(t, c, startup_of(c)) ? NULL : "the connection was closed after the TLS handshake";
 	}
 	r = SSL_get_error(c->ssl, r);
 	ERR_clear_error();

@@ -70,21 +70,43 @@ char *large_sql(void)
 	return sql;
 }
 
+static void add_startup(struct bytes *b, const char *database)
+{
+	size_t at = bytes_begin(b, 0);
+
+	bytes_32(b, PG_VERSION_3);
+	bytes_str(b, "user");
+	bytes_str(b, conf.user);
+	bytes_str(b, "database");
+	bytes_str(b, database);
+	bytes_str(b, "client_encoding");
+	bytes_str(b, "UTF8");
+	bytes_add(b, "", 1);
+	bytes_end(b, at);
+}
+
+static void prepare_startups(void)
+{
+	int count = conf.databases ? conf.databases : 1;
+
+	conf.startups = calloc((size_t)count, sizeof *conf.startups);
+	if (!conf.startups)
+		fail("out of memory");
+	for (int i = 0; i < count; i++) {
+		char *numbered;
+
+		if (asprintf(&numbered, "%s%d", conf.database, i) < 0)
+			fail("out of memory");
+		add_startup(&conf.startups[i], conf.databases ? numbered : conf.database);
+		free(numbered);
+	}
+}
+
 void prepare_requests(void)
 {
 	struct bytes *first = &conf.requests[0];
-	size_t at = bytes_begin(&conf.startup, 0);
 
-	bytes_32(&conf.startup, PG_VERSION_3);
-	bytes_str(&conf.startup, "user");
-	bytes_str(&conf.startup, conf.user);
-	bytes_str(&conf.startup, "database");
-	bytes_str(&conf.startup, conf.database);
-	bytes_str(&conf.startup, "client_encoding");
-	bytes_str(&conf.startup, "UTF8");
-	bytes_add(&conf.startup, "", 1);
-	bytes_end(&conf.startup, at);
-
+	prepare_startups();
 	conf.round_trips = 1;
 	switch (conf.mode) {
 	case EXTENDED:
@@ -113,6 +135,8 @@ void prepare_requests(void)
 	default:
 		add_query(first, conf.sql);
 	}
+	if (conf.mode == IDLE && conf.touch)
+		add_query(&conf.prepare, conf.sql);
 	if (conf.mode == SLOW)
 		add_query(&conf.slow_request, large_sql());
 }

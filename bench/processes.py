@@ -76,6 +76,15 @@ def end_pid(pid):
         pass
 
 
+def raise_limits(files):
+    """As root, as many descriptors as tens of thousands of clients need; else what there is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, files), max(hard, files)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def descendants(pids):
     """These processes and all that they have started."""
     parents = {}
@@ -98,11 +107,15 @@ class Sample:
     """What the proxy, our own helpers and the whole machine have used so far."""
 
     def __init__(self, proxies, helpers):
-        self.cpu_ns, self.switches = 0, 0
+        self.cpu_ns, self.switches, self.user, self.system = 0, 0, 0, 0
         for pid in proxies:
             cpu, switches = self.of(pid)
             self.cpu_ns += cpu
             self.switches += switches
+            with open("/proc/%d/stat" % pid) as f:
+                words = f.read().rpartition(")")[2].split()
+            self.user += int(words[11])
+            self.system += int(words[12])
         self.at = time.monotonic()
         self.own_ns = self.cpu_ns + sum(self.of(pid)[0] for pid in helpers + [os.getpid()])
         with open("/proc/stat") as f:
@@ -125,6 +138,15 @@ class Sample:
             except OSError:
                 pass
         return cpu, switches
+
+
+def traced(pid):
+    """Are all its threads under strace?"""
+    for path in glob.glob("/proc/%d/task/*/status" % pid):
+        with open(path) as f:
+            if "TracerPid:\t0\n" in f.read():
+                return False
+    return True
 
 
 def user_memory(pids):
@@ -163,13 +185,27 @@ def come_and_go(port, clients):
                 got += more
 
 
-def wait_for_port(port, process, log):
-    for _ in range(500):
+def sockets(state):
+    """(local port, remote port) of this machine's IPv4 sockets in this state, as /proc numbers them."""
+    with open("/proc/net/tcp") as f:
+        next(f)
+        for line in f:
+            words = line.split()
+            if words[3] == state:
+                yield int(words[1][-4:], 16), int(words[2][-4:], 16)
+
+
+def connections_to(port):
+    return sum(remote == port for _, remote in sockets("01"))
+
+
+def wait_for_port(port, process, log, listeners=1):
+    """Until so many sockets listen there, of this process and others."""
+    for _ in range(1500):
         if process.poll() is not None:
             break
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if sum(local == port for local, _ in sockets("0A")) >= listeners:
+            return
         time.sleep(0.02)
     with open(log, errors="replace") as f:
         raise Failure("does not listen: " + f.read()[-400:].strip().replace("\n", " | "))

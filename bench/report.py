@@ -41,8 +41,8 @@ class Report:
     def load_table(self, row):
         large = bool(row.per_mib)
         head = ["", "MB/s" if large else "transactions/s", "p50 µs", "p99 µs", "p99.9 µs",
-                "CPU µs a MiB" if large else "CPU µs", "to PgBouncer", "to HAProxy", "switches", "calls", "busy %",
-                "others %"]
+                "CPU µs a MiB" if large else "CPU µs", "its own", "to PgBouncer", "to HAProxy", "switches", "calls",
+                "instructions", "busy %", "others %"]
         body = []
         for c in self.bench.contestants:
             rounds = self.rounds(row.name, c.name)
@@ -55,12 +55,14 @@ class Report:
             line = [c.name, spread(take("mb_per_s" if large else "tps"), 0), spread(take("p50_us"), 0),
                     spread(take("p99_us"), 0), spread(take("p999_us"), 0)]
             if c.is_proxy:
-                line += [spread(cpu, 1), self.ratio(row.name, c.name, "pgbouncer"),
+                own = self.median(row.name, c.name, "user_us")
+                line += [spread(cpu, 1), f"{own / (row.per_mib or 1):.1f}" if own else "", self.ratio(row.name, c.name, "pgbouncer"),
                          self.ratio(row.name, c.name, "haproxy"), f"{statistics.median(take('switches')):.2f}",
                          f"{rounds[0]['calls']:.2f}" if "calls" in rounds[0] else "",
+                         f"{rounds[0]['instructions']:,.0f}" if "instructions" in rounds[0] else "",
                          f"{statistics.median(take('busy')):.0f}"]
             else:
-                line += [""] * 6
+                line += [""] * 8
             others = statistics.median([r["others"] + r["steal"] for r in rounds])
             line.append(f"{others:.0f}" + ("" if not noisy else ", **all noisy**" if noisy == len(all_rounds) else
                                            f", {noisy} of {len(all_rounds)} left out"))
@@ -81,7 +83,7 @@ class Report:
             for r in self.bench.results.get((row.name, c.name), []):
                 body.append([c.name, f"{r['used_clients']:,}", f"{r['memory']:,.0f}" if c.is_proxy else "",
                              f"{r['kernel']:,.0f}", f"{r['busy']:.1f}" if c.is_proxy else ""])
-        self.lines += ["### Idle clients", ""]
+        self.lines += [f"### {row.title[0].upper() + row.title[1:]}", ""]
         self.table(["", "clients", "bytes each, its own", "bytes each, the kernel's, both ends", "CPU %"], body)
 
     def real_table(self, row):
@@ -97,44 +99,85 @@ class Report:
         self.table(["", "transactions/s", "mean latency µs", "CPU µs", "to PgBouncer", "to HAProxy"], body)
 
     def targets(self):
-        """Forebay against the targets that the project has set itself."""
+        """Forebay against the targets that the project has set itself; as far as the rows were measured."""
         body = []
+        names = {"pgbouncer": " of PgBouncer's", "haproxy": " of HAProxy's"}
 
-        def line(what, row, key, to, most, least=None):
-            ours = self.median(row, "forebay", key)
-            theirs = self.median(row, to, key) if to else 1.0
-            if ours is None or not theirs:
-                return
-            value = ours / theirs
+        def tell(what, value, most=None, least=None, of="", noisy=False, note=""):
             met = value <= most if least is None else value >= least
-            name = {"pgbouncer": " of PgBouncer's", "haproxy": " of HAProxy's"}.get(to, "")
-            noisy = key not in ("calls", "memory") and any(
-                r["noisy"] for name_of in ("forebay", to) for r in self.rounds(row, name_of))
-            body.append([what, (f"at most {most:g}" if least is None else f"at least {least:g}") + name,
-                         f"{value:.2f}", ("yes" if met else "**no**") + (" (noisy)" if noisy else "")])
+            body.append([what, (f"at most {most:g}" if least is None else f"at least {least:g}") + of, f"{value:,.2f}",
+                         ("yes" if met else "**no**") + (" (noisy)" if noisy else "") + note])
+
+        def noisy(*places):
+            return any(r["noisy"] for place in places for r in self.rounds(*place))
+
+        def against(what, row, key, to, most=None, least=None, note=""):
+            """A median of Forebay's to another's: to is a contestant, or (row, contestant)."""
+            row_to, name_to = to if isinstance(to, tuple) else (row, to)
+            ours, theirs = self.median(row, "forebay", key), self.median(row_to, name_to, key)
+            if ours is not None and theirs:
+                counted = key in ("calls", "memory", "instructions")
+                tell(what, ours / theirs, most, least, names.get(to, f" of {row_to}'s"),
+                     not counted and noisy((row, "forebay"), (row_to, name_to)), note)
+
+        def alone(what, row, key, most):
+            value = self.median(row, "forebay", key)
+            if value is not None:
+                tell(what, value, most)
 
         for row, pgbouncer, haproxy in (("simple", 0.8, 1.0), ("extended", 0.8, 1.0), ("prepared", 0.65, 1.1),
                                         ("transaction", 0.8, 0.8)):
-            line(f"CPU, {row}", row, "cpu_us", "pgbouncer", pgbouncer)
-            line(f"CPU, {row}", row, "cpu_us", "haproxy", haproxy)
-        line("system calls, simple", "simple", "calls", None, 4.2)
-        line("system calls, prepared", "prepared", "calls", None, 4.2)
+            against(f"CPU, {row}", row, "cpu_us", "pgbouncer", pgbouncer)
+            against(f"CPU, {row}", row, "cpu_us", "haproxy", haproxy)
         for row in ("simple", "prepared"):
-            line(f"throughput, {row}", row, "tps", "pgbouncer", 0, 1.25)
+            alone(f"system calls, {row}", row, "calls", 4.2)
+        for row in ("simple", "extended", "prepared", "transaction", "simple-1000"):
+            busy = self.median(row, "forebay", "busy")
+            against(f"throughput, {row}", row, "tps", "pgbouncer", least=1.25,
+                    note=f"; the proxy was only {busy:.0f} % busy" if busy and busy < 90 else "")
         for row in ("simple", "simple-1000"):
-            line(f"p99, {row}", row, "p99_us", "pgbouncer", 1.0)
-            line(f"p99.9, {row}", row, "p999_us", "pgbouncer", 1.0)
-        line("bytes of an idle client", "idle", "memory", None, 600)
-        for to in ("pgbouncer", "haproxy"):
-            line("relay, buffers of 64 KiB", "large-64k", "mb_per_s", to, 0, 0.9)
-        line("connect and log in, CPU", "connect", "cpu_us", "pgbouncer", 1.0)
-        line("connect and log in, system calls", "connect", "calls", "pgbouncer", 1.0)
-        for row in ("simple-2w", "prepared-2w"):
-            line(f"throughput, {row}", row, "tps", "pgbouncer", 0, 1.0)
-            line(f"CPU, {row}", row, "cpu_us", "pgbouncer", 1.0)
+            against(f"p99, {row}", row, "p99_us", "pgbouncer", 1.0)
+            against(f"p99.9, {row}", row, "p999_us", "pgbouncer", 1.0)
+        alone("bytes of an idle client", "idle", "memory", 600)
+        self.relay_target(tell, noisy)
+        against("connect, log in, query, disconnect: CPU", "connect", "cpu_us", "pgbouncer", 1.0)
+        against("connect, log in, query, disconnect: calls", "connect", "calls", "pgbouncer", 1.0)
+        alone("connect, log in, query, disconnect: calls", "connect", "calls", 15)
+
+        pairs = [row for row in self.rows if row.workers == 2 and not row.alone]
+        for row in pairs:
+            key = "mb_per_s" if row.per_mib else "tps"
+            against(f"throughput, {row.name}", row.name, key, "pgbouncer", least=1.0)
+            against(f"CPU, {row.name}", row.name, "cpu_us", "pgbouncer", 1.0)
+            against(f"p99, {row.name}", row.name, "p99_us", "pgbouncer", 1.0)
+        servers = [r["servers"] for row in pairs for r in self.bench.results.get((row.name, "forebay"), [])]
+        if servers:
+            tell("connections to the backend, two workers", max(servers), max(row.servers for row in pairs))
+        for row in ("simple", "extended", "prepared", "transaction", "connect"):
+            against(f"a second worker: CPU, {row}-2w", row + "-2w", "cpu_us", (row + "-1w", "forebay"), 1.05)
+
+        for row in ("idle-15000", "idle-pools"):
+            alone(f"CPU % while idle, {row}", row, "busy", 0.1)
+        for row, to in (("idle-active", "simple"), ("pools", "simple"), ("pools-used", "simple-1000")):
+            key = "instructions" if self.median(row, "forebay", "instructions") else "user_us"
+            against(f"{'instructions' if key == 'instructions' else 'CPU'} of its own, without the kernel's part, {row}",
+                    row, key, (to, "forebay"), 1.05)
+        for row, to in (("1server-2w", "1server-1w"), ("2servers-4w", "2servers-1w"), ("lopsided-2w", "simple-1w")):
+            against(f"no collapse: throughput, {row}", row, "tps", (to, "forebay"), least=0.7)
         if body:
             self.lines += ["### Against the targets", ""]
             self.table(["measure", "target", "measured", "met"], body)
+
+    def relay_target(self, tell, noisy):
+        """The best of all peers at the best of their buffer sizes."""
+        rows = ["large", "large-64k"]
+        peers = [(row, c.name) for row in rows for c in self.bench.contestants if c.is_proxy and not c.is_ours]
+        speed = lambda place: self.median(*place, "mb_per_s") or 0
+        ours = max(((row, "forebay") for row in rows), key=speed)
+        best = max(peers, key=speed, default=None)
+        if best and speed(ours) and speed(best):
+            tell("relay of large results, MB/s", speed(ours) / speed(best), least=0.9,
+                 of=f" of the best peer's ({best[1]}, {best[0]})", noisy=noisy(ours, best))
 
     def machine(self, load_before):
         with open("/proc/cpuinfo") as f:
@@ -147,8 +190,9 @@ class Report:
         self.lines += [
             f"{len(models)} CPUs ({models[0] if models else os.uname().machine}), {release}Linux {os.uname().release}. "
             f"Load average before {load_before[0]:.2f}, after {os.getloadavg()[0]:.2f}. {o.rounds} interleaved rounds of "
-            f"{o.seconds:g} s after {o.warm_up:g} s of warm-up. One worker, pinned to a CPU; load and stub share the "
-            "other CPUs. Noisy rounds are left out where there are quiet ones.", ""]
+            f"{o.seconds:g} s after {o.warm_up:g} s of warm-up (at most 3 in the rows of less weight). One worker, pinned "
+            "to a CPU, and load and stub on the other CPUs, unless a row says otherwise. Noisy rounds are left out where "
+            "there are quiet ones. \"Its own\" and \"instructions\" are without the kernel's part.", ""]
         self.lines += [f"- {c.name}: {c.version()}" for c in self.bench.contestants if c.version()] + [""]
 
     def build(self, load_before):
@@ -163,8 +207,10 @@ class Report:
                 self.load_table(row)
         for row in self.real_rows:
             self.real_table(row)
-        if self.bench.remarks:
-            self.lines += ["Remarks:", ""] + [f"- {text}" for text in self.bench.remarks] + [""]
+        remarks = self.bench.remarks + [f"{name} is left out of {', '.join(rows)}: {why}"
+                                        for (name, why), rows in self.bench.left_out.items()]
+        if remarks:
+            self.lines += ["Remarks:", ""] + [f"- {text}" for text in remarks] + [""]
         return re.sub(r"\n{3,}", "\n\n", "\n".join(self.lines))
 
 

@@ -47,7 +47,7 @@ struct stream {
 	struct list dirty; /* on worker->dirty while output of this callback is not sent */
 	int fd;            /* -1: closed */
 	uint16_t error;    /* errno of what broke it; 0: whole */
-	uint8_t phase;     /* private: connecting, handshaking, open */
+	uint8_t phase : 2; /* private: connecting, handshaking, open */
 	bool reading : 1, tls_wants_write : 1, held_up : 1, tls_server : 1;
 	bool input_ready : 1; /* private: TLS or a paused reader holds bytes that no event will announce */
 	bool gated : 1;       /* private: bytes came while paused, so that the watcher for reading is stopped */

@@ -292,7 +292,7 @@ int harness_free_port(void) {
 	give_up("no free port");
 }
 
-static bool port_accepts(int port) {
+bool harness_port_accepts(int port) {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bool ok;
@@ -712,7 +712,7 @@ static void await_listening(struct forebay *forebay) {
 	int status;
 
 	/* Every address that it listens on: they do not all begin in the same instant. */
-	while (!port_accepts(forebay->port) || !unix_accepts(forebay)) {
+	while (!harness_port_accepts(forebay->port) || !unix_accepts(forebay)) {
 		if (waitpid(forebay->pid, &status, WNOHANG) != 0) {
 			char *log = read_file(forebay->log);
 

@@ -41,6 +41,7 @@ const char *harness_dir(void);      /* the scratch directory */
 const char *harness_path(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* in it; one of 8 in turn */
 int harness_postgres_port(void);
 int harness_free_port(void);        /* of 127.0.0.1; below the range that outgoing connections use */
+bool harness_port_accepts(int port); /* somebody listens on 127.0.0.1 */
 void harness_write(const char *path, const char *text);
 /* The whole of a file, malloc'd; fails the test when it cannot be read. */
 char *harness_read(const char *path);

@@ -1,0 +1,414 @@
+/*
+ * The work that Forebay does for each transaction, counted, not timed: system calls and heap allocations of all its
+ * threads over an exact number of transactions, once everything is warm. Its limits are one table.
+ *
+ * The benchmark's load generator and stub backend are on the other sides of it. How many events one wait brings depends
+ * on who runs when. So Forebay, the load and the stub share one CPU here, as batch jobs: nobody interrupts another to
+ * run at once, but finds all that the other has done in its turn.
+ */
+#include "counted.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
+enum { CLIENTS = 64, SERVERS = 20, SKIPPED = 77, PATH_SIZE = 4096 };
+
+/*
+ * What one transaction may cost at most. With one worker all of it is as good as exact. With two, how often a connection
+ * goes to a client of the other worker (which registers it anew, by mail) depends on how the system shares the CPU
+ * between them: then only what moves bytes, and the heap, have close limits.
+ */
+struct limits {
+	double transfers; /* receives and sends */
+	double waits;     /* for events */
+	double epoll_ctl, setsockopt;
+	double calls;     /* all system calls */
+	double heap;      /* allocations; 0.01 is for what happens now and then */
+};
+
+static const struct row {
+	const char *name, *mode;
+	int workers, transactions;
+	struct limits most;
+} rows[] = {
+	{"simple", "simple", 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"extended, unnamed", "extended", 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"prepared", "prepared", 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"pipelined, 10 executions", "pipelined", 1, 5000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"BEGIN, SELECT, COMMIT", "transaction", 1, 10000, {12.01, 0.8, 0, 0, 12.8, 0.01}},
+	/* The target for all calls is 15. */
+	{"connect, query, close", "connect", 1, 3000, {9.01, 0.7, 1, 2, 18.2, 17}},
+	{"simple, two workers", "simple", 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
+	{"prepared, two workers", "prepared", 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
+	{"BEGIN, SELECT, COMMIT, two workers", "transaction", 2, 10000, {12.02, 6, 2, 0.01, 20, 0.01}},
+};
+
+static const char *const names[] = {
+#define ENTRY(name, ...) #name,
+	COUNTED_ALL(ENTRY)
+#undef ENTRY
+};
+enum {
+#define ENTRY(name, ...) +1
+	WAITS_END = COUNTED_WAITS(ENTRY),
+	CALLS_END = WAITS_END COUNTED_CALLS(ENTRY)
+#undef ENTRY
+};
+
+/* The counts, mapped. */
+
+static struct counts *counts;
+
+static void map_counts(void) {
+	const char *path = harness_path("counts");
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_msg(fd >= 0 && ftruncate(fd, sizeof(*counts)) == 0, "%s: %s", path, strerror(errno));
+	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert(counts != MAP_FAILED);
+	close(fd);
+	setenv(COUNTER_FILE, path, 1);
+}
+
+static uint64_t sum_of(const uint64_t *of, size_t from, size_t to) {
+	uint64_t sum = 0;
+
+	while (from < to)
+		sum += of[from++];
+	return sum;
+}
+
+static void read_counts(uint64_t *to) {
+	for (size_t i = 0; i < COUNTED_END; i++)
+		to[i] = counts->of[i];
+}
+
+/* Reads them once Forebay has nothing more to do: the last answer is out before its connection is put away. */
+static void read_counts_at_rest(uint64_t *to) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+	uint64_t before[COUNTED_END];
+
+	read_counts(to);
+	do {
+		ck_assert_msg(harness_now_ms() < deadline, "Forebay does not come to rest");
+		memcpy(before, to, sizeof(before));
+		harness_pause_ms(50);
+		read_counts(to);
+	} while (memcmp(before, to, sizeof(before)) != 0);
+}
+
+/* The programs */
+
+static const char *built(const char *name) {
+	const char *builddir = getenv("top_builddir");
+	static char paths[4][PATH_SIZE];
+	static unsigned next;
+	char *path = paths[next++ % 4];
+
+	snprintf(path, PATH_SIZE, "%s/%s", builddir ? builddir : ".", name);
+	ck_assert_msg(access(path, R_OK) == 0, "%s is not built", path);
+	return path;
+}
+
+static void share_one_cpu(void) {
+	cpu_set_t allowed, one;
+	int cpu = 0;
+
+	ck_assert_int_eq(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	while (!CPU_ISSET(cpu, &allowed))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+	ck_assert_int_eq(sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}), 0);
+}
+
+static int start_stub(void) {
+	char port[16];
+	int number = harness_free_port();
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+	snprintf(port, sizeof(port), "%d", number);
+	harness_spawn((const char *const[]){built("bench/stub"), "-p", port, NULL}, harness_path("stub.log"));
+	while (!harness_port_accepts(number)) {
+		ck_assert_msg(harness_now_ms() < deadline, "the stub does not listen");
+		harness_pause_ms(5);
+	}
+	return number;
+}
+
+static struct forebay *start_counted(const struct row *row, int backend) {
+	struct forebay *forebay;
+	char pool[200];
+
+	snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\nmax_size = %d\nmin_idle = %d\nmonitor_interval = 0\n", backend, SERVERS,
+		 SERVERS);
+	setenv("LD_PRELOAD", built("tests/integration/counter.so"), 1);
+	forebay = forebay_start(&(struct forebay_setup){.workers = row->workers,
+							.process = "log_level = warning\nlog_connections = false\n",
+							.listener = "auth = trust\ntls_mode = disable\n",
+							.pool = pool});
+	unsetenv("LD_PRELOAD");
+	ck_assert_msg(counts->of[COUNTED_malloc] > 0, "%s does not count", built("tests/integration/counter.so"));
+	return forebay;
+}
+
+struct load {
+	pid_t pid;
+	FILE *to, *from;
+};
+
+static void start_load(struct load *load, const struct row *row, int port) {
+	const char *program = built("bench/load");
+	char ports[16], clients[16], transactions[16];
+	int in[2], out[2];
+
+	snprintf(ports, sizeof(ports), "%d", port);
+	snprintf(clients, sizeof(clients), "%d", CLIENTS);
+	snprintf(transactions, sizeof(transactions), "%d", row->transactions);
+	ck_assert(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
+	load->pid = fork();
+	ck_assert_int_ge(load->pid, 0);
+	if (load->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		execl(program, program, "--sync", "-M", row->mode, "-p", ports, "-U", "app", "-d", "app", "-c", clients, "-n",
+		      transactions, "--runs", "3", "-T", "600", "-W", "0", "--max-errors", "0", (char *)NULL);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	load->to = fdopen(in[1], "w");
+	load->from = fdopen(out[0], "r");
+	ck_assert(load->to && load->from);
+}
+
+static void load_says(struct load *load, const char *what) {
+	char line[1000];
+
+	ck_assert_msg(fgets(line, sizeof(line), load->from) && strstr(line, what), "the load does not say %s", what);
+}
+
+static void load_runs(struct load *load) {
+	fputs("\n", load->to);
+	fflush(load->to);
+	load_says(load, "start");
+	load_says(load, "stop");
+}
+
+static void end_load(struct load *load, const struct row *row) {
+	char all[64];
+	int status;
+
+	snprintf(all, sizeof(all), "\"transactions_total\":%d,", 3 * row->transactions);
+	fputs("\n", load->to);
+	fflush(load->to);
+	load_says(load, all);
+	fclose(load->to);
+	fclose(load->from);
+	ck_assert(waitpid(load->pid, &status, 0) == load->pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* The work */
+
+static void await_servers(void) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+	while (counts->of[COUNTED_connect] < SERVERS) {
+		ck_assert_msg(harness_now_ms() < deadline, "only %d of %d servers", (int)counts->of[COUNTED_connect], SERVERS);
+		harness_pause_ms(5);
+	}
+}
+
+static void print_counts(const struct row *row, const uint64_t *of) {
+	printf("%-36s", row->name);
+	for (size_t i = 0; i < COUNTED_END; i++) {
+		if (of[i])
+			printf(" %s %.4f", names[i], (double)of[i] / row->transactions);
+	}
+	printf("\n");
+}
+
+static void compare(const struct row *row, const char *what, uint64_t count, double most) {
+	double each = (double)count / row->transactions;
+
+	printf("%-36s %-18s %8.4f of at most %g\n", row->name, what, each, most);
+	ck_assert_msg(each <= most, "%s: %.4f %s a transaction, more than %g", row->name, each, what, most);
+}
+
+static void compare_all(const struct row *row, const uint64_t *of) {
+	const struct limits *most = &row->most;
+
+	compare(row, "receives and sends", sum_of(of, COUNTED_recv, COUNTED_writev + 1), most->transfers);
+	compare(row, "waits", sum_of(of, 0, WAITS_END), most->waits);
+	compare(row, "epoll_ctl", of[COUNTED_epoll_ctl], most->epoll_ctl);
+	compare(row, "setsockopt", of[COUNTED_setsockopt], most->setsockopt);
+	compare(row, "system calls", sum_of(of, 0, CALLS_END), most->calls);
+	compare(row, "heap allocations", sum_of(of, CALLS_END, COUNTED_END), most->heap);
+}
+
+START_TEST(work_of_a_transaction_is_within_its_limits) {
+	const struct row *row = &rows[_i];
+	uint64_t before[COUNTED_END], after[COUNTED_END];
+	struct forebay *forebay;
+	struct load load;
+
+	share_one_cpu();
+	map_counts();
+	forebay = start_counted(row, start_stub());
+	start_load(&load, row, forebay->port);
+	load_says(&load, "ready");
+	load_runs(&load);
+	await_servers();
+	load_runs(&load);
+	read_counts_at_rest(before);
+	load_runs(&load);
+	read_counts_at_rest(after);
+	end_load(&load, row);
+	forebay_stop(forebay);
+	for (size_t i = 0; i < COUNTED_END; i++)
+		after[i] -= before[i];
+	print_counts(row, after);
+	compare_all(row, after);
+}
+END_TEST
+
+/* What is not counted */
+
+/*
+ * Functions of libc that Forebay and libev import and that need not be counted. A new one is to be counted, or to be
+ * written down here with those of its kind.
+ */
+static const char *const uncounted[] = {
+	/* make no system call */
+	"__assert_fail", "__ctype_b_loc", "__ctype_tolower_loc", "__cxa_finalize", "__errno_location", "__fdelt_chk",
+	"__libc_start_main", "__memcpy_chk", "__memmove_chk", "__memset_chk", "__sched_cpucount", "__snprintf_chk",
+	"__stack_chk_fail", "__stpcpy_chk", "__strcpy_chk", "__vsnprintf_chk", "explicit_bzero", "__explicit_bzero_chk",
+	"ferror", "gai_strerror", "getenv", "getopt_long", "inet_ntop", "inet_pton", "memchr", "memcmp", "memcpy", "memmem",
+	"memmove", "memset", "sigaction", "sigaddset", "sigdelset", "sigemptyset", "sigfillset", "snprintf", "__isoc23_strtol",
+	"__isoc23_strtoll", "__isoc23_strtoul", "__isoc23_strtoull", "stderr", "stdout", "stpcpy", "strcasecmp", "strchr",
+	"strcmp", "strcpy", "strcspn", "strerror", "strftime", "strlen", "strncasecmp", "strncmp", "strncpy", "strnlen",
+	"strrchr", "strspn", "strstr", "strtod", "strtol", "strtoll", "strtoul", "sysconf", "vsnprintf", "gmtime_r",
+	"localtime_r", "pthread_self", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setdetachstate",
+	"pthread_cond_destroy", "pthread_cond_init", "pthread_condattr_destroy", "pthread_condattr_init",
+	"pthread_condattr_setclock", "pthread_mutex_destroy", "pthread_mutex_init", "pthread_once", "mallinfo2",
+	/* answered by the kernel's page in user space */
+	"clock_gettime", "gettimeofday", "time",
+	/* call the kernel only where several threads want the same at once */
+	"pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_unlock",
+	/* allocate by malloc(), which is counted, or free */
+	"asprintf", "vasprintf", "strdup", "strndup", "free", "regcomp", "regerror", "regexec", "regfree",
+	/* the log's and the configuration's, and of start, reload and end */
+	"__fprintf_chk", "__getdelim", "abort", "chmod", "dprintf", "exit", "fclose", "flock", "fopen", "fprintf", "fputc",
+	"fputs", "ftruncate", "fwrite", "getdelim", "getgrnam", "getpwnam", "getpwuid_r", "getrlimit", "initgroups", "perror",
+	"printf", "pthread_create", "pthread_join", "pthread_setname_np", "puts", "putchar", "scandir", "setgid", "setrlimit",
+	"setuid", "signal", "vdprintf", "vfprintf",
+	/* look-ups, on threads of their own */
+	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
+	/* libev's, for watchers of files, children and signals, of which Forebay has none while it runs */
+	"__lxstat", "statfs", "uname", "waitpid",
+};
+
+static bool is_known(const char *name) {
+	for (size_t i = 0; i < COUNTED_END; i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	for (size_t i = 0; i < sizeof(uncounted) / sizeof(uncounted[0]); i++) {
+		if (strcmp(name, uncounted[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Looks at each symbol that this file wants from libc; how many there are. */
+static int check_imports(const char *path) {
+	char command[PATH_SIZE + 100], line[500];
+	int checked = 0;
+	FILE *nm;
+
+	snprintf(command, sizeof(command), "nm -D --undefined-only '%s'", path);
+	nm = popen(command, "re");
+	ck_assert(nm != NULL);
+	while (fgets(line, sizeof(line), nm)) {
+		char name[400], *version;
+
+		if (sscanf(line, " %*c %399s", name) != 1 || !(version = strstr(name, "@GLIBC_")))
+			continue;
+		*version = '\0';
+		ck_assert_msg(is_known(name), "%s calls %s(): count it in counted.h, or say here why not", path, name);
+		checked++;
+	}
+	ck_assert_msg(pclose(nm) == 0, "%s failed", command);
+	return checked;
+}
+
+/* Where the running program has this library from. */
+static void find_library(pid_t pid, const char *name, char *path, size_t size) {
+	char maps[64], line[PATH_SIZE + 100];
+	FILE *f;
+
+	snprintf(maps, sizeof(maps), "/proc/%d/maps", (int)pid);
+	f = fopen(maps, "re");
+	ck_assert(f != NULL);
+	*path = '\0';
+	while (fgets(line, sizeof(line), f)) {
+		char *at = strchr(line, '/');
+
+		if (at && strstr(at, name))
+			snprintf(path, size, "%.*s", (int)strcspn(at, "\n"), at);
+	}
+	fclose(f);
+	ck_assert_msg(*path, "%s is not loaded", name);
+}
+
+START_TEST(no_call_of_libc_goes_unnoticed) {
+	struct forebay *forebay = forebay_start(&(struct forebay_setup){0});
+	char path[PATH_SIZE], exe[64];
+
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)forebay->pid);
+	ck_assert_int_gt(check_imports(exe), 50);
+	find_library(forebay->pid, "/libev.so", path, sizeof(path));
+	ck_assert_int_gt(check_imports(path), 20);
+	forebay_stop(forebay);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("work");
+	TCase *tcase = tcase_create("work");
+
+	if (SANITIZED) {
+		puts("skipped: sanitizers put functions of their own before libc's, and allocate and wait by themselves");
+		return SKIPPED;
+	}
+	harness_begin(NULL);
+	if (harness_direct()) {
+		puts("skipped: there is no Forebay whose work could be counted");
+		harness_end(EXIT_SUCCESS);
+		return SKIPPED;
+	}
+	tcase_set_timeout(tcase, 120);
+	suite_add_tcase(suite, tcase);
+	tcase_add_test(tcase, no_call_of_libc_goes_unnoticed);
+	tcase_add_loop_test(tcase, work_of_a_transaction_is_within_its_limits, 0, sizeof(rows) / sizeof(rows[0]));
+	return harness_run(suite);
+}
