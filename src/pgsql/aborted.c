@@ -502,10 +502,11 @@ static const char *sqlstate_of(enum deadline why) {
 
 bool pg_client_roll_back(struct client *client, enum deadline why, const char *text) {
 	if (client->begin_deferred) {
-		bool done = pg_aborted_begin(pg_client(client), sqlstate_of(why), text, false);
-		if (done)
-			client->protocol->client_notice(client, text);
-		return done;
+		if (!pg_aborted_begin(pg_client(client), sqlstate_of(why), text, false))
+			return false;
+		client->protocol->client_notice(client, text);
+		worker_defer(client->sw->worker, &client->wakeup); /* to be told goodbye, perhaps */
+		return true;
 	}
 	return roll_back(pg_client(client), sqlstate_of(why), text, false);
 }
