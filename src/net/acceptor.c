@@ -84,8 +84,8 @@ static int clients_of(const struct seat *seat) {
 	return atomic_load_explicit(&seat->worker->clients, memory_order_relaxed);
 }
 
-/* Gives the turn to the worker with the fewest clients, if this one has as many as it may have beside it. */
-static void pass_turn(struct seat *seat) {
+/* Gives the turn to the worker with the fewest clients, if this one has as many as it may have beside it. True: so it is. */
+static bool pass_turn(struct seat *seat) {
 	struct acceptor *acceptor = seat->acceptor;
 	struct seat *next = NULL;
 
@@ -95,11 +95,12 @@ static void pass_turn(struct seat *seat) {
 			next = other;
 	}
 	if (!next || clients_of(seat) < acceptor_most(clients_of(next)))
-		return;
+		return false;
 	seat->has_turn = false;
 	list_for_each(node, &seat->watches)
 		watch_stop(seat, list_entry(node, struct watch, node));
 	mailbox_post(&next->worker->mailbox, &acceptor->turn);
+	return true;
 }
 
 /* ---- accepting ---- */
@@ -139,7 +140,9 @@ static void take(struct seat *seat, struct watch *watch) {
 	struct acceptor_socket *socket = watch->socket;
 	int batch = batch_now(seat, watch), accepted = 0;
 
-	for (int i = 0; i < batch && seat->has_turn && !atomic_load_explicit(&socket->removed, memory_order_relaxed); i++) {
+	if (pass_turn(seat)) /* clients of another one have left since */
+		return;
+	for (int i = 0; i < batch && !atomic_load_explicit(&socket->removed, memory_order_relaxed); i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof peer;
 		int fd = accept4(socket->listener.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -147,7 +150,8 @@ static void take(struct seat *seat, struct watch *watch) {
 			accepted++;
 			atomic_fetch_add(&seat->worker->clients, 1);
 			seat->acceptor->accepted(seat->worker, &socket->listener, fd, (struct sockaddr *)&peer, len);
-			pass_turn(seat);
+			if (pass_turn(seat)) /* before the next comes, so that it need not be sent on its way */
+				return;
 			continue;
 		}
 		switch (errno) {
