@@ -62,6 +62,8 @@ struct acceptor {
 /* ---- the turn ---- */
 
 static void watch_start(struct seat *seat, struct watch *watch) {
+	/* set anew: the loop must not believe that its epoll set has it still */
+	ev_io_set(&watch->io, watch->socket->listener.fd, EV_READ);
 	ev_io_start(seat->worker->loop, &watch->io);
 }
 
@@ -84,7 +86,7 @@ static int clients_of(const struct seat *seat) {
 	return atomic_load_explicit(&seat->worker->clients, memory_order_relaxed);
 }
 
-/* Gives the turn to the worker with the fewest clients, if this one has as many as it may have beside it. True: so it is. */
+/* Gives the turn to the worker with the fewest clients, if this one has as many as it may beside it. True: so it is. */
 static bool pass_turn(struct seat *seat) {
 	struct acceptor *acceptor = seat->acceptor;
 	struct seat *next = NULL;
@@ -108,8 +110,8 @@ static bool pass_turn(struct seat *seat) {
 static void on_pause_over(struct ev_loop *loop, ev_timer *pause, int revents) {
 	struct watch *watch = container_of(pause, struct watch, pause);
 
-	(void)revents;
-	ev_io_start(loop, &watch->io);
+	(void)loop, (void)revents;
+	watch_start(&watch->socket->acceptor->seats[worker_current()->id], watch);
 }
 
 static void pause_accepting(struct seat *seat, struct watch *watch, int error) {
