@@ -62,6 +62,8 @@ struct acceptor {
 /* ---- the turn ---- */
 
 static void watch_start(struct seat *seat, struct watch *watch) {
+	/* set anew: the loop must not believe that its epoll set has it still */
+	ev_io_set(&watch->io, watch->socket->listener.fd, EV_READ);
 	ev_io_start(seat->worker->loop, &watch->io);
 }
 
@@ -84,8 +86,8 @@ static int clients_of(const struct seat *seat) {
 	return atomic_load_explicit(&seat->worker->clients, memory_order_relaxed);
 }
 
-/* Gives the turn to the worker with the fewest clients, if this one has as many as it may have beside it. */
-static void pass_turn(struct seat *seat) {
+/* Gives the turn to the worker with the fewest clients, if this one has as many as it may beside it. True: so it is. */
+static bool pass_turn(struct seat *seat) {
 	struct acceptor *acceptor = seat->acceptor;
 	struct seat *next = NULL;
 
@@ -95,11 +97,12 @@ static void pass_turn(struct seat *seat) {
 			next = other;
 	}
 	if (!next || clients_of(seat) < acceptor_most(clients_of(next)))
-		return;
+		return false;
 	seat->has_turn = false;
 	list_for_each(node, &seat->watches)
 		watch_stop(seat, list_entry(node, struct watch, node));
 	mailbox_post(&next->worker->mailbox, &acceptor->turn);
+	return true;
 }
 
 /* ---- accepting ---- */
@@ -107,8 +110,8 @@ static void pass_turn(struct seat *seat) {
 static void on_pause_over(struct ev_loop *loop, ev_timer *pause, int revents) {
 	struct watch *watch = container_of(pause, struct watch, pause);
 
-	(void)revents;
-	ev_io_start(loop, &watch->io);
+	(void)loop, (void)revents;
+	watch_start(&watch->socket->acceptor->seats[worker_current()->id], watch);
 }
 
 static void pause_accepting(struct seat *seat, struct watch *watch, int error) {
@@ -139,7 +142,9 @@ static void take(struct seat *seat, struct watch *watch) {
 	struct acceptor_socket *socket = watch->socket;
 	int batch = batch_now(seat, watch), accepted = 0;
 
-	for (int i = 0; i < batch && seat->has_turn && !atomic_load_explicit(&socket->removed, memory_order_relaxed); i++) {
+	if (pass_turn(seat)) /* clients of another one have left since */
+		return;
+	for (int i = 0; i < batch && !atomic_load_explicit(&socket->removed, memory_order_relaxed); i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof peer;
 		int fd = accept4(socket->listener.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -147,7 +152,8 @@ static void take(struct seat *seat, struct watch *watch) {
 			accepted++;
 			atomic_fetch_add(&seat->worker->clients, 1);
 			seat->acceptor->accepted(seat->worker, &socket->listener, fd, (struct sockaddr *)&peer, len);
-			pass_turn(seat);
+			if (pass_turn(seat)) /* before the next comes, so that it need not be sent on its way */
+				return;
 			continue;
 		}
 		switch (errno) {

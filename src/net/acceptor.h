@@ -21,7 +21,8 @@ struct acceptor_socket;
 
 /*
  * The bound: by accepting, no worker comes to have more clients than the one with the fewest, plus an eighth of those,
- * plus this many. (Clients that leave may make a greater difference: nobody is moved.)
+ * plus this many. (Clients that leave may make a greater difference: nobody is moved.) Kept small where there are few,
+ * for a worker each is what clients that stay connected want; wider where there are many, so that the turn seldom moves.
  */
 enum { ACCEPTOR_AHEAD = 2 };
 static inline int acceptor_most(int fewest) {

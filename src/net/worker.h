@@ -44,7 +44,7 @@ struct worker {
 
 	/* any thread */
 	struct mailbox mailbox;
-	_Atomic int clients; /* how many clients it has; the acceptor picks the worker with the fewest */
+	_Atomic int clients; /* how many clients it has; accepting goes to the worker with the fewest (net/acceptor.h) */
 	_Atomic bool stopping;
 	struct mail stop_mail;
 };
