@@ -3,8 +3,9 @@
  * functions, by name.
  *
  * Seen are calls that the program and its libraries make of libc. Not seen are calls that libc makes within itself, as
- * stdio's writes, the futex behind a contended lock, or the growth of the heap; so test_work.c knows of each function that Forebay and libev
- * import whether it is counted, or why it need not be. Names with two underscores are what fortified builds call.
+ * stdio's writes, the futex behind a contended lock, or the growth of the heap; so test_work.c knows of each function
+ * that Forebay and libev import whether it is counted, or why it need not be. Names with two underscores are what
+ * fortified builds call.
  */
 #ifndef TESTS_COUNTED_H
 #define TESTS_COUNTED_H
@@ -14,7 +15,10 @@
 
 #define COUNTER_FILE "FOREBAY_TEST_COUNTER" /* the environment variable that names the file */
 
-/* X(name, result, (parameters), (arguments)); up to writev, what moves bytes of a connection. Variadic functions take as many words as the system call may have. */
+/*
+ * X(name, result, (parameters), (arguments)); up to writev, what moves bytes of a connection. Variadic functions take as
+ * many words as the system call may have.
+ */
 #define COUNTED_WAITS(X)                                                                                               \
 	X(epoll_wait, int, (int fd, void *events, int n, int ms), (fd, events, n, ms))                                 \
 	X(epoll_pwait, int, (int fd, void *events, int n, int ms, const void *mask), (fd, events, n, ms, mask))        \
