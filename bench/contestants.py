@@ -6,6 +6,7 @@ import hmac
 import os
 import re
 import shlex
+import signal
 import subprocess
 
 from processes import Failure, descendants, free_port, wait_for_port
@@ -111,6 +112,7 @@ class Forebay(Contestant):
 protocol = postgresql
 hosts = 127.0.0.1:{backend}
 max_size = {row.servers}
+{"min_idle = 0" if row.pools else ""}
 monitor_interval = 0
 tls_mode = {"require" if row.tls else "disable"}
 """ for name in pool_names(row))
@@ -184,7 +186,9 @@ log_connections = 0
 log_disconnections = 0
 log_stats = 0
 {more}""")
-            self.spawn([self.binary, ini], port, row, user="nobody" if os.geteuid() == 0 else None)
+            # Since 1.23 it waits at SIGTERM, and only SIGQUIT ends it at once.
+            self.spawn([self.binary, ini], port, row, user="nobody" if os.geteuid() == 0 else None,
+                       end_by=signal.SIGQUIT if self.number >= (1, 23) else signal.SIGTERM)
         return port
 
 

@@ -3,8 +3,9 @@
  * functions, by name.
  *
  * Seen are calls that the program and its libraries make of libc. Not seen are calls that libc makes within itself, as
- * stdio's writes, the futex behind a contended lock, or the growth of the heap; so test_work.c knows of each function that Forebay and libev
- * import whether it is counted, or why it need not be.
+ * stdio's writes, the futex behind a contended lock, or the growth of the heap; so test_work.c knows of each function
+ * that Forebay and libev import whether it is counted, or why it need not be. Names with two underscores are what
+ * fortified builds call.
  */
 #ifndef TESTS_COUNTED_H
 #define TESTS_COUNTED_H
@@ -14,13 +15,17 @@
 
 #define COUNTER_FILE "FOREBAY_TEST_COUNTER" /* the environment variable that names the file */
 
-/* X(name, result, (parameters), (arguments)); up to writev, what moves bytes of a connection. Variadic functions take as many words as the system call may have. */
+/*
+ * X(name, result, (parameters), (arguments)); up to writev, what moves bytes of a connection. Variadic functions take as
+ * many words as the system call may have.
+ */
 #define COUNTED_WAITS(X)                                                                                               \
 	X(epoll_wait, int, (int fd, void *events, int n, int ms), (fd, events, n, ms))                                 \
 	X(epoll_pwait, int, (int fd, void *events, int n, int ms, const void *mask), (fd, events, n, ms, mask))        \
 	X(epoll_pwait2, int, (int fd, void *events, int n, const void *ts, const void *mask),                          \
 	  (fd, events, n, ts, mask))                                                                                   \
 	X(poll, int, (void *fds, unsigned long n, int ms), (fds, n, ms))                                               \
+	X(__poll_chk, int, (void *fds, unsigned long n, int ms, size_t room), (fds, n, ms, room))                      \
 	X(ppoll, int, (void *fds, unsigned long n, const void *ts, const void *mask), (fds, n, ts, mask))              \
 	X(select, int, (int n, void *r, void *w, void *e, void *tv), (n, r, w, e, tv))
 
@@ -28,6 +33,9 @@
 	X(recv, long, (int fd, void *to, size_t n, int flags), (fd, to, n, flags))                                     \
 	X(recvfrom, long, (int fd, void *to, size_t n, int flags, void *from, void *len),                              \
 	  (fd, to, n, flags, from, len))                                                                               \
+	X(__recv_chk, long, (int fd, void *to, size_t n, size_t room, int flags), (fd, to, n, room, flags))            \
+	X(__recvfrom_chk, long, (int fd, void *to, size_t n, size_t room, int flags, void *from, void *len),           \
+	  (fd, to, n, room, flags, from, len))                                                                         \
 	X(recvmsg, long, (int fd, void *message, int flags), (fd, message, flags))                                     \
 	X(recvmmsg, int, (int fd, void *messages, unsigned n, int flags, void *ts), (fd, messages, n, flags, ts))      \
 	X(readv, long, (int fd, const void *to, int n), (fd, to, n))                                                   \
@@ -38,7 +46,9 @@
 	X(sendmmsg, int, (int fd, void *messages, unsigned n, int flags), (fd, messages, n, flags))                    \
 	X(writev, long, (int fd, const void *from, int n), (fd, from, n))                                              \
 	X(read, long, (int fd, void *to, size_t n), (fd, to, n))                                                       \
+	X(__read_chk, long, (int fd, void *to, size_t n, size_t room), (fd, to, n, room))                              \
 	X(pread, long, (int fd, void *to, size_t n, long at), (fd, to, n, at))                                         \
+	X(__pread_chk, long, (int fd, void *to, size_t n, long at, size_t room), (fd, to, n, at, room))                \
 	X(write, long, (int fd, const void *from, size_t n), (fd, from, n))                                            \
 	X(pwrite, long, (int fd, const void *from, size_t n, long at), (fd, from, n, at))                              \
 	X(splice, long, (int in, void *at, int out, void *to, size_t n, unsigned flags),                               \
