@@ -505,7 +505,7 @@ bool pg_client_roll_back(struct client *client, enum deadline why, const char *t
 		if (!pg_aborted_begin(pg_client(client), sqlstate_of(why), text, false))
 			return false;
 		client->protocol->client_notice(client, text);
-		worker_defer(client->sw->worker, &client->wakeup); /* to be told goodbye, perhaps */
+		client_wake(client); /* to be told goodbye, perhaps */
 		return true;
 	}
 	return roll_back(pg_client(client), sqlstate_of(why), text, false);
