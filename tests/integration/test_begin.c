@@ -334,8 +334,10 @@ static void add_first(struct session *s, int which) {
 }
 enum { FIRSTS_ANYWHERE = 52, FIRSTS = 55 };
 
-static void add_statement(struct session *s) {
+/* What the session has prepared before; a simple query drops the unnamed one. */
+static void add_statements(struct session *s) {
 	put_parse(&s->out, "kept", "select $1::int * 2");
+	put_parse(&s->out, "", "select 'unnamed'");
 	sync_and_wait(s);
 }
 
@@ -363,7 +365,7 @@ START_TEST(every_first_statement_is_answered_as_by_postgresql) {
 		char how[40];
 
 		snprintf(how, sizeof how, "first statement %d", first);
-		add_statement(&s);
+		add_statements(&s);
 		query_and_wait(&s, begins[first % BEGINS]);
 		add_first(&s, first);
 		query_and_wait(&s, "select count(*) from begun");
@@ -417,7 +419,7 @@ START_TEST(transactions_may_be_cut_anywhere) {
 
 	if (harness_direct())
 		return;
-	add_statement(&s);
+	add_statements(&s);
 	for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
 		query_and_wait(&s, begins[i % BEGINS]);
 		add_first(&s, firsts[i]);
@@ -487,7 +489,7 @@ START_TEST(random_transactions_are_answered_as_by_postgresql) {
 		char how[40];
 
 		snprintf(how, sizeof how, "seed %u", seed);
-		add_statement(&s);
+		add_statements(&s);
 		for (int i = 0; i < 12; i++) {
 			int what = rand_r(&seed) % 10;
 
@@ -1448,20 +1450,36 @@ START_TEST(many_clients_share_few_servers) {
 }
 END_TEST
 
-int main(void) {
-	Suite *suite = suite_create("begin");
-	TCase *tcase = tcase_create("begin");
+static TCase *add_case(Suite *suite, const char *name) {
+	TCase *tcase = tcase_create(name);
 
-	harness_begin(NULL);
 	tcase_set_timeout(tcase, 300);
 	suite_add_tcase(suite, tcase);
+	return tcase;
+}
+
+int main(void) {
+	Suite *suite = suite_create("begin");
+	TCase *tcase;
+
+	harness_begin(NULL);
+	tcase = add_case(suite, "answers");
 	LOOP(tcase, every_first_statement_is_answered_as_by_postgresql);
 	LOOP(tcase, every_way_to_begin_is_answered_as_by_postgresql);
 	LOOP(tcase, transactions_may_be_cut_anywhere);
+	tcase = add_case(suite, "random");
+	LOOP(tcase, random_transactions_are_answered_as_by_postgresql);
+	tcase = add_case(suite, "held");
 	LOOP(tcase, transaction_that_does_nothing_holds_no_server);
 	LOOP(tcase, only_transaction_pooling_defers_and_only_where_it_may);
 	LOOP(tcase, reload_changes_what_comes_next);
 	LOOP(tcase, settings_are_the_client_s_own_on_whichever_server);
+	LOOP(tcase, pause_lets_it_begin_and_holds_its_first_statement);
+	LOOP(tcase, shutdown_lets_transactions_that_have_begun_finish);
+	LOOP(tcase, shutdown_waits_for_it_no_longer_than_for_others);
+	LOOP(tcase, transaction_without_a_statement_is_idle_all_the_same);
+	LOOP(tcase, transaction_without_a_statement_is_no_idle_client_and_no_leak);
+	tcase = add_case(suite, "no server");
 	LOOP(tcase, refused_setting_fails_the_transaction);
 	LOOP(tcase, statement_that_gets_no_server_fails_its_transaction);
 	LOOP(tcase, full_queue_fails_the_transaction);
@@ -1469,20 +1487,13 @@ int main(void) {
 	LOOP(tcase, database_that_is_away_fails_the_transaction_or_is_waited_for);
 	LOOP(tcase, servers_may_go_before_the_first_statement);
 	LOOP(tcase, client_may_go_before_the_first_statement);
-	LOOP(tcase, pause_lets_it_begin_and_holds_its_first_statement);
-	LOOP(tcase, shutdown_lets_transactions_that_have_begun_finish);
-	LOOP(tcase, shutdown_waits_for_it_no_longer_than_for_others);
-	LOOP(tcase, transaction_without_a_statement_is_idle_all_the_same);
-	LOOP(tcase, transaction_without_a_statement_is_no_idle_client_and_no_leak);
+	tcase = add_case(suite, "fails");
 	LOOP(tcase, begin_that_fails_on_the_server_fails_the_statement);
 	LOOP(tcase, notice_of_the_begin_is_told);
 	LOOP(tcase, begin_that_is_lost_ends_the_connection);
 	LOOP(tcase, client_may_go_while_its_begin_is_on_its_way);
+	tcase = add_case(suite, "attacks");
 	LOOP(tcase, cancels_at_any_moment_let_nothing_run_outside_the_transaction);
 	LOOP(tcase, many_clients_share_few_servers);
-	tcase = tcase_create("random");
-	tcase_set_timeout(tcase, 300);
-	suite_add_tcase(suite, tcase);
-	LOOP(tcase, random_transactions_are_answered_as_by_postgresql);
 	return harness_run(suite);
 }
