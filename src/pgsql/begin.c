@@ -99,6 +99,9 @@ void pg_begin_failed(struct pg_client *pc, struct pg_server *ps, const char *tex
 	if (!pg_drop_to_sync(ps))
 		ps->open_batch = ps->batch_failed = true;
 	pc->discard = ps->half_sent;
+	pg_text_unref(pc->portal);
+	pc->portal = NULL;
+	pc->unnamed_passed = false;
 	if (!pg_aborted_begin(pc, "", text, true)) {
 		client_end(client, REFUSAL_INTERNAL, "out of memory");
 		return;
