@@ -82,7 +82,7 @@ static void undo(struct pg_server *ps, uint32_t i, bool failed) {
 	struct pg_client *pc = client_of(ps);
 	undo_name(ps, pc, i, failed);
 	struct pg_request *r = pg_queue_at(&ps->queue, i);
-	if (r->sets_unnamed)
+	if (r->sets_unnamed || r->type == PG_REQ_QUERY) /* a Query that is passed over drops nothing */
 		pg_statements_lose_unnamed(&ps->statements);
 	if (r->statement_change == PG_STATEMENT_ADDED) {
 		pg_statement_take(&ps->statements, r->statement);

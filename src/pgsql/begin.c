@@ -102,6 +102,7 @@ void pg_begin_failed(struct pg_client *pc, struct pg_server *ps, const char *tex
 	pg_text_unref(pc->portal);
 	pc->portal = NULL;
 	pc->unnamed_passed = false;
+	pc->mid_message = false; /* the error was whole, and all before it */
 	if (!pg_aborted_begin(pc, "", text, true)) {
 		client_end(client, REFUSAL_INTERNAL, "out of memory");
 		return;

@@ -345,7 +345,7 @@ static enum pg_prepare find_statement(struct pg_client *pc, struct pg_server *ps
 		struct pg_request *r = fe_push(pc, ps, PG_REQ_CLOSE);
 		if (!r)
 			return PG_PREPARE_FAILED;
-		r->hidden = true;
+		r->hidden = r->sets_unnamed = true;
 		pg_statements_set_unnamed(&ps->statements, NULL);
 		return fe_put_message(ps, 'C', "S", 2, NULL, 0) ? PG_PREPARED : PG_PREPARE_FAILED;
 	}

@@ -110,7 +110,8 @@ static void client_input(struct client *client) {
 static void client_receive(struct client *client) {
 	struct worker *worker = client->sw->worker;
 	uint8_t *into = worker->scratch;
-	bool slow = client->server && stream_pending(&client->server->stream) > 0;
+	/* in large steps only what can move on at once */
+	bool slow = !client->server || stream_pending(&client->server->stream) > 0;
 	size_t room = slow ? WORKER_READ_SIZE : stream_room(&client->stream);
 	bool kept = buf_len(&client->in) > 0 || client->hold != HOLD_NONE || client->in_input;
 	if (client->closing) {
@@ -482,6 +483,7 @@ bool client_want_server(struct client *client) {
 		return false;
 	}
 	client->request_ns = sw->worker->now_ns;
+	claim->waiter.since_ns = sw->worker->now_ns; /* one that is served at once may still wait, for its login */
 	claim->notices = 0;
 	claim->notice_wanted = false;
 	client_set_state(client, CLIENT_WAITING);
