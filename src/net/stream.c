@@ -686,15 +686,6 @@ void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, str
 	}
 }
 
-void stream_peer(int fd, struct stream_peer *peer) {
-	struct sockaddr_storage address;
-	socklen_t len = sizeof address;
-
-	if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
-		len = 0;
-	stream_peer_from(fd, (const struct sockaddr *)&address, len, peer);
-}
-
 const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]) {
 	char host[INET6_ADDRSTRLEN];
 

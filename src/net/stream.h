@@ -118,9 +118,8 @@ bool stream_quiet(struct stream *stream);
 void stream_input_over(struct stream *stream);
 /* Closes; may be called twice. Output that is queued is tried once. No callback follows. */
 void stream_close(struct stream *stream);
-/* Fills `peer` by getpeername(); and from an address that is known, as accept4() tells it. Both ask a Unix socket for
- * SO_PEERCRED. Any thread, as are the next three. */
-void stream_peer(int fd, struct stream_peer *peer);
+/* Fills `peer` from its address, as accept4() tells it; asks a Unix socket for SO_PEERCRED. Any thread, as are the next
+ * three. */
 void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer);
 /* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid), "unknown"; written to `out`, which is returned. */
 const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]);

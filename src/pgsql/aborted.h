@@ -1,8 +1,9 @@
 /*
- * A client whose transaction was rolled back by a time limit, or could not begin (pgsql/begin.h). From its side it is in a failed transaction, as after any
- * error, until it says ROLLBACK; but in transaction pooling it has no server any more, and what PostgreSQL would answer
- * is answered here. Behaviour of PostgreSQL's postgres.c and xact.c; where that cannot be told apart from here (which
- * statement returns rows, savepoints, AND CHAIN) the answer is an error that says so, and the state stays.
+ * A client whose transaction was rolled back by a time limit, or could not begin (pgsql/begin.h). From its side it is in
+ * a failed transaction, as after any error, until it says ROLLBACK; but in transaction pooling it has no server any more,
+ * and what PostgreSQL would answer is answered here. Behaviour of PostgreSQL's postgres.c and xact.c; where that cannot be
+ * told apart from here (which statement returns rows, savepoints, AND CHAIN) the answer is an error that says so, and the
+ * state stays.
  *
  * A session that keeps its server has its transaction made to fail there, and PostgreSQL answers; only the error is owed.
  * Owner worker only.

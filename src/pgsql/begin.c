@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "pgsql/frontend.h"
-#include "session/deadline.h"
 
 enum { QUERY_MAX = 1024 }; /* a longer one is not looked at */
 
