@@ -74,11 +74,8 @@ static void client_input_over(struct client *client) {
 	client_gate(client);
 	if (client->state == CLIENT_IDLE && client->hold == HOLD_NONE && buf_len(&client->in) == 0)
 		client_maybe_goodbye(client); /* it has lost its server, or got none, since it was to be told */
-	if (client->server && client->hold == HOLD_NONE && !client->closing) {
-		if (!stream_flush(&client->server->stream))
-			return; /* broken: its own event tells */
+	if (client->server && client->hold == HOLD_NONE && !client->closing)
 		server_maybe_release(client->server);
-	}
 }
 
 /* Hands what is kept to the protocol until it takes no more. */
