@@ -29,11 +29,6 @@ static struct client *client_of(struct stream *stream) {
 	return container_of(stream, struct client, stream);
 }
 
-const char *client_state_name(enum client_state state) {
-	static const char *const names[] = {"login", "idle", "waiting", "active", "console", "closed"};
-	return names[state];
-}
-
 void client_set_state(struct client *client, enum client_state state) {
 	list_remove(&client->node);
 	if (client->has_login_place && state != CLIENT_LOGIN) {
