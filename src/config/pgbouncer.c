@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/secret.h"
 #include "config/auth_file.h"
 #include "config/nearest.h"
 #include "config/pgbouncer_private.h"
@@ -211,20 +212,10 @@ static bool is_default(const char *section, const char *key, const char *text) {
 	return strcmp(schema->default_text, text) == 0;
 }
 
-static void add_item(struct pgb *p, const char *section, const char *key, const struct pgb_line *at, const char *fmt,
-		     va_list args) {
-	char text[16384];
+static void add_item(struct pgb *p, const char *section, const char *key, const struct pgb_line *at, const char *text) {
 	struct pgb_item *item = arena_alloc(p->arena, sizeof *item);
-
-	int len = vsnprintf(text, sizeof text, fmt, args);
-	if (len < 0 || (size_t)len >= sizeof text) {
-		error_sink_add(p->errors, at->file, at->line, "the value is longer than %zu bytes", sizeof text - 1);
-		return;
-	}
-	if (key && is_default(section, key, text))
-		return;
 	char *copy = arena_strdup(p->arena, text), *label = arena_strdup(p->arena, section);
-	memset(text, 0, (size_t)len);
+
 	if (!item || !copy || !label) {
 		no_memory(p);
 		return;
@@ -235,19 +226,38 @@ static void add_item(struct pgb *p, const char *section, const char *key, const 
 }
 
 void pgb_emit(struct pgb *p, const char *section, const char *key, const struct pgb_line *at, const char *fmt, ...) {
+	char text[16384];
 	va_list args;
 
 	va_start(args, fmt);
-	add_item(p, section, key, at, fmt, args);
+	int len = vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
+	if (len < 0 || (size_t)len >= sizeof text)
+		error_sink_add(p->errors, at->file, at->line, "the value is longer than %zu bytes", sizeof text - 1);
+	else if (!is_default(section, key, text))
+		add_item(p, section, key, at, text);
+	/* it may have been a password */
+	secret_wipe(text, sizeof text);
+}
+
+/* What holds for every pool is said at the first. */
+static bool was_said(const struct pgb *p, const struct pgb_line *at, const char *text) {
+	for (const struct pgb_item *item = p->items->first; item; item = item->next)
+		if (!item->key && item->at.line == at->line && strcmp(item->text, text) == 0 &&
+		    strcmp(item->at.file, at->file) == 0)
+			return true;
+	return false;
 }
 
 void pgb_remark(struct pgb *p, const char *section, const struct pgb_line *at, const char *fmt, ...) {
+	char text[1200];
 	va_list args;
 
 	va_start(args, fmt);
-	add_item(p, section, NULL, at, fmt, args);
+	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
+	if (!was_said(p, at, text))
+		add_item(p, section, NULL, at, text);
 }
 
 void pgb_emit_duration(struct pgb *p, const char *section, const char *key, const struct pgb_line *at, const char *what,

@@ -580,7 +580,7 @@ static void copy_sample(const char *name) {
 	static const struct {
 		const char *mark, *value;
 	} marks[] = {{"@PORT@", "6432"}, {"@PGPORT@", "5433"}, {"@DIR@", folder},
-		     {"@SOCKETS@", folder}, {"@USER@", "nobody"}, {"@ALL@", "*"}};
+		     {"@SOCKETS@", folder}, {"@CERTS@", folder}, {"@USER@", "nobody"}, {"@ALL@", "*"}};
 	char path[4300], line[1000];
 
 	snprintf(path, sizeof path, "%s/tests/pgbouncer/%s", getenv("top_srcdir") ? getenv("top_srcdir") : home, name);
