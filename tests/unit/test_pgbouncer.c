@@ -181,10 +181,10 @@ START_TEST(every_setting_is_accepted_at_its_default_and_has_a_fate) {
 }
 END_TEST
 
-/* doc/from-pgbouncer.md has a row for each. */
+/* doc/from-pgbouncer.md has a row for each, which says what the table says. */
 START_TEST(the_page_for_people_names_every_setting) {
 	static char page[200000];
-	char path[4200], row[200];
+	char path[4200], row[600];
 	size_t count;
 
 	snprintf(path, sizeof path, "%s/doc/from-pgbouncer.md", getenv("top_srcdir") ? getenv("top_srcdir") : home);
@@ -195,9 +195,11 @@ START_TEST(the_page_for_people_names_every_setting) {
 	for (int scope = 0; scope < PGB_PEER; scope++) {
 		const struct pgb_key *keys = pgb_keys((enum pgb_scope)scope, &count);
 		for (size_t i = 0; i < count; i++) {
-			snprintf(row, sizeof row, "| `%s` |", keys[i].name);
+			const char *becomes = keys[i].becomes, *why = keys[i].why;
+			snprintf(row, sizeof row, "| `%s` | %s%s%s | %s%s |\n", keys[i].name, becomes ? "`" : "",
+				 becomes ? becomes : "", becomes ? "`" : "",
+				 keys[i].fate == PGB_IGNORED ? "ignored: " : why ? "" : "same", why ? why : "");
 			ck_assert_msg(strstr(page, row) != NULL, "doc/from-pgbouncer.md has no row %s", row);
-			ck_assert_msg(!keys[i].becomes || strstr(page, keys[i].becomes), "%s: %s", keys[i].name, keys[i].becomes);
 		}
 	}
 }
