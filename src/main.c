@@ -86,9 +86,13 @@ static struct listening *listening_find(const char *address) {
 	return NULL;
 }
 
-static struct listening *listening_open(const char *address, int backlog, const struct tcp_silence *silence,
-					struct error *error) {
+static struct listening *listening_open(const char *address, const struct listener_config *config,
+					const struct tcp_silence *silence, struct error *error) {
 	struct listening *l = calloc(1, sizeof *l);
+	const struct listener_access access = {
+		.mode = (unsigned)strtoul(config->unix_socket_mode, NULL, 8),
+		.group = config->unix_socket_group,
+	};
 
 	if (!l) {
 		error_set(error, 0, "out of memory");
@@ -97,7 +101,7 @@ static struct listening *listening_open(const char *address, int backlog, const 
 	/* of the reload before this one, it may be the same address, or one that excludes it */
 	if (forebay.acceptor)
 		acceptor_wait_closed(forebay.acceptor);
-	if (!listener_open(&l->listener, address, backlog, silence, error)) {
+	if (!listener_open(&l->listener, address, config->backlog, silence, &access, error)) {
 		free(l);
 		return NULL;
 	}
@@ -120,7 +124,7 @@ static bool listeners_open(const struct generation *generation, struct error *er
 		for (size_t a = 0; ok && a < c->listen_count; a++) {
 			struct listening *l = listening_find(c->listen[a]);
 			if (!l)
-				l = listening_open(c->listen[a], c->backlog, &silence, error);
+				l = listening_open(c->listen[a], c, &silence, error);
 			ok = l != NULL;
 			if (l)
 				l->wanted = true;
@@ -164,6 +168,11 @@ static void listeners_close(void) {
 
 /* ---- the configuration ---- */
 
+static void log_remark(void *context, const char *file, int line, const char *text) {
+	(void)context;
+	log_warning("config_remark", LOG_FIELDS(LOG_TEXT("file", file), LOG_NUMBER("line", line)), "%s:%d: %s", file, line, text);
+}
+
 static struct config *load(const char *event, struct config_errors *errors) {
 	struct config *config = config_load(forebay.file, errors);
 
@@ -175,6 +184,8 @@ static struct config *load(const char *event, struct config_errors *errors) {
 		else
 			log_error(event, fields, "%s: %s", e->file, e->text);
 	}
+	if (config)
+		config_each_remark(config, log_remark, NULL);
 	return config;
 }
 
@@ -503,15 +514,42 @@ static int run(void) {
 
 /* ---- the command line ---- */
 
+static void print_errors(const struct config_errors *errors) {
+	for (size_t i = 0; i < errors->count; i++)
+		fprintf(stderr, "%s:%d: %s\n", errors->at[i].file, errors->at[i].line, errors->at[i].text);
+}
+
+static void print_remark(void *context, const char *file, int line, const char *text) {
+	(void)context;
+	fprintf(stderr, "%s:%d: %s\n", file, line, text);
+}
+
+/* `--convert`: what is wrong with the file goes to stderr, and then nothing to stdout. */
+static int convert(const char *file) {
+	struct config_errors errors = {0};
+	bool ok = config_convert(file, stdout, &errors);
+
+	print_errors(&errors);
+	if (!ok)
+		fprintf(stderr, "%s cannot be converted.\n", file);
+	config_errors_free(&errors);
+	if (ok && fflush(stdout) != 0) {
+		perror("forebay: cannot write");
+		return EXIT_CANNOT_START;
+	}
+	return ok ? 0 : EXIT_BAD_USAGE;
+}
+
 /* `--check`: the file, then the files that it names, then the backends. */
 static int check(void) {
 	struct config_errors errors = {0};
 	struct error error = {0};
 	struct config *config = config_load(forebay.file, &errors);
 
-	for (size_t i = 0; i < errors.count; i++)
-		fprintf(stderr, "%s:%d: %s\n", errors.at[i].file, errors.at[i].line, errors.at[i].text);
-	if (!config)
+	print_errors(&errors);
+	if (config)
+		config_each_remark(config, print_remark, NULL);
+	else
 		fprintf(stderr, "%s cannot be used.\n", forebay.file);
 	config_errors_free(&errors);
 	if (!config)
@@ -531,11 +569,13 @@ static void usage(FILE *out) {
 		     "\n"
 		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"
+		     "       forebay --convert PGBOUNCER.INI     print the forebay.ini that means the same\n"
 		     "       forebay --print-defaults            a commented configuration with every key\n"
 		     "       forebay --version | --help\n"
 		     "\n"
 		     "  -c, --config FILE   the configuration; otherwise ./forebay.ini where that exists,\n"
-		     "                      else " DEFAULT_FILE "\n"
+		     "                      else " DEFAULT_FILE ";\n"
+		     "                      a pgbouncer.ini is read as PgBouncer reads it\n"
 		     "\n"
 		     "SIGTERM, SIGINT: stop when open transactions have finished; again: at once.\n"
 		     "SIGHUP: read the configuration anew.\n"
@@ -547,6 +587,7 @@ int main(int argc, char **argv) {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, 'C'},
+		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
@@ -562,6 +603,8 @@ int main(int argc, char **argv) {
 		case 'C':
 			checking = true;
 			break;
+		case 'b':
+			return convert(optarg);
 		case 'p':
 			config_print_defaults(stdout);
 			return 0;

@@ -150,6 +150,11 @@ static void check_pool_name(struct check *check, const char *key, const char *na
 
 static void check_listener(struct check *check, const struct listener_config *listener) {
 	bool auth_known = !is_bad(check, "auth");
+	const char *mode = listener->unix_socket_mode;
+
+	if (!is_bad(check, "unix_socket_mode") &&
+	    (!mode || !*mode || strlen(mode) > 4 || mode[strspn(mode, "01234567")] || (strlen(mode) == 4 && *mode != '0')))
+		fail(check, "unix_socket_mode", "expected octal digits such as 0770");
 
 	check_tls(check, &listener->tls, true);
 	if (auth_known && listener->auth == AUTH_HBA)

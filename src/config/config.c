@@ -66,6 +66,16 @@ struct setting *section_setting(const struct section *section, const char *key) 
 	return i < 0 ? NULL : &section->settings[i];
 }
 
+bool config_is_pgbouncers(const struct config *config) {
+	return config->private_->is_pgbouncers;
+}
+
+void config_each_remark(const struct config *config,
+			void (*each)(void *context, const char *file, int line, const char *text), void *context) {
+	for (const struct remark *r = config->private_->remarks; r; r = r->next)
+		each(context, r->file, r->line, r->text);
+}
+
 /* ---- what is shown ---- */
 
 void config_each_without_effect(const struct config *config,

@@ -49,8 +49,11 @@ struct listener_config {
 	const char *ident_file; /* user maps, pg_ident.conf's format; NULL: none */
 	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
 	struct config_tls tls;
+	const char **ignore_startup_parameters; /* NULL-terminated */
 	const char *default_pool; /* NULL: none */
 	int backlog;
+	const char *unix_socket_mode;  /* octal digits */
+	const char *unix_socket_group; /* NULL: as it is */
 };
 
 /* A duration that is not given: what a wider section says holds. */
@@ -103,6 +106,7 @@ struct user_config {
 	const char *password; /* plaintext or a stored secret; NULL: none */
 	const char *pool;     /* mysql: NULL none */
 	uint32_t max_connections;
+	uint32_t max_size; /* 0: the pool's max_size_per_user */
 	/* CONFIG_INHERIT: as the pool says */
 	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
 	uint64_t client_login_timeout;
@@ -115,8 +119,10 @@ struct config {
 	int workers; /* as resolved: at least 1 */
 	uint32_t max_clients;
 	uint32_t max_login_clients; /* clients that have not logged in yet, over all workers */
+	uint32_t max_connections_per_user; /* 0: no limit */
 	uint32_t max_auto_pools;    /* pools made on demand from [pool:*] */
 	const char **admin_users, **stats_users; /* NULL-terminated */
+	const char *admin_socket_user;           /* NULL: nobody */
 	const char *metrics_listen;              /* NULL: off */
 	enum log_level log_level;
 	enum log_format log_format;
@@ -136,6 +142,7 @@ struct config {
 	struct config_private *private_;
 };
 
+/* Also of a remark. */
 struct config_error {
 	const char *file; /* owned by the list */
 	int line;         /* 0: the file as a whole */
@@ -147,12 +154,23 @@ struct config_errors {
 	size_t count;
 };
 
-/* Reads and validates a file, whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
+/* Reads and validates a file, a forebay.ini or a pgbouncer.ini (one whose first section or directive is PgBouncer's),
+ * whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
  * disk: main or control thread. */
 struct config *config_load(const char *path, struct config_errors *errors);
 /* The same from text, `name` in its messages (tests, defaults). */
 struct config *config_parse(const char *text, const char *name, struct config_errors *errors);
 void config_errors_free(struct config_errors *errors);
+/* Whether it came from a pgbouncer.ini. */
+bool config_is_pgbouncers(const struct config *config);
+/* What is to be said of a configuration that is in force all the same: settings of a pgbouncer.ini that are ignored or mean
+ * something else here. */
+void config_each_remark(const struct config *config,
+			void (*each)(void *context, const char *file, int line, const char *text), void *context);
+/* Writes the forebay.ini that means what a pgbouncer.ini does, with comments where it differs. False: `errors` says why
+ * not, and nothing was written. Reads the disk. */
+struct _IO_FILE;
+bool config_convert(const char *path, struct _IO_FILE *out, struct config_errors *errors);
 
 struct config *config_ref(struct config *config); /* any thread */
 void config_unref(struct config *config);         /* wipes secrets with the last; NULL is fine */
@@ -186,7 +204,6 @@ void config_diff(const struct config *before, const struct config *after,
 			      const char *after_value, bool needs_restart),
 		 void *context);
 /* The commented sample with every key at its default, to a FILE. */
-struct _IO_FILE;
 void config_print_defaults(struct _IO_FILE *out);
 
 #endif

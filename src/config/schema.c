@@ -135,6 +135,10 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("max_login_clients", max_login_clients), INTEGER("1000", 1, 10000000, "clients"),
 	 .description = "Clients that may be connected and not logged in yet, so that strangers cannot use "
 			"up max_clients."},
+	{IN_FOREBAY("max_connections_per_user", max_connections_per_user), INTEGER("0", 1, 10000000, "clients"),
+	 .flags = KEY_ZERO,
+	 .description = "Clients of one user that may be connected, unless [user:NAME] has a limit for it; 0 is no limit "
+			"but max_clients."},
 	{IN_FOREBAY("max_auto_pools", max_auto_pools), INTEGER("100", 1, 100000, "pools"),
 	 .description = "Pools that may be made on demand from [pool:*]."},
 
@@ -143,6 +147,9 @@ static const struct config_key KEYS[] = {
 			"ops, alice."},
 	{IN_FOREBAY("stats_users", stats_users), TEXT(KEY_NAMES),
 	 .description = "Users who may look around on the console and change nothing, such as: grafana."},
+	{IN_FOREBAY("admin_socket_user", admin_socket_user), TEXT(KEY_STRING),
+	 .description = "Who comes to the console under this name by a Unix socket, from a process of the same system user "
+			"as Forebay's, may change things there and needs no password; empty is nobody."},
 	{IN_FOREBAY("metrics_listen", metrics_listen), .type = KEY_ADDRESS, .default_text = "127.0.0.1:9127",
 	 .flags = KEY_LATER | KEY_RESTART,
 	 .description =
@@ -193,6 +200,12 @@ static const struct config_key KEYS[] = {
 	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,
 	 .description = "Connections that may wait for accept(); the system may allow fewer."},
 
+	{IN_LISTENER("unix_socket_mode", unix_socket_mode), .type = KEY_STRING, .default_text = "0777",
+	 .flags = KEY_RESTART,
+	 .description = "The permissions of Unix sockets, in octal digits; who may log in is decided by auth."},
+	{IN_LISTENER("unix_socket_group", unix_socket_group), TEXT(KEY_STRING), .flags = KEY_RESTART,
+	 .description = "The group that Unix sockets belong to; empty is Forebay's own."},
+
 	{IN_LISTENER("auth", auth), CHOICE(KEY_ENUM, "scram-sha-256", AUTH_METHODS), .heading = "Logging in",
 	 .description = "How a client proves who it is; hba decides line by line of hba_file."},
 	{IN_LISTENER("hba_file", hba_file), TEXT(KEY_PATH),
@@ -202,6 +215,9 @@ static const struct config_key KEYS[] = {
 	{IN_LISTENER("user_map", user_map), TEXT(KEY_STRING),
 	 .description = "The map of ident_file that auth = cert uses; empty is that the certificate's common "
 			"name must be the user's."},
+	{IN_LISTENER("ignore_startup_parameters", ignore_startup_parameters), TEXT(KEY_NAMES),
+	 .description = "Settings that clients ask for when they connect and that are passed over, such as: "
+			"extra_float_digits; options is all that is in that parameter."},
 	{IN_LISTENER("default_pool", default_pool), TEXT(KEY_STRING),
 	 .description = "mysql: the pool of a client that names no schema which a pool bears."},
 
@@ -241,7 +257,7 @@ static const struct config_key KEYS[] = {
 	 .description = "Log in there as this user whoever the client is; empty is as the client."},
 	{IN_POOL("password", password), TEXT(KEY_SECRET),
 	 .description = "The password there, best as ${SHOP_PASSWORD}; or a stored secret (md5..., "
-			"SCRAM-SHA-256$...)."},
+			"SCRAM-SHA-256$...); empty is what [user:NAME] or auth_file says of that user."},
 	{IN_POOL("password_file", password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is the password."},
 	{IN_POOL("application_name", application_name), TEXT(KEY_STRING),
@@ -344,7 +360,8 @@ static const struct config_key KEYS[] = {
 	 .heading = "Asking the database for users' secrets",
 	 .description = "The user who looks up the secrets of clients that are not listed here; empty is not "
 			"to look up."},
-	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET), .description = "Its password."},
+	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET),
+	 .description = "Its password; empty is what [user:NAME] or auth_file says of it."},
 	{IN_POOL("auth_password_file", auth_password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is its password."},
 	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),
@@ -380,7 +397,10 @@ static const struct config_key KEYS[] = {
 	{IN_USER("pool", pool), TEXT(KEY_STRING),
 	 .description = "mysql: the pool of this user's clients when they name no schema that a pool bears."},
 	{IN_USER("max_connections", max_connections), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
-	 .description = "Clients of this user that may be connected; 0 is no limit but max_clients."},
+	 .description = "Clients of this user that may be connected; 0 is max_connections_per_user."},
+	{IN_USER("max_size", max_size), INTEGER("0", 1, 100000, "connections"), .flags = KEY_ZERO,
+	 .description = "The bound of this user's connections in each pool, in place of the pool's max_size_per_user; 0 is "
+			"as the pool says."},
 	{IN_USER("query_timeout", query_timeout), OVERRIDE, .description = "For this user in place of the pool's."},
 	{IN_USER("transaction_timeout", transaction_timeout), OVERRIDE,
 	 .description = "For this user in place of the pool's."},

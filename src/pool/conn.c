@@ -409,7 +409,7 @@ void pool_conn_closed(struct pool_conn *conn, enum pool_open_failure failure) {
 		stat_add(&shard->stats.open_failed, 1);
 	}
 	atomic_fetch_sub(&pool->hosts[conn->host].conns, 1);
-	bool had_room = atomic_load(&pool->max_size_per_user) == 0 && !backoff_failing(&user->backoff);
+	bool had_room = user_limit(user) == UINT32_MAX && !backoff_failing(&user->backoff);
 	POOL_TEST_POINT();
 	permit_return(user, was == POOL_CONN_CLOSING);
 	POOL_TEST_POINT();

@@ -279,8 +279,10 @@ static void client_leave_login(struct client *client) {
 /* A place in its pool, and one of its user's. False: it was told why not. */
 static bool take_places(struct client *client, const char *name, struct database *database) {
 	const struct pool_config *pool = database_view(database, client->sw->worker->id)->config;
-	const struct user_config *user = config_user(client->sw->generation->config, name);
-	uint32_t limit = user ? user->max_connections : 0;
+	const struct config *config = client->sw->generation->config;
+	const struct user_config *user = config_user(config, name);
+	bool own = user && user->max_connections;
+	uint32_t limit = own ? user->max_connections : config->max_connections_per_user;
 	bool no_memory;
 	char text[400];
 	if (!place_take(&database->clients, pool->max_connections)) {
@@ -300,9 +302,8 @@ static bool take_places(struct client *client, const char *name, struct database
 		return false;
 	}
 	snprintf(text, sizeof text,
-		 "user \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or raise it "
-		 "in [user:%.63s]",
-		 name, limit, name);
+		 "user \"%.63s\": too many clients: %u are connected, which is %s; close some, or raise it in [user:%.63s]",
+		 name, limit, own ? "its max_connections" : "max_connections_per_user", name);
 	client_end(client, REFUSAL_TOO_MANY, text);
 	return false;
 }

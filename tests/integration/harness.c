@@ -690,13 +690,22 @@ void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *se
 		write_ini(forebay, setup);
 }
 
+/* Whether its ini says that it listens in there, in Forebay's words or in PgBouncer's. */
+static bool names_socket_dir(const struct forebay *forebay, const char *before, const char *behind) {
+	char needle[400];
+
+	snprintf(needle, sizeof(needle), "%s%s%s", before, forebay->socket_dir, behind);
+	return harness_count_in(forebay->ini, needle) > 0;
+}
+
 /* True also where the test's own `listen` has no Unix socket. */
 static bool unix_accepts(const struct forebay *forebay) {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	bool ok;
 	int fd;
 
-	if (harness_count_in(forebay->ini, forebay->socket_dir) == 0)
+	if (!names_socket_dir(forebay, "", "/.s.PGSQL") && !names_socket_dir(forebay, "unix_socket_dir = ", "\n") &&
+	    !names_socket_dir(forebay, "unix_socket_dir=", "\n"))
 		return true;
 	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port) >=
 	    (int)sizeof(sun.sun_path))
@@ -712,7 +721,7 @@ static void await_listening(struct forebay *forebay) {
 	int status;
 
 	/* Every address that it listens on: they do not all begin in the same instant. */
-	while (!harness_port_accepts(forebay->port) || !unix_accepts(forebay)) {
+	while ((!forebay->sockets_only && !harness_port_accepts(forebay->port)) || !unix_accepts(forebay)) {
 		if (waitpid(forebay->pid, &status, WNOHANG) != 0) {
 			char *log = read_file(forebay->log);
 
@@ -725,28 +734,42 @@ static void await_listening(struct forebay *forebay) {
 	}
 }
 
-struct forebay *forebay_start(const struct forebay_setup *setup) {
+struct forebay *forebay_prepare(void) {
 	struct forebay *forebay = calloc(1, sizeof(*forebay));
 
 	if (!forebay)
 		give_up("out of memory");
-	if (harness.direct) {
-		forebay->direct = true;
-		forebay->port = harness.postgres_port;
-		snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s", harness_path("pg"));
-		return forebay;
-	}
 	forebay->port = harness_free_port();
 	snprintf(forebay->ini, sizeof(forebay->ini), "%s/forebay-%d.ini", harness.dir, forebay->port);
 	snprintf(forebay->log, sizeof(forebay->log), "%s/forebay-%d.log", harness.dir, forebay->port);
 	snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s/s%d", harness.dir, forebay->port);
 	mkdir(forebay->socket_dir, 0755);
-	write_ini(forebay, setup);
+	return forebay;
+}
+
+void forebay_launch(struct forebay *forebay) {
 	setenv("ASAN_OPTIONS", "exitcode=99:quarantine_size_mb=8:detect_stack_use_after_return=0", 0);
 	setenv("TSAN_OPTIONS", "exitcode=98:second_deadlock_stack=1", 0);
 	setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
 	forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, NULL}, forebay->log, false);
 	await_listening(forebay);
+}
+
+struct forebay *forebay_start(const struct forebay_setup *setup) {
+	struct forebay *forebay;
+
+	if (harness.direct) {
+		forebay = calloc(1, sizeof(*forebay));
+		if (!forebay)
+			give_up("out of memory");
+		forebay->direct = true;
+		forebay->port = harness.postgres_port;
+		snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s", harness_path("pg"));
+		return forebay;
+	}
+	forebay = forebay_prepare();
+	write_ini(forebay, setup);
+	forebay_launch(forebay);
 	return forebay;
 }
 

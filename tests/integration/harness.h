@@ -69,6 +69,7 @@ struct forebay {
 	pid_t pid;
 	int port;             /* of its listener; PostgreSQL's own when direct */
 	bool direct;
+	bool sockets_only;        /* it does not listen on its port */
 	bool violations_expected; /* a backend lies: violated invariants in the log are no failure */
 	char ini[256], log[256], socket_dir[256];
 };
@@ -76,6 +77,10 @@ struct forebay {
 /* Starts one and waits until it accepts. Fails the test when it does not. Defaults: max_size 5, workers 1, users app,
  * md5user, plainuser, trusted, ops (admin) and watcher (stats), all with passwords "<name>-secret". */
 struct forebay *forebay_start(const struct forebay_setup *setup);
+/* The same in two parts: with a port and a socket_dir of its own, `ini` being a path where nothing is yet; and the start,
+ * once the test has written that file. Not for FOREBAY_DIRECT. */
+struct forebay *forebay_prepare(void);
+void forebay_launch(struct forebay *forebay);
 /* SIGTERM; fails the test unless it exits with 0 in time and its log is free of sanitizer reports and violated
  * invariants. Frees it. */
 void forebay_stop(struct forebay *forebay);

@@ -32,7 +32,7 @@ static void tear_down(void) {
 }
 
 static bool open_at(struct listener *l, const char *address, struct error *error) {
-	return listener_open(l, address, 4096, &usual, error);
+	return listener_open(l, address, 4096, &usual, NULL, error);
 }
 
 static int connect_tcp(int port) {
@@ -82,7 +82,7 @@ START_TEST(accepted_connections_have_the_options_of_their_listener) {
 
 	for (int i = 0; i < 3; i++) {
 		struct error error = {0};
-		ck_assert_msg(listener_open(&listener, addresses[i], 16, &silence, &error), "%s", error.text);
+		ck_assert_msg(listener_open(&listener, addresses[i], 16, &silence, NULL, &error), "%s", error.text);
 		int fd = connect_tcp(port_of(&listener));
 		int got = accept4(listener.fd, NULL, NULL, 0);
 		ck_assert_int_ge(got, 0);
@@ -104,7 +104,7 @@ START_TEST(options_can_be_changed_and_given_back_to_the_system) {
 	static const int names[] = {TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT};
 	const struct tcp_silence first = {30 * NS_PER_S, 1500 * NS_PER_MS}, second = {7 * NS_PER_S, 0}, off = {0, 0};
 
-	ck_assert(listener_open(&listener, "127.0.0.1:0", 16, &first, &(struct error){0}));
+	ck_assert(listener_open(&listener, "127.0.0.1:0", 16, &first, NULL, &(struct error){0}));
 	listener_set_silence(&listener, &second);
 	int fd = connect_tcp(port_of(&listener)), got = accept4(listener.fd, NULL, NULL, 0);
 	ck_assert_int_eq(option(got, IPPROTO_TCP, TCP_KEEPIDLE), 7);
