@@ -42,7 +42,8 @@ install_packages() {
 			/etc/postgresql-common/createcluster.conf
 		;;
 	esac
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	# RUNLEVEL: their services are not wanted either
+	as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends \
 		"${lacking[@]}" >/dev/null || die "apt-get install failed"
 }
 

@@ -175,8 +175,8 @@ static double boot_time_s(void) {
 	FILE *file = fopen("/proc/stat", "re");
 
 	while (file && !boot && fgets(line, sizeof line, file))
-		if (sscanf(line, "btime %llu", &boot) != 1)
-			boot = 0;
+		if (strncmp(line, "btime ", 6) == 0)
+			boot = strtoull(line + 6, NULL, 10);
 	if (file)
 		fclose(file);
 	return (double)boot;

@@ -537,6 +537,7 @@ static enum verdict on_fatal(struct walk *w, struct answer *a, const struct pg_e
 		 LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name), LOG_TEXT("server", ps->base.host_text),
 			    LOG_TEXT("sqlstate", view->sqlstate ? view->sqlstate : "")),
 		 "the backend ended the connection: %s", view->message ? view->message : "(no message)");
+	ps->base.dismissed = true;
 	a->visible = client && !server_untouched(&ps->base) && !pg_client(client)->told_fatal;
 	if (a->visible) {
 		pg_client(client)->told_fatal = true;

@@ -393,7 +393,7 @@ static enum pool_end end_of(const struct server *server) {
 		return POOL_END_VIOLATION;
 	if (server->sw->stopping)
 		return POOL_END_REMOVED;
-	if (server->broke)
+	if (server->broke || server->dismissed)
 		return POOL_END_LOST;
 	if (server->conn.reason && pool_end_of(server->conn.reason) != POOL_END_OTHER)
 		return pool_end_of(server->conn.reason);
@@ -405,6 +405,8 @@ static enum pool_end end_of(const struct server *server) {
 		return POOL_END_RECOVERY;
 	case SERVER_VALIDATING:
 		return POOL_END_VALIDATION;
+	case SERVER_IDLE: /* it has spoken, and nobody had asked */
+		return POOL_END_LOST;
 	default:
 		return POOL_END_OTHER;
 	}

@@ -71,6 +71,7 @@ struct server {
 	bool login_ok;
 	bool admitted;          /* the backend has let it in, and counts it, whatever follows */
 	bool broke;             /* it was lost, not closed by us */
+	bool dismissed;         /* the backend has said that it ends the connection */
 	bool violated;          /* it broke an invariant */
 	bool overdue;           /* it did not let us in within connect_timeout */
 	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
