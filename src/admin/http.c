@@ -13,6 +13,7 @@
 
 #include "admin/metrics.h"
 #include "admin/ready.h"
+#include "admin/status.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -53,6 +54,7 @@ struct http {
 	char *cert, *key; /* PEM; NULL: plain HTTP */
 	char *user, *password;
 	size_t endpoint_count;
+	struct history *history;
 
 	/* atomic */
 	_Atomic int bodies; /* answers that somebody reads */
@@ -72,6 +74,7 @@ struct http {
 struct request {
 	struct http *http;
 	struct MHD_Connection *connection;
+	char nonce[33]; /* of the status page's script and style; "": it is another answer */
 };
 
 static void set(struct MHD_Response *response, const char *name, const char *value) {
@@ -85,9 +88,8 @@ static enum MHD_Result finish(struct request *request, unsigned status, struct M
 	set(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	set(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 	set(response, "X-Content-Type-Options", "nosniff");
-	set(response, "Content-Security-Policy",
-	    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-	    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+	if (!request->nonce[0])
+		set(response, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
 	set(response, "Referrer-Policy", "no-referrer");
 	enum MHD_Result result = MHD_queue_response(request->connection, status, response);
 	MHD_destroy_response(response);
@@ -103,6 +105,17 @@ static enum MHD_Result answer(struct request *request, unsigned status, const ch
 	if (response && extra_name)
 		set(response, extra_name, extra);
 	return finish(request, status, response, "text/plain; charset=utf-8");
+}
+
+/* The page has its script and style in itself; nothing else may run, and nothing be loaded but its own data. */
+static void allow_page(struct request *request, struct MHD_Response *response) {
+	char policy[300];
+
+	snprintf(policy, sizeof policy,
+		 "default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; connect-src 'self'; img-src data:; "
+		 "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		 request->nonce, request->nonce);
+	set(response, "Content-Security-Policy", policy);
 }
 
 /* Lives while somebody reads it; a few at most. */
@@ -138,6 +151,8 @@ static enum MHD_Result answer_text(struct request *request, unsigned status, str
 		MHD_create_response_from_buffer_with_free_callback_cls(text->len, text->at, body_read, body);
 	if (!response)
 		body_read(body);
+	if (response && request->nonce[0])
+		allow_page(request, response);
 	return finish(request, status, response, type);
 }
 
@@ -215,12 +230,50 @@ static enum MHD_Result get_readyz(struct request *request) {
 	return answer_text(request, status, &text, json ? "application/json" : "text/plain; charset=utf-8");
 }
 
+static struct status *status_now(struct request *request) {
+	struct http *http = request->http;
+
+	pthread_mutex_lock(&http->shared.mutex);
+	struct config *config = config_ref(http->shared.config);
+	pthread_mutex_unlock(&http->shared.mutex);
+	struct status *status = status_take(http->history, config, atomic_load(&http->draining));
+	config_unref(config);
+	return status;
+}
+
+static enum MHD_Result get_status_json(struct request *request) {
+	struct status *status = status_now(request);
+	struct page text = {.failed = !status};
+
+	if (status)
+		status_write_json(&text, status);
+	status_free(status);
+	return answer_text(request, MHD_HTTP_OK, &text, "application/json");
+}
+
+static enum MHD_Result get_page(struct request *request) {
+	struct status *status = status_now(request);
+	struct page text = {.failed = !status};
+	unsigned char random[16];
+
+	if (!secret_random(random, sizeof random))
+		text.failed = true;
+	for (size_t i = 0; i < sizeof random; i++)
+		snprintf(request->nonce + 2 * i, 3, "%02x", random[i]);
+	if (status)
+		status_write_html(&text, status, request->nonce);
+	status_free(status);
+	return answer_text(request, MHD_HTTP_OK, &text, "text/html; charset=utf-8");
+}
+
 static const struct route {
 	const char *path;
 	enum MHD_Result (*get)(struct request *request);
 	bool open; /* to everybody */
 	bool large;
 } ROUTES[] = {
+	{"/", get_page, false, true},
+	{"/status.json", get_status_json, false, true},
 	{"/metrics", get_metrics, false, true},
 	{"/healthz", get_healthz, true, false},
 	{"/readyz", get_readyz, true, true},
@@ -238,7 +291,7 @@ static enum MHD_Result answer_unknown(struct request *request) {
 
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload_data, size_t *upload_data_size, void **state) {
-	struct request request = {context, connection};
+	struct request request = {.http = context, .connection = connection};
 	const struct route *route = NULL;
 
 	(void)version, (void)upload_data;
@@ -320,6 +373,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 void http_tick(struct http *http) {
 	if (!http)
 		return;
+	history_tick(http->history);
 	uint64_t now_ns = clock_monotonic_ns();
 	pthread_mutex_lock(&http->shared.mutex);
 	uint64_t limit_ns = http->shared.count >= CROWDED ? SLOW_CROWDED_NS : SLOW_NS;
@@ -388,7 +442,9 @@ struct http *http_open(struct config *config, struct error *error) {
 	http->shared.config = config_ref(config);
 	http->user = config->metrics_user ? strdup(config->metrics_user) : NULL;
 	http->password = config->metrics_password ? strdup(config->metrics_password) : NULL;
-	bool ok = (!config->metrics_user || (http->user && http->password)) || error_set(error, 0, "out of memory");
+	http->history = history_new();
+	bool ok = (http->history && (!config->metrics_user || (http->user && http->password))) ||
+		  error_set(error, 0, "out of memory");
 	for (size_t i = 0; ok && i < config->metrics_listen_count; i++) {
 		struct error why = {0};
 		struct endpoint *endpoint = &http->endpoints[i];
@@ -490,6 +546,7 @@ void http_close(struct http *http) {
 		secret_wipe(http->key, strlen(http->key));
 	if (http->password)
 		secret_wipe(http->password, strlen(http->password));
+	history_free(http->history);
 	free(http->cert);
 	free(http->key);
 	free(http->user);

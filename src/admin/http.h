@@ -26,7 +26,7 @@ struct http *http_open(struct config *config, struct error *error);
 bool http_start(struct http *http, struct error *error);
 /* The configuration that is in force from now on: what it says of pools. */
 void http_reload(struct http *http, struct config *config);
-/* About once a second: ends connections that take too long. */
+/* About once a second: ends connections that take too long, and takes the samples that the status page shows. */
 void http_tick(struct http *http);
 /* The process finishes what is open and takes no more: /readyz says so. */
 void http_drain(struct http *http);

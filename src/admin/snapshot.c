@@ -93,18 +93,13 @@ void snapshot_pool(struct pool_snapshot *out, struct database *database, uint64_
 		out->oldest_wait_ns = now_ns - oldest_ns;
 }
 
-void snapshot_moment(struct pool_moment *out, struct database *database, bool with_histograms) {
+void snapshot_moment(struct pool_moment *out, struct database *database) {
 	*out = (struct pool_moment){0};
 	for (int worker = 0; worker < database->workers; worker++) {
 		const struct pool_shard_stats *s = pool_shard_stats(pool_shard(database->pool, worker));
 		out->active += gauge(&s->busy);
 		out->idle += gauge(&s->idle);
-		out->opening += gauge(&s->opening);
 		out->waiting += gauge(&s->waiting);
-		if (with_histograms) {
-			sum_histogram(&out->acquire, &s->acquire_time);
-			sum_histogram(&out->query, &s->query_time);
-		}
 	}
 }
 

@@ -69,12 +69,11 @@ void snapshot_free(struct snapshot *snapshot);
 
 /* One pool's, for samples; `database` as from databases_each(). */
 void snapshot_pool(struct pool_snapshot *out, struct database *database, uint64_t now_ns);
-/* Just what changes from moment to moment: the gauges and two histograms. */
+/* Just what changes from moment to moment. */
 struct pool_moment {
-	uint32_t active, idle, opening, waiting;
-	struct histogram_sum acquire, query;
+	uint64_t active, idle, waiting;
 };
-void snapshot_moment(struct pool_moment *out, struct database *database, bool with_histograms);
+void snapshot_moment(struct pool_moment *out, struct database *database);
 
 uint64_t histogram_count(const struct histogram_sum *h);
 /* The duration that this share of all (0.99) did not exceed, between the bounds of its bucket in proportion; 0: there were
