@@ -269,10 +269,10 @@ START_TEST(a_password_is_asked_for) {
 					    "Authorization: Basic Z3JhZmFuYTpzM2NyZQ==\r\n",
 					    "Authorization: Basic b3RoZXI6czNjcmV0\r\n", "Authorization: Basic !!\r\n",
 					    "Authorization: Bearer x\r\n"};
-	static const char *const paths[] = {"/metrics", "/nothing", "/readyz"};
+	static const char *const paths[] = {"/metrics", "/nothing", "/", "/status.json"};
 
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-		for (size_t p = 0; p < 2; p++) {
+		for (size_t p = 0; p < sizeof paths / sizeof paths[0]; p++) {
 			struct http_answer a = http_get(seen.port, paths[p], wrong[i]);
 			ck_assert_int_eq(a.status, 401);
 			ck_assert_ptr_nonnull(strstr(a.head, "WWW-Authenticate: Basic realm=\"forebay\""));
@@ -522,6 +522,11 @@ START_TEST(a_thousand_pools_are_scraped_whole_while_clients_work) {
 		free(text);
 		load_await(load, 50);
 	}
+	/* the page shows as many as somebody can look at */
+	char *json = http_body(seen.port, "/status.json");
+	ck_assert_ptr_nonnull(strstr(json, "\"pools_total\":1001"));
+	ck_assert_uint_lt(strlen(json), 400 * 1024);
+	free(json);
 	load_stop(load);
 	ck_assert_int_eq(load_errors(load, 0, INT64_MAX), 0);
 	load_free(load);
