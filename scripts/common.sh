@@ -42,13 +42,14 @@ install_packages() {
 			/etc/postgresql-common/createcluster.conf
 		;;
 	esac
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	# RUNLEVEL: their services are not wanted either
+	as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends \
 		"${lacking[@]}" >/dev/null || die "apt-get install failed"
 }
 
 # What the build needs, and what both scripts need beside it.
 build_packages=(gcc libc6-dev make autoconf automake pkg-config libev-dev libinih-dev libpq-dev
-	default-libmysqlclient-dev libssl-dev libidn-dev uthash-dev)
+	default-libmysqlclient-dev libssl-dev libidn-dev libmicrohttpd-dev uthash-dev)
 
 # copy_sources DIRECTORY: the project's files as they are now, so that nothing is generated among them.
 copy_sources() {

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "admin/console.h"
+#include "admin/http.h"
+#include "admin/metrics.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "config/text_units.h"
@@ -53,6 +55,7 @@ static struct {
 	struct generation *generation; /* the newest */
 	struct worker *workers;
 	struct acceptor *acceptor;
+	struct http *http; /* NULL: metrics_listen is empty */
 	int workers_made, workers_running;
 	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
 	struct list listenings;
@@ -190,7 +193,7 @@ static struct config *load(const char *event, struct config_errors *errors) {
 }
 
 static uint64_t descriptors_needed(const struct config *config) {
-	uint64_t needed = (uint64_t)config->max_clients + 64;
+	uint64_t needed = (uint64_t)config->max_clients + 64 + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
 
 	for (size_t i = 0; i < config->pool_count; i++)
 		needed += config->pools[i].max_size;
@@ -265,6 +268,7 @@ static void reload(struct console_result *result) {
 	control_reload();
 	session_reload(generation);
 	control_watch(generation);
+	http_reload(forebay.http, config);
 	listeners_settle(generation);
 	generation_unref(forebay.generation);
 	forebay.generation = generation;
@@ -293,6 +297,7 @@ static void stop(enum shutdown_mode mode, const char *why) {
 	log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
 	forebay.stopping = true;
 	process_notify_stopping();
+	http_drain(forebay.http);
 	listeners_close();
 	if (timeout_ns) {
 		ev_now_update(forebay.loop);
@@ -337,6 +342,7 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) 
 	(void)loop, (void)timer, (void)revents;
 	log_flush(false);
 	admin_tick();
+	http_tick(forebay.http);
 }
 
 static void watch(void) {
@@ -382,7 +388,7 @@ static bool start_workers(struct error *error) {
 			return false;
 	control_watch(forebay.generation);
 	listeners_settle(forebay.generation);
-	return true;
+	return http_start(forebay.http, error);
 }
 
 /* In this order: what may fail for the operator's reasons comes first; threads start when the user is settled. */
@@ -396,6 +402,8 @@ static bool start(struct config *config, struct error *error) {
 	forebay.mailbox_made = true;
 	process_raise_limit(descriptors_needed(config));
 	if (!listeners_open(forebay.generation, error))
+		return false;
+	if (config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
 		return false;
 	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, error))
 		return false;
@@ -446,6 +454,7 @@ static void end(void) {
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
 	listeners_close();
+	http_close(forebay.http); /* it asks the workers: they still run */
 	if (forebay.workers_running)
 		session_close_all();
 	/* while the workers run: what is pending is answered to them by mail */
@@ -571,6 +580,7 @@ static void usage(FILE *out) {
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"
 		     "       forebay --convert PGBOUNCER.INI     print the forebay.ini that means the same\n"
 		     "       forebay --print-defaults            a commented configuration with every key\n"
+		     "       forebay --print-metrics             what /metrics tells, as a table in Markdown\n"
 		     "       forebay --version | --help\n"
 		     "\n"
 		     "  -c, --config FILE   the configuration; otherwise ./forebay.ini where that exists,\n"
@@ -589,6 +599,7 @@ int main(int argc, char **argv) {
 		{"check", no_argument, NULL, 'C'},
 		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
+		{"print-metrics", no_argument, NULL, 'm'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -607,6 +618,9 @@ int main(int argc, char **argv) {
 			return convert(optarg);
 		case 'p':
 			config_print_defaults(stdout);
+			return 0;
+		case 'm':
+			metrics_print_doc(stdout);
 			return 0;
 		case 'V':
 			printf("forebay " PACKAGE_VERSION "\n");

@@ -116,7 +116,7 @@ static void audit_of_worker(struct session_worker *sw, struct gathering *gatheri
 	console_set_number(r, 6, (int64_t)audit->violations);
 	if (audit->last_violation[0])
 		console_set_text(r, 7, audit->last_violation);
-	console_set_number(r, 8, (int64_t)stat_read(&sw->violations));
+	console_set_number(r, 8, (int64_t)session_violations(sw));
 	console_set_number(r, 9, (int64_t)(audit->longest_slice_ns / NS_PER_US));
 }
 

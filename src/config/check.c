@@ -221,6 +221,24 @@ static void check_pool(struct check *check, const struct pool_config *pool) {
 			       check->section->label, pool->name);
 }
 
+/* The secret may have come from either key. */
+static void check_metrics(struct check *check) {
+	const struct config *config = check->config;
+
+	check_one_secret(check, "metrics_password", "metrics_password_file");
+	if (is_set(check, "metrics_user") && !is_set(check, "metrics_password") && !is_set(check, "metrics_password_file"))
+		fail(check, "metrics_user", "a user needs metrics_password as well");
+	if (!is_set(check, "metrics_user") && (is_set(check, "metrics_password") || is_set(check, "metrics_password_file")))
+		fail(check, is_set(check, "metrics_password") ? "metrics_password" : "metrics_password_file",
+		     "a password needs metrics_user as well");
+	if (is_set(check, "metrics_tls_cert_file") || is_set(check, "metrics_tls_key_file")) {
+		need(check, "metrics_tls_cert_file", "metrics_tls_key_file", "a certificate");
+		need(check, "metrics_tls_key_file", "metrics_tls_cert_file", "a key");
+	}
+	for (size_t i = 0; i < config->metrics_listen_count; i++)
+		claim_address(check, "metrics_listen", config->metrics_listen[i]);
+}
+
 static void check_user(struct check *check, const struct user_config *user) {
 	check_one_secret(check, "password", "password_file");
 	if (user->pool)
@@ -235,8 +253,7 @@ void config_check(const struct config *config, bool complete, struct error_sink 
 		check_required(&check);
 		switch (s->kind) {
 		case SECTION_FOREBAY:
-			if (config->metrics_listen)
-				claim_address(&check, "metrics_listen", config->metrics_listen);
+			check_metrics(&check);
 			break;
 		case SECTION_LISTENER:
 			check_listener(&check, s->target);

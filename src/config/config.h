@@ -123,7 +123,10 @@ struct config {
 	uint32_t max_auto_pools;    /* pools made on demand from [pool:*] */
 	const char **admin_users, **stats_users; /* NULL-terminated */
 	const char *admin_socket_user;           /* NULL: nobody */
-	const char *metrics_listen;              /* NULL: off */
+	const char **metrics_listen;             /* metrics_listen_count of them; none: off */
+	size_t metrics_listen_count;
+	const char *metrics_user, *metrics_password;           /* NULL: nobody is asked; both or none */
+	const char *metrics_tls_cert_file, *metrics_tls_key_file; /* NULL: plain HTTP; both or none */
 	enum log_level log_level;
 	enum log_format log_format;
 	bool log_connections;

@@ -150,10 +150,21 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("admin_socket_user", admin_socket_user), TEXT(KEY_STRING),
 	 .description = "Who comes to the console under this name by a Unix socket, from a process of the same system user "
 			"as Forebay's, may change things there and needs no password; empty is nobody."},
-	{IN_FOREBAY("metrics_listen", metrics_listen), .type = KEY_ADDRESS, .default_text = "127.0.0.1:9127",
-	 .flags = KEY_LATER | KEY_RESTART,
-	 .description =
-		 "Where HTTP answers with /metrics, /healthz, /readyz and a status page; empty is nowhere."},
+	{IN_FOREBAY("metrics_listen", metrics_listen), COUNT(config, metrics_listen_count), .type = KEY_LISTEN,
+	 .default_text = "127.0.0.1:9127", .flags = KEY_RESTART,
+	 .description = "Where HTTP answers with /metrics, /healthz, /readyz and a status page: host:port or the path of "
+			"a Unix socket, several with commas between them; empty is nowhere."},
+	{IN_FOREBAY("metrics_user", metrics_user), TEXT(KEY_STRING), .flags = KEY_RESTART,
+	 .description = "Who may ask for all of that but /healthz and /readyz, by HTTP's basic authentication; empty is "
+			"anybody."},
+	{IN_FOREBAY("metrics_password", metrics_password), TEXT(KEY_SECRET), .flags = KEY_RESTART,
+	 .description = "The password of metrics_user, best as ${METRICS_PASSWORD}."},
+	{IN_FOREBAY("metrics_password_file", metrics_password), TEXT(KEY_SECRET_FILE), .flags = KEY_RESTART,
+	 .description = "A file whose first line is that password."},
+	{IN_FOREBAY("metrics_tls_cert_file", metrics_tls_cert_file), TEXT(KEY_PATH), .flags = KEY_RESTART,
+	 .description = "A certificate chain, PEM: with it metrics_listen speaks HTTPS, and HTTPS only."},
+	{IN_FOREBAY("metrics_tls_key_file", metrics_tls_key_file), TEXT(KEY_PATH), .flags = KEY_RESTART,
+	 .description = "Its private key, PEM."},
 	{IN_FOREBAY("log_level", log_level), CHOICE(KEY_ENUM, "info", LOG_LEVELS),
 	 .description = "What is logged: this and all that is graver."},
 	{IN_FOREBAY("log_format", log_format), CHOICE(KEY_ENUM, "text", LOG_FORMATS),

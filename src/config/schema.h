@@ -36,7 +36,6 @@ enum key_type {
 			    KEY_SECRET */
 	KEY_PATH,        /* const char *: from the folder of the file it is written in */
 	KEY_NAMES,       /* const char **, ended by NULL */
-	KEY_ADDRESS,     /* const char *: an address to listen on */
 	KEY_LISTEN,      /* const char ** and a size_t count: addresses to listen on */
 	KEY_HOSTS        /* struct config_address * and a size_t count */
 };

@@ -275,13 +275,6 @@ static bool bad_address(struct setter *s, const char *address, const char *why) 
 	return expected(s, "%s: %s; expected %s", text_printable(address, shown, sizeof(shown)), why, forms);
 }
 
-static bool set_address(struct setter *s) {
-	struct address address;
-	const char *why = s->text[0] ? address_parse(s->text, ADDRESS_TO_LISTEN, &address) : NULL;
-
-	return why ? bad_address(s, s->text, why) : set_text(s, s->text);
-}
-
 static bool set_listen(struct setter *s) {
 	struct address address;
 	const char **elements, *shown, *why;
@@ -357,8 +350,6 @@ bool value_set(const struct config_key *key, const char *text, const char *dir, 
 		return set_path(&s);
 	case KEY_NAMES:
 		return set_names(&s);
-	case KEY_ADDRESS:
-		return set_address(&s);
 	case KEY_LISTEN:
 		return set_listen(&s);
 	case KEY_HOSTS:

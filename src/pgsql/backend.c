@@ -12,6 +12,7 @@
 #include "pgsql/pgsql.h"
 #include "pgsql/proven.h"
 #include "session/deadline.h"
+#include "session/meter.h"
 
 enum { TAG_MAX = 128, ERROR_VIEW = 1024 };
 
@@ -536,9 +537,12 @@ static enum verdict on_fatal(struct walk *w, struct answer *a, const struct pg_e
 		 LOG_FIELDS(LOG_TEXT("pool", ps->base.database->name), LOG_TEXT("server", ps->base.host_text),
 			    LOG_TEXT("sqlstate", view->sqlstate ? view->sqlstate : "")),
 		 "the backend ended the connection: %s", view->message ? view->message : "(no message)");
+	ps->base.dismissed = true;
 	a->visible = client && !server_untouched(&ps->base) && !pg_client(client)->told_fatal;
-	if (a->visible)
+	if (a->visible) {
 		pg_client(client)->told_fatal = true;
+		meter_error(client, view->sqlstate ? view->sqlstate : "XX");
+	}
 	pass(w, a);
 	flush_run(w);
 	if (ps->passing > 0)
@@ -565,6 +569,7 @@ static enum verdict on_begin_failed(struct walk *w, struct answer *a, const stru
 		pg_tell_cut(ps);
 	} else {
 		a->visible = true;
+		meter_error(ps->base.client, sqlstate);
 		pass(w, a);
 		flush_run(w);
 	}
@@ -610,6 +615,8 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 			pg_tell_cut(ps);
 			a->visible = false;
 		}
+		if (a->visible)
+			meter_error(ps->base.client, sqlstate);
 		return pass(w, a); /* its ReadyForQuery ends it */
 	}
 	bool stale = head->type == PG_REQ_BIND && head->text && strcmp(sqlstate, "0A000") == 0 &&
@@ -642,6 +649,8 @@ static enum verdict on_error(struct walk *w, struct answer *a) {
 		send_duplicate(w, head);
 		a->visible = false;
 	}
+	if (a->visible)
+		meter_error(&pc->base, sqlstate);
 	pass(w, a);
 	flush_run(w);
 	bool found = pg_drop_to_sync(ps);
@@ -705,9 +714,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 		struct pg_client *pc = pg_client(client);
 		client->transactions++;
 		ps->base.transactions++;
-		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
-		stat_add(&stats->transactions, 1);
-		stat_add(&stats->transaction_ns, client->sw->worker->now_ns - ps->transaction_since_ns);
+		meter_transaction(&ps->base, client->sw->worker->now_ns - ps->transaction_since_ns);
 		if (pc->portal && batch >= pc->portal_batch) { /* portals end with their transaction */
 			pg_text_unref(pc->portal);
 			pc->portal = NULL;
@@ -719,9 +726,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 			settings_unref(pc->before);
 			pc->before = settings_ref(pc->settings);
 		}
-		struct pool_shard_stats *stats = pool_shard_stats_mut(ps->base.conn.shard);
-		stat_add(&stats->queries, 1);
-		stat_add(&stats->query_ns, client->sw->worker->now_ns - client->request_ns);
+		meter_query(&ps->base, client->sw->worker->now_ns - client->request_ns);
 		client->request_ns = client->sw->worker->now_ns; /* of what comes behind it */
 		bool another = status != 'I' && ps->ended == PG_ENDED_COMMIT; /* AND CHAIN */
 		if (status == 'I' || another)

@@ -7,11 +7,13 @@
 #include "pgsql/credential.h"
 #include "pgsql/pgsql.h"
 #include "session/console.h"
+#include "session/meter.h"
 
 /* ---- errors to clients ---- */
 
 bool pg_send_error(struct client *client, const char *severity, const char *sqlstate, const char *message,
 		   const char *hint) {
+	meter_error(client, sqlstate);
 	struct buf out = {0};
 	struct buf_cache *cache = client->sw->worker->buffers;
 	struct pg_error_fields fields = {

@@ -64,10 +64,8 @@ static void leave_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 		break;
 	case POOL_CONN_BUSY:
 		slot->busy_n--;
-		count(&shard->stats.busy, -1);
+		meter_busy_ends(shard, conn, now);
 		count(&shard->host_busy[conn->host], -1);
-		if (now > conn->busy_since_ns)
-			stat_add(&shard->stats.busy_ns, now - conn->busy_since_ns);
 		break;
 	case POOL_CONN_CLOSING:
 		if (conn->doomed)
@@ -104,10 +102,10 @@ static void enter_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 	case POOL_CONN_BUSY:
 		list_push_back(&slot->busy, &conn->node);
 		slot->busy_n++;
-		count(&shard->stats.busy, 1);
-		count(&shard->host_busy[conn->host], 1);
 		conn->busy_since_ns = now;
 		conn->lent = false;
+		meter_busy_begins(shard, conn);
+		count(&shard->host_busy[conn->host], 1);
 		break;
 	case POOL_CONN_CLOSING:
 		list_push_back(conn->doomed ? &shard->doomed : &shard->closing, &conn->node);
@@ -358,6 +356,7 @@ void pool_conn_opened(struct pool_conn *conn) {
 	atomic_fetch_add(&user->open, 1);
 	atomic_fetch_add(&pool->hosts[conn->host].open, 1);
 	stat_add(&shard->stats.opened, 1);
+	histogram_add(&shard->stats.connect_time, now - conn->began_ns);
 	worth_login(pool, now - conn->began_ns);
 	host_succeeded(pool, conn->host, now);
 	hosts_move(shard, now);

@@ -229,6 +229,14 @@ void slot_unlink_later(struct slot *slot);
 /* Unlinks what is empty. May free users. */
 void shard_sweep(struct pool_shard *shard);
 
+/* --- meter.c --- */
+
+/* A connection is busy from now on (busy_since_ns is set) or no longer; the gauge `busy` is among what they write. */
+void meter_busy_begins(struct pool_shard *shard, const struct pool_conn *conn);
+void meter_busy_ends(struct pool_shard *shard, const struct pool_conn *conn, uint64_t now);
+/* Why one that is queued now has to wait. */
+enum pool_wait meter_wait_reason(const struct slot *slot, uint64_t now);
+
 /* --- waiter.c --- */
 
 void waiter_remove(struct pool_waiter *waiter);

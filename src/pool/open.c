@@ -55,6 +55,7 @@ bool slot_open(struct slot *slot) {
 	permit_return(user, false);
 	host_failed(shard, host, now, POOL_OPEN_FAILED);
 	stat_add(&shard->stats.open_failed, 1);
+	stat_add(&shard->stats.connect_failures[POOL_CONNECT_MEMORY], 1);
 	return false;
 }
 

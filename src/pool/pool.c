@@ -270,6 +270,10 @@ void pool_set_paused(struct pool *pool, bool paused) {
 	atomic_fetch_add(&pool->limits_version, 1);
 }
 
+uint32_t pool_closing(const struct pool *pool) {
+	return (uint32_t)(atomic_load(&pool->permits) >> 32);
+}
+
 uint32_t pool_retiring(const struct pool *pool) {
 	return atomic_load(&pool->retiring);
 }

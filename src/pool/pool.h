@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/stat.h"
 #include "base/timeouts.h"
@@ -182,18 +183,93 @@ struct pool_ops {
 	void (*user_freed)(struct pool_user *user, void *context);
 };
 
+/* Why a client had to wait, as things were when it began to. */
+enum pool_wait {
+	POOL_WAIT_PAUSED,
+	POOL_WAIT_UNAVAILABLE, /* no host takes connections, or none has the role */
+	POOL_WAIT_FULL,        /* all of max_size are open or being opened */
+	POOL_WAIT_USER_FULL,   /* all of max_size_per_user are */
+	POOL_WAIT_LENDING,     /* an idle connection is on another worker, and comes */
+	POOL_WAIT_OPENING,     /* one is being opened, or is not worth it as others become free sooner */
+	POOL_WAITS
+};
+/* How an attempt to open a connection ended that did not succeed. */
+enum pool_connect_failure {
+	POOL_CONNECT_RESOLVE,   /* the host's name was not found */
+	POOL_CONNECT_REFUSED,   /* the host cannot be reached, or nobody listens there */
+	POOL_CONNECT_TIMEOUT,   /* connect_timeout */
+	POOL_CONNECT_NOT_READY, /* it is starting or stopping */
+	POOL_CONNECT_FULL,      /* it takes no more connections */
+	POOL_CONNECT_LOGIN,     /* it refused the login: password, no such database, ... */
+	POOL_CONNECT_LOST,      /* it broke in the midst of the login */
+	POOL_CONNECT_GIVEN_UP,  /* not needed any more, or another host is asked */
+	POOL_CONNECT_MEMORY,
+	POOL_CONNECT_FAILURES
+};
+/* Why an open connection was closed. */
+enum pool_end {
+	POOL_END_LOST,            /* by the backend, or on the way to it */
+	POOL_END_VIOLATION,       /* its answers were not what was asked for */
+	POOL_END_IDLE_TIMEOUT,
+	POOL_END_MAX_LIFETIME,
+	POOL_END_MAX_SIZE,        /* max_size is smaller now */
+	POOL_END_USER_MAX_SIZE,   /* max_size_per_user is */
+	POOL_END_MAKE_ROOM,       /* for another user of the pool */
+	POOL_END_PAUSED,
+	POOL_END_HOST_DOWN,
+	POOL_END_HOST_REMOVED,
+	POOL_END_HOST_ROLE,       /* the pool's target asks for another role */
+	POOL_END_MOVED,           /* to a host that comes before it */
+	POOL_END_DNS,             /* the host's name has other addresses now */
+	POOL_END_RECONNECT,       /* an operator has asked for it */
+	POOL_END_RECOVERY,        /* its client vanished, and it was not clean in time */
+	POOL_END_VALIDATION,      /* it did not prove alive */
+	POOL_END_DEDICATED,       /* it was one client's own */
+	POOL_END_STATEMENTS_LOST, /* its prepared statements were dropped behind our back */
+	POOL_END_REMOVED,         /* the pool was removed, or the process stops */
+	POOL_END_OTHER,
+	POOL_ENDS
+};
+/* Clients of the pool that are logged in. */
+enum pool_client { POOL_CLIENT_IDLE, POOL_CLIENT_WAITING, POOL_CLIENT_ACTIVE, POOL_CLIENTS };
+
+/* Classes of SQLSTATE (its first two characters) that are counted apart: pool_sqlstate_class(). The last is all others. */
+enum { POOL_SQLSTATE_CLASSES = 48 };
+
 struct pool_shard_stats { /* one writer: the shard's worker; read relaxed by anybody */
 	stat_counter opened, closed, open_failed;
 	stat_counter acquires, waits, wait_ns, busy_ns, timeouts, rejected, moved;
+	stat_counter wait_reasons[POOL_WAITS];
+	/* how long clients waited for a connection, whatever came of it; kept it; and how long opening one took */
+	struct histogram acquire_time, hold_time, connect_time;
+	/* busy connections and since when: see pool_busy_ns() */
+	_Atomic uint64_t busy_version, busy_since_sum;
 	/* the session writes */
 	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns;
+	struct histogram query_time, transaction_time;
 	stat_counter query_timeouts, transaction_timeouts, idle_transaction_timeouts, client_idle_timeouts;
+	stat_counter connect_failures[POOL_CONNECT_FAILURES], ends[POOL_ENDS];
+	stat_counter errors[POOL_SQLSTATE_CLASSES];
+	_Atomic uint32_t clients[POOL_CLIENTS];
 	_Atomic uint32_t idle, busy, opening, waiting;
 	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
 	/* the session writes */
 	stat_counter leaks;      /* forebay_pool_leaks_total: holds that were reported as leaks */
 	_Atomic uint32_t leaked; /* forebay_pool_leaked_connections: of those, not over */
 };
+
+/* Their names, as metrics have them. */
+const char *pool_wait_name(enum pool_wait why);
+const char *pool_connect_failure_name(enum pool_connect_failure why);
+const char *pool_end_name(enum pool_end why);
+/* The place of an SQLSTATE's class in `errors`; "other" has the last. */
+int pool_sqlstate_class(const char *sqlstate);
+const char *pool_sqlstate_class_name(int place);
+/* Why the pool has closed a connection, by pool_conn.reason; POOL_END_OTHER where it has not. */
+enum pool_end pool_end_of(const char *reason);
+/* For how long connections of the shard have been busy, all told, those included that are. It never goes back. Any
+ * thread. */
+uint64_t pool_busy_ns(const struct pool_shard *shard, uint64_t now_ns);
 
 /* A pool with `workers` shards. `context` is the session's. NULL: out of memory. */
 struct pool *pool_new(const char *name, int workers, const struct pool_limits *limits,
@@ -267,6 +343,8 @@ bool pool_is_ready(struct pool *pool, uint64_t now_ns);
 /* PAUSE: nobody is served, connections are closed as they become free, none are opened, until it is ended. Waiters
  * wait, within their deadlines. Any thread; then tick each shard. */
 void pool_set_paused(struct pool *pool, bool paused);
+/* Connections that are being closed and still count in the bound. Any thread. */
+uint32_t pool_closing(const struct pool *pool);
 /* Connections that are to be closed when they are released (pool_shard_retire(), shrunk, paused). Any thread. */
 uint32_t pool_retiring(const struct pool *pool);
 

@@ -92,6 +92,7 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 		return false;
 	}
 	stat_add(&shard->stats.waits, 1);
+	stat_add(&shard->stats.wait_reasons[meter_wait_reason(slot, now)], 1);
 	shard_wake(shard, NULL, deadline_ns);
 	POOL_TEST_POINT();
 	return true;
@@ -104,8 +105,9 @@ void waiter_remove(struct pool_waiter *waiter) {
 	POOL_TEST_POINT();
 	atomic_fetch_sub(&shard->pool->waiting, 1);
 	uint64_t now = shard_now(shard);
-	if (now > waiter->since_ns)
-		stat_add(&shard->stats.wait_ns, now - waiter->since_ns);
+	uint64_t waited_ns = now > waiter->since_ns ? now - waiter->since_ns : 0;
+	stat_add(&shard->stats.wait_ns, waited_ns);
+	histogram_add(&shard->stats.acquire_time, waited_ns);
 	slot_refresh_want(slot);
 }
 
@@ -172,6 +174,7 @@ static struct pool_conn *acquire(struct slot *slot, struct pool_waiter *waiter, 
 		conn_set_state(conn, POOL_CONN_BUSY, now);
 		conn->lent = true;
 		stat_add(&shard->stats.acquires, 1);
+		histogram_add(&shard->stats.acquire_time, 0);
 		atomic_store_explicit(&slot->active_ns, now, memory_order_relaxed);
 		return conn;
 	}

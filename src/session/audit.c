@@ -102,7 +102,7 @@ static void count_violation(struct session_worker *sw, const char *what) {
 static void pool_violation(struct session_worker *sw, const struct database *database, const char *invariant,
 			   const char *what) {
 	count_violation(sw, what);
-	stat_add(&sw->violations, 1);
+	session_count_violation(sw, invariant);
 	log_error("invariant_violation",
 		  LOG_FIELDS(LOG_TEXT("invariant", invariant), LOG_TEXT("pool", database->name),
 			     LOG_NUMBER("worker", sw->worker->id)),
@@ -151,7 +151,7 @@ static void close_found(struct found *found) {
 		if (client->state == CLIENT_CLOSED || client->closing)
 			continue;
 		count_violation(found->sw, found->client_faults[i]);
-		stat_add(&found->sw->violations, 1);
+		session_count_violation(found->sw, "client_state");
 		log_error("invariant_violation",
 			  LOG_FIELDS(LOG_TEXT("invariant", "client_state"),
 				     LOG_TEXT("pool", client->database ? client->database->name : ""),

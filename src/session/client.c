@@ -29,7 +29,30 @@ static struct client *client_of(struct stream *stream) {
 	return container_of(stream, struct client, stream);
 }
 
+/* Where clients of this state are counted; NULL: nowhere. */
+static _Atomic uint32_t *gauge_of(const struct client *client, enum client_state state) {
+	static const enum pool_client in_pool[] = {[CLIENT_IDLE] = POOL_CLIENT_IDLE,
+						   [CLIENT_WAITING] = POOL_CLIENT_WAITING,
+						   [CLIENT_ACTIVE] = POOL_CLIENT_ACTIVE};
+	struct session_worker *sw = client->sw;
+	if (state == CLIENT_LOGIN || state == CLIENT_CONSOLE)
+		return &sw->outside_clients[state == CLIENT_CONSOLE];
+	if (state == CLIENT_CLOSED || !client->database)
+		return NULL;
+	return &pool_shard_stats_mut(database_view(client->database, sw->worker->id)->shard)->clients[in_pool[state]];
+}
+
+static void count_client(const struct client *client, enum client_state state, uint32_t by) {
+	_Atomic uint32_t *gauge = gauge_of(client, state);
+	if (gauge)
+		atomic_store_explicit(gauge, atomic_load_explicit(gauge, memory_order_relaxed) + by,
+				      memory_order_relaxed);
+}
+
 void client_set_state(struct client *client, enum client_state state) {
+	if (list_linked(&client->node))
+		count_client(client, client->state, (uint32_t)-1);
+	count_client(client, state, 1);
 	list_remove(&client->node);
 	if (client->has_login_place && state != CLIENT_LOGIN) {
 		place_return(&session_totals()->login_clients);

@@ -222,6 +222,7 @@ static void server_timed_out(struct timeout *timeout, uint64_t now_ns) {
 	} else if (server->state < SERVER_IDLE) {
 		snprintf(text, sizeof text, "%s did not let us in within connect_timeout (it was %s)", server->host_text,
 			 server_state_name(server->state));
+		server->overdue = true;
 		server_failed(server, SERVER_UNREACHABLE, text);
 	} else if (server->state == SERVER_VALIDATING) {
 		keepalive_timed_out(server);
@@ -256,6 +257,7 @@ bool server_open(struct pool_shard *shard, struct pool_user *user, int host) {
 	list_init(&server->all);
 	list_push_back(&sw->servers, &server->all);
 	server->connected_ns = server->request_ns = sw->worker->now_ns;
+	server->not_opened = POOL_CONNECT_GIVEN_UP;
 	pool_conn_init(&server->conn, shard, user, host);
 	worker_defer(sw->worker, &server->later);
 	return true;
@@ -281,6 +283,28 @@ void server_ready(struct server *server) {
 	}
 	server->state = SERVER_IDLE;
 	pool_conn_opened(&server->conn);
+}
+
+static enum pool_connect_failure connect_failure_of(const struct server *server, enum server_failure why) {
+	switch (why) {
+	case SERVER_NOT_READY:
+		return POOL_CONNECT_NOT_READY;
+	case SERVER_FULL:
+		return POOL_CONNECT_FULL;
+	case SERVER_GIVEN_UP:
+		return POOL_CONNECT_GIVEN_UP;
+	case SERVER_REFUSED:
+		return POOL_CONNECT_LOGIN;
+	case SERVER_UNREACHABLE:
+		break;
+	}
+	if (server->overdue)
+		return POOL_CONNECT_TIMEOUT;
+	if (server->state == SERVER_RESOLVING)
+		return POOL_CONNECT_RESOLVE;
+	if (server->state == SERVER_CONNECTING)
+		return POOL_CONNECT_REFUSED;
+	return server->broke ? POOL_CONNECT_LOST : POOL_CONNECT_LOGIN;
 }
 
 void server_failed(struct server *server, enum server_failure why_failed, const char *text) {
@@ -311,6 +335,7 @@ void server_failed(struct server *server, enum server_failure why_failed, const 
 	if (client)
 		client->claim->waiting_dedicated = NULL;
 	server->failure = failures[why_failed];
+	server->not_opened = connect_failure_of(server, why_failed);
 	if (why_failed == SERVER_REFUSED) { /* this user's misfortune alone: the host need not be left in peace */
 		pool_user_failed(shard, user);
 	}
@@ -362,6 +387,31 @@ bool server_untouched(const struct server *server) {
 					    : !client->keeps_server && server->protocol->server_clean(server);
 }
 
+/* For the statistics: why one that was open has been closed. */
+static enum pool_end end_of(const struct server *server) {
+	if (server->violated)
+		return POOL_END_VIOLATION;
+	if (server->sw->stopping)
+		return POOL_END_REMOVED;
+	if (server->broke || server->dismissed)
+		return POOL_END_LOST;
+	if (server->conn.reason && pool_end_of(server->conn.reason) != POOL_END_OTHER)
+		return pool_end_of(server->conn.reason);
+	if (server->dedicated)
+		return POOL_END_DEDICATED;
+	switch (server->closed_in) {
+	case SERVER_RECOVERING:
+	case SERVER_FENCED:
+		return POOL_END_RECOVERY;
+	case SERVER_VALIDATING:
+		return POOL_END_VALIDATION;
+	case SERVER_IDLE: /* it has spoken, and nobody had asked */
+		return POOL_END_LOST;
+	default:
+		return POOL_END_OTHER;
+	}
+}
+
 /* Its memory goes, and its permit is given back. */
 static void server_gone(struct server *server) {
 	struct worker *worker = server->sw->worker;
@@ -370,6 +420,11 @@ static void server_gone(struct server *server) {
 	uint64_t lived_ns = worker->now_ns - server->connected_ns;
 	if (server->login_ok && server->broke && server->transactions == 0 && lived_ns < SHORT_LIFE_NS)
 		failure = POOL_OPEN_FAILED;
+	struct pool_shard_stats *stats = pool_shard_stats_mut(server->conn.shard);
+	if (server->conn.opened)
+		stat_add(&stats->ends[end_of(server)], 1);
+	else
+		stat_add(&stats->connect_failures[server->not_opened], 1);
 	server->lingers = false;
 	list_remove(&server->all);
 	worker_timeout_clear(worker, &server->timeout);
@@ -435,6 +490,7 @@ static void server_close_now(struct server *server, const char *reason) {
 		log_debug("server_closed", SERVER_FIELDS(server), "connection to the backend closed: %s", reason);
 	if (server->admitted && !server->client)
 		server->protocol->server_goodbye(server);
+	server->closed_in = server->state;
 	server->state = SERVER_CLOSED;
 	list_remove(&server->later.node);
 	worker_timeout_clear(worker, &server->timeout);
@@ -469,8 +525,8 @@ static void server_close_now(struct server *server, const char *reason) {
 }
 
 void server_violation(struct server *server, const char *invariant, const char *detail) {
-	server->broke = true;
-	stat_add(&server->sw->violations, 1);
+	server->broke = server->violated = true;
+	session_count_violation(server->sw, invariant);
 	log_error("invariant_violation",
 		  LOG_FIELDS(LOG_TEXT("invariant", invariant), LOG_TEXT("pool", server->database->name),
 			     LOG_TEXT("server", server->host_text), LOG_NUMBER("id", server->id),

@@ -71,9 +71,14 @@ struct server {
 	bool login_ok;
 	bool admitted;          /* the backend has let it in, and counts it, whatever follows */
 	bool broke;             /* it was lost, not closed by us */
+	bool dismissed;         /* the backend has said that it ends the connection */
+	bool violated;          /* it broke an invariant */
+	bool overdue;           /* it did not let us in within connect_timeout */
 	bool lingers;           /* closed, and its permit is kept until the backend has hung up */
 	bool keepalive;         /* validating on account of keepalive_interval */
 	enum pool_open_failure failure; /* how it was lost, where that is its host's fault */
+	enum pool_connect_failure not_opened; /* why, for the statistics */
+	enum server_state closed_in; /* the state in which it was closed */
 	uint64_t linger_bytes;  /* received while it lingers, for nobody */
 	uint64_t connected_ns;
 	uint64_t trial_ends_ns; /* validating: then it counts as dead */

@@ -1,6 +1,7 @@
 #include "session/session.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -41,6 +42,26 @@ struct session_worker *session_current(void) {
 
 int session_workers(void) {
 	return session.count;
+}
+
+const char *session_invariant_name(int place) {
+	static const char *const names[INVARIANTS] = {"answer_ownership", "server_state", "client_state", "server_count",
+						      "pool_counts", "other"};
+	return names[place];
+}
+
+void session_count_violation(struct session_worker *sw, const char *invariant) {
+	int place = 0;
+	while (place < INVARIANTS - 1 && strcmp(session_invariant_name(place), invariant) != 0)
+		place++;
+	stat_add(&sw->violations[place], 1);
+}
+
+uint64_t session_violations(const struct session_worker *sw) {
+	uint64_t sum = 0;
+	for (int i = 0; i < INVARIANTS; i++)
+		sum += stat_read(&sw->violations[i]);
+	return sum;
 }
 
 /* Posts one letter to each worker; `deliver` frees it. */

@@ -10,12 +10,15 @@
 #include "base/stat.h"
 #include "net/acceptor.h"
 #include "net/worker.h"
+#include "pool/pool.h"
 #include "session/audit.h"
 #include "session/claim.h"
 #include "session/generation.h"
 #include "session/leak.h"
 
 struct database;
+
+enum { INVARIANTS = 6 };
 
 struct session_worker {
 	struct worker *worker;
@@ -37,8 +40,15 @@ struct session_worker {
 	struct audit audit;
 
 	/* atomic; one writer */
-	stat_counter violations, bytes_from_clients, bytes_to_clients;
+	stat_counter violations[INVARIANTS], bytes_from_clients, bytes_to_clients;
+	stat_counter login_errors[POOL_SQLSTATE_CLASSES]; /* of clients that are not logged in */
+	_Atomic uint32_t outside_clients[2];              /* not of a pool: in login; on the console */
 };
+
+/* The invariants whose violations are counted apart; "other" is last. */
+const char *session_invariant_name(int place);
+void session_count_violation(struct session_worker *sw, const char *invariant);
+uint64_t session_violations(const struct session_worker *sw);
 
 /* Process-wide counts, bounds on logins. */
 struct session_totals {

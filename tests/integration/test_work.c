@@ -323,6 +323,9 @@ static const char *const uncounted[] = {
 	"fwrite", "getdelim", "getgrnam", "getpwnam", "getpwuid_r", "getrlimit", "initgroups", "perror", "printf",
 	"pthread_create", "pthread_join", "pthread_setname_np", "puts", "putchar", "scandir", "setgid", "setrlimit",
 	"setuid", "signal", "vdprintf", "vfprintf",
+	/* the HTTP listener's, on threads of its own; a worker posts a semaphore for each status page */
+	"closedir", "fgets", "fileno", "fread", "fstat", "getrusage", "opendir", "readdir", "sem_destroy", "sem_init", "sem_post",
+	"sem_timedwait",
 	/* look-ups, on threads of their own */
 	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
 	/* libev's, for watchers of files, children and signals, of which Forebay has none while it runs */

@@ -265,7 +265,10 @@ START_TEST(a_file_of_three_lines_has_every_default) {
 	ck_assert_uint_eq(c->max_auto_pools, 100);
 	ck_assert_ptr_null(c->admin_users[0]);
 	ck_assert_ptr_null(c->stats_users[0]);
-	ck_assert_str_eq(c->metrics_listen, "127.0.0.1:9127");
+	ck_assert_uint_eq(c->metrics_listen_count, 1);
+	ck_assert_str_eq(c->metrics_listen[0], "127.0.0.1:9127");
+	ck_assert_ptr_null(c->metrics_user);
+	ck_assert_ptr_null(c->metrics_tls_cert_file);
 	ck_assert_int_eq(c->log_level, LOG_LEVEL_INFO);
 	ck_assert_int_eq(c->log_format, LOG_FORMAT_TEXT);
 	ck_assert(c->log_connections);
@@ -362,7 +365,7 @@ START_TEST(values_land_in_their_fields) {
 	ck_assert(config_is_admin(c, "alice") && !config_is_admin(c, "grafana") &&
 		  !config_is_admin(c, "bob"));
 	ck_assert(config_is_stats(c, "alice") && config_is_stats(c, "grafana") && !config_is_stats(c, "bob"));
-	ck_assert_ptr_null(c->metrics_listen);
+	ck_assert_uint_eq(c->metrics_listen_count, 0);
 	ck_assert_int_eq(c->log_level, LOG_LEVEL_DEBUG);
 	ck_assert_int_eq(c->log_format, LOG_FORMAT_JSON);
 	ck_assert(!c->log_connections);
@@ -847,6 +850,12 @@ START_TEST(values_that_are_not_right_are_refused) {
 	refuse("[forebay]\nadmin_users = a, b, a\n" LISTENER, 2, "a is in the list twice");
 	refuse("[forebay]\nmetrics_listen = 9127\n" LISTENER, 2,
 	       "9127: the port is missing; expected host:port");
+	refuse("[forebay]\nmetrics_user = grafana\n" LISTENER, 2,
+	       "[forebay] metrics_user: a user needs metrics_password as well");
+	refuse("[forebay]\nmetrics_password = x\n" LISTENER, 2,
+	       "[forebay] metrics_password: a password needs metrics_user as well");
+	refuse("[forebay]\nmetrics_tls_cert_file = /c\n" LISTENER, 2, "a certificate needs metrics_tls_key_file as well");
+	refuse("[forebay]\nmetrics_tls_key_file = /k\n" LISTENER, 2, "a key needs metrics_tls_cert_file as well");
 }
 END_TEST
 
@@ -927,6 +936,7 @@ START_TEST(two_listeners_on_one_address_are_refused) {
 	refuse("[listener:a]\nlisten = /a/b, Host:1, host:1\n", 2, "host:1 is listened on by [listener:a]");
 	refuse("[listener:a]\nlisten = /a/b\n[listener:b]\nlisten = /a/b\n", 4, "/a/b is listened on by");
 	refuse("[listener:a]\nlisten = 127.0.0.1:9127\n", 2, "is listened on by [forebay] metrics_listen");
+	refuse("[forebay]\nmetrics_listen = 127.0.0.1:1, *:1\n" LISTENER, 2, "*:1 is listened on by");
 	config_unref(must_parse("[listener:a]\nlisten = a:1, b:1, [::1]:1\n[listener:b]\nlisten = a:2\n"));
 }
 END_TEST

@@ -1,0 +1,36 @@
+/*
+ * The HTTP listener: /metrics, /healthz, /readyz and the status page. libmicrohttpd serves each address on a thread of
+ * its own, beside the workers. What comes in is bounded: connections, their memory, the time that a request and its answer
+ * may take, and how many large answers are kept for those that read slowly.
+ *
+ * Its settings hold until the process ends: a reload that changes them says that they need a restart. What is shown
+ * follows a reload at once. Main thread, where nothing else is said.
+ */
+#ifndef ADMIN_HTTP_H
+#define ADMIN_HTTP_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "config/config.h"
+
+struct http;
+
+/* Descriptors that it may need. */
+enum { HTTP_CONNECTIONS_MAX = 64, HTTP_DESCRIPTORS = HTTP_CONNECTIONS_MAX + 16 };
+
+/* Opens the sockets of metrics_listen and reads the TLS files, before the process becomes another user; a reference to the
+ * configuration is taken. NULL: `error` says why; an address that is taken is such a reason. */
+struct http *http_open(struct config *config, struct error *error);
+/* Answers from now on; the workers run. False: `error` says why. */
+bool http_start(struct http *http, struct error *error);
+/* The configuration that is in force from now on: what it says of pools. */
+void http_reload(struct http *http, struct config *config);
+/* About once a second: ends connections that take too long, and takes the samples that the status page shows. */
+void http_tick(struct http *http);
+/* The process finishes what is open and takes no more: /readyz says so. */
+void http_drain(struct http *http);
+/* Ends all connections and threads, while the workers still run; frees it. NULL is fine. */
+void http_close(struct http *http);
+
+#endif
