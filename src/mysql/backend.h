@@ -23,6 +23,17 @@ void my_end_file(struct my_server *server);
 /* For reports of what holds a server. */
 void my_note_said(struct my_server *server, const void *sql, size_t len, bool more);
 
+/* ---- binary.c ---- */
+
+/* The head of COM_STMT_PREPARE's answer has come (server->relay.answer has what it says): the client's new statement, if the
+ * client is still there, whose number is `*number`; the server's. False: the server is closed. */
+bool my_note_prepared(struct my_client *client, struct my_server *server, const struct my_request *request,
+		      uint32_t *number);
+/* The end of a statement's rows: whether a cursor is open. */
+void my_note_cursor(struct my_client *client, const struct my_request *request, uint16_t status);
+/* A request of the client's has failed. */
+void my_note_failed(struct my_client *client, const struct my_request *request);
+
 /* ---- relay.c ---- */
 
 /* Of an error: whether it is that of a statement which was cut by a time limit. */

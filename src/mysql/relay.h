@@ -3,7 +3,7 @@
  * internal.h, and the functions by which login and protocol.c hand over to it. Private to this folder.
  *
  *   frontend.c   from a client: one command at a time
- *   statement.c  binary prepared statements over servers
+ *   statement.c  binary prepared statements over servers: what is known of them; binary.c: their commands
  *   backend.c    from a server: every packet is matched with the head of its queue of requests
  *   state.c      the session's state: what answers tell of it, and how it is given to another server
  *   server.c     a server between its clients: made ready, reset, recovered
@@ -30,10 +30,11 @@
 
 struct my_client;
 struct my_server;
+struct sql_lexer;
 
 enum {
 	MY_QUEUE = 16,                 /* requests outstanding on a server: one of the client's, and ours around it */
-	MY_TEXT_LOOK_MAX = 256 * 1024, /* a longer statement is not looked at whole */
+	MY_TEXT_HOLD_MAX = 64 * 1024,  /* a longer statement is sent on while it is looked at */
 	MY_SAID_MAX = 256
 };
 
@@ -50,6 +51,7 @@ enum my_task {
 	MY_TASK_SCHEMA,    /* ... schema ... */
 	MY_TASK_OPTION,    /* ... and COM_SET_OPTION */
 	MY_TASK_INSERT_ID, /* SET last_insert_id */
+	MY_TASK_CLEAR,     /* empties the list of warnings */
 	MY_TASK_PREPARE,   /* a statement that this server does not know yet */
 	MY_TASK_PING,      /* after an error: its OK tells whether a transaction is open */
 	MY_TASK_LEARN,     /* asks for what no tracker tells */
@@ -83,10 +85,12 @@ struct my_client_relay {
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
 	bool refused;             /* its command was answered with an error: skip it */
 	bool discard_more;        /* another packet of what is skipped follows */
+	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
 	bool insert_id_unknown;   /* only its server knows it */
 	uint32_t discard;         /* bytes of a packet still to be skipped */
 	uint64_t bindings;        /* counts what its statements' parameters were bound as */
+	struct sql_lexer *lexer;  /* looks at a statement that is being sent on; owned */
 	char *owed;               /* an error that its next command gets: its transaction was rolled back */
 };
 
@@ -109,7 +113,8 @@ struct my_server_relay {
 	bool characteristics;         /* ... or what holds for the next transaction */
 	bool touched;                 /* it holds what only its last client may see: to be reset before another has it */
 	bool unknown;                 /* a part of its state is not known: to be reset before anybody has it */
-	bool warnings;                /* its list may hold some */
+	bool warnings;                /* its list may hold some ... */
+	bool warnings_foreign;        /* ... of another client's statement */
 	bool multi;
 	bool learning;
 	bool recovering;

@@ -160,6 +160,7 @@ bool my_client_linked(struct client *client, struct server *server) {
 	server->last_client = client->id;
 	s->said_count = 0;
 	s->preparing = true;
+	s->warnings_foreign = s->warnings && (another || s->warnings_foreign);
 	s->transaction_since_ns = client->sw->worker->now_ns;
 	if (s->no_trackers)
 		mc->relay.pins = pin_add(client, mc->relay.pins, PIN_NO_TRACKERS);
@@ -325,7 +326,7 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 		return;
 	bool failed = s->task_failed;
 	if (failed && !s->setting_up && (r->task == MY_TASK_RESET || r->task == MY_TASK_TRACKERS || r->task == MY_TASK_INIT ||
-					 r->task == MY_TASK_ROLLBACK || r->task == MY_TASK_INSERT_ID)) {
+					 r->task == MY_TASK_ROLLBACK || r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR)) {
 		snprintf(text, sizeof text, "its session could not be put back: %s", s->task_error);
 		server_close(&ms->base, text);
 		return;

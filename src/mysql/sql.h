@@ -1,4 +1,5 @@
-/* What can be told from the text of a statement: the only place that looks at SQL.
+/*
+ * What can be told from the text of a statement: the only place that looks at SQL.
  *
  * The server's own session trackers tell most of what a statement has changed. What they do not tell is found here,
  * by words: not a parser, and it decides nothing. A hint says that a statement *may* do what the hint names. Hints err
@@ -8,8 +9,10 @@
  *
  * What no look at a text can see: what happens inside stored routines, triggers and events, and what EXECUTE runs.
  *
- * No allocation, one pass over the text, any thread. Any bytes are survived. */
-#pragma once
+ * No allocation, one pass over the text, any thread. Any bytes are survived.
+ */
+#ifndef MYSQL_SQL_H
+#define MYSQL_SQL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,7 +60,7 @@ enum sql_charset {
 #define SQL_HANDLER             (1ULL << 19)        /* HANDLER ... OPEN, READ, CLOSE */
 #define SQL_PREPARE             (1ULL << 20)        /* PREPARE as text */
 #define SQL_EXECUTE             (1ULL << 21)        /* EXECUTE as text: what runs is not seen */
-#define SQL_EXECUTE_IMMEDIATE   (1ULL << 22)        /* likewise; leaves no prepared statement */
+#define SQL_EXECUTE_IMMEDIATE   (1ULL << 22)        /* beside SQL_EXECUTE: leaves no prepared statement */
 #define SQL_DEALLOCATE          (1ULL << 23)        /* DEALLOCATE PREPARE, DROP PREPARE */
 #define SQL_CREATE_TEMPORARY    (1ULL << 24)        /* CREATE [OR REPLACE] TEMPORARY ... */
 #define SQL_DROP_TEMPORARY      (1ULL << 25)        /* any DROP that may drop a temporary table */
@@ -65,7 +68,6 @@ enum sql_charset {
 #define SQL_BINLOG              (1ULL << 27)        /* BINLOG '...': the session keeps a format description event */
 #define SQL_SHOW_VARIABLES      (1ULL << 28)        /* SHOW VARIABLES, SESSION_VARIABLES: shows last_insert_id and the like, too */
 #define SQL_SHOW_PROFILE        (1ULL << 29)        /* SHOW PROFILE, SHOW PROFILES */
-#define SQL_CREATE_ROUTINE      (1ULL << 30)        /* CREATE or ALTER of a routine, trigger, event, view or package */
 
 /* Words, wherever in a statement. */
 #define SQL_GET_LOCK            (1ULL << 32)        /* GET_LOCK, service_get_*_locks */
@@ -107,11 +109,47 @@ struct sql_text {
 	uint64_t kill_id;        /* for SQL_KILL_CONNECTION, SQL_KILL_QUERY and SQL_KILL_QUERY_ID */
 };
 
-/* Looks at `len` bytes of `text`, which may hold several statements. `reading` is a set of enum sql_reading. */
+/*
+ * Looks at the whole of a text, which may hold several statements. `reading` is a set of enum sql_reading. For a client
+ * without CLIENT_MULTI_STATEMENTS a `;` ends nothing.
+ */
 struct sql_text sql_look(const void *text, size_t len, unsigned reading, enum sql_charset charset);
+
+/*
+ * The same for a text that comes in pieces, however it is cut. Holds nothing that needs freeing, and nothing of the text
+ * but its last few bytes.
+ */
+enum { SQL_LOOKAHEAD = 64 };
+
+struct sql_lexer {
+	struct sql_text text;
+	uint32_t verbs;        /* words by which the statement may have begun */
+	uint32_t before;       /* what the last token may have been */
+	uint32_t before_aside; /* what it was before an executable comment */
+	int32_t depth;         /* BEGINs and CASEs in a routine's body */
+	uint8_t reading, charset;
+	uint8_t state, quote;
+	uint8_t kill_state, id_state;
+	uint8_t tokens; /* of this statement, outside executable comments; counts to 2 */
+	uint8_t statements; /* counts to 2 */
+	bool starting;  /* the statement's first word is still to come */
+	bool aside;     /* in an executable comment */
+	bool starting_aside;
+	bool blind, unsure, shifts, any_token, names_routine, is_body, variable, assigns;
+	uint8_t carried;
+	uint8_t carry[2 * SQL_LOOKAHEAD];
+};
+
+void sql_begin(struct sql_lexer *x, unsigned reading, enum sql_charset charset);
+void sql_feed(struct sql_lexer *x, const void *data, size_t len);
+
+/* After the last piece. What `x->text.hints` says before that is true, but not all. */
+struct sql_text sql_end(struct sql_lexer *x);
 
 /* The charset for a value of character_set_client as a tracker tells it. */
 enum sql_charset sql_charset_by_name(const char *name, size_t len);
 
-/* The word that names a hint (one bit) in logs and as reason of a pin, such as "get_lock". NULL for one that has none. */
+/* The word that names a hint (one bit) in logs and as the reason of a pin, such as "get_lock"; NULL for one without. */
 const char *sql_hint_name(uint64_t hint);
+
+#endif

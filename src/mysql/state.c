@@ -339,8 +339,10 @@ bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct m
 	ms->relay.status = ok->status;
 	if (mc)
 		mc->relay.status = ok->status;
-	if (ok->warnings > 0)
+	if (ok->warnings > 0 && r->task != MY_TASK_CLEAR) {
 		ms->relay.warnings = true;
+		ms->relay.warnings_foreign = mc == NULL;
+	}
 	if (mc && ok->last_insert_id != 0) {
 		mc->relay.insert_id_unknown = true;
 		ms->relay.insert_id_known = false;
@@ -351,7 +353,7 @@ bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct m
 		pin(mc, ms, PIN_TRACKERS);
 	/* of ours only what a file says, and what is done to learn, can change anything that we do not know */
 	bool ours = r->task == MY_TASK_SETTINGS || r->task == MY_TASK_SCHEMA || r->task == MY_TASK_TRACKERS ||
-		    r->task == MY_TASK_INSERT_ID;
+		    r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR;
 	bool sound = walk(mc, ms, r, ok, &told, false);
 	told.variables = 0;
 	if (sound && !ours)
@@ -398,6 +400,11 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 	}
 }
 
+/* Not a trace that another client could come upon: it is seen to when one asks for warnings. */
+static void hold_for_warnings(struct my_client *mc) {
+	mc->relay.pins = pin_add(&mc->base, mc->relay.pins, PIN_WARNINGS);
+}
+
 void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_request *r, bool failed, bool rows,
 		 uint16_t warnings) {
 	struct my_server_relay *s = &ms->relay;
@@ -407,7 +414,8 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 	if (!diagnostics && (failed || warnings > 0)) {
 		bool kept = mc->relay.pins & ~(1u << PIN_WARNINGS);
 		s->warnings = true;
-		pin(mc, ms, PIN_WARNINGS);
+		s->warnings_foreign = false;
+		hold_for_warnings(mc);
 		if (!kept)
 			worker_timeout(ms->base.sw->worker, &s->hold, WARNINGS_HOLD_NS);
 	} else if (!diagnostics) {
@@ -646,7 +654,7 @@ bool my_back_to_fresh(struct my_server *ms) {
 	bool ok = change(&next, MY_SCHEMA_SETTING, schema);
 	settings_unref(s->has);
 	s->has = next;
-	s->touched = s->unknown = s->warnings = s->characteristics = s->transaction_state = false;
+	s->touched = s->unknown = s->warnings = s->warnings_foreign = s->characteristics = s->transaction_state = false;
 	s->read_lock = s->learn_charsets = false;
 	s->insert_id = 0;
 	s->insert_id_known = true;
