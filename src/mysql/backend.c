@@ -181,6 +181,8 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	flush_run(w);
 	if (request.prepared)
 		request.prepared->in_flight = false;
+	my_text_unref(request.text);
+	request.text = NULL;
 	s->head = (uint8_t)((s->head + 1) % MY_QUEUE);
 	s->count--;
 	s->answering = false;
@@ -348,8 +350,10 @@ static enum verdict on_prepared(struct walk *w, const struct packet *p) {
 static enum verdict on_data(struct walk *w, const struct packet *p, enum my_answer_stage before) {
 	const struct my_answer *a = &w->ms->relay.answer;
 	struct my_request *head = my_head(w->ms);
-	if (p->role == MY_ROLE_ROW && head->task == MY_TASK_LEARN && p->have == MY_HEADER + p->length)
+	if (p->role == MY_ROLE_ROW && p->have == MY_HEADER + p->length && head->task == MY_TASK_LEARN)
 		my_learnt_row(w->ms, body_of(p), p->length);
+	if (p->role == MY_ROLE_ROW && p->have == MY_HEADER + p->length && head->task == MY_TASK_IDENTITY)
+		w->ms->relay.identity = my_identity(body_of(p), p->length);
 	pass(w, p);
 	if (!w->mc || !is_old(w->mc) || a->stage == before)
 		return TAKEN;
@@ -396,7 +400,7 @@ static enum verdict on_packet(struct walk *w, struct packet *p) {
 	p->role = my_answer_role(&s->answer, p->length, first);
 	if (p->role == MY_ROLE_ERR && (s->half_sent > 0 || s->half_more)) /* it has not read all */
 		s->answer.sequence = p->sequence;
-	bool row_of_ours = p->role == MY_ROLE_ROW && head->task == MY_TASK_LEARN;
+	bool row_of_ours = p->role == MY_ROLE_ROW && (head->task == MY_TASK_LEARN || head->task == MY_TASK_IDENTITY);
 	if ((my_answer_needs(p->role) || row_of_ours) && p->have < MY_HEADER + p->length) {
 		if (p->length > MY_ANSWER_WHOLE_MAX)
 			return violation(w, p, "a packet that is too long");

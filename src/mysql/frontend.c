@@ -436,7 +436,8 @@ static taken go_on(struct my_client *mc, struct my_server *ms, const uint8_t *da
 		n = MY_HEADER;
 		s->half_sent = header.length;
 		s->half_more = header.length == MY_PACKET_FULL;
-		s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
+		if (s->count > 0)
+			s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
 	}
 	if (!server_write(&ms->base, data, n))
 		return fe_out_of_memory(mc);
@@ -520,7 +521,11 @@ size_t my_frontend_input(struct my_client *mc, const uint8_t *data, size_t len) 
 			break;
 		used += n;
 	}
-	if (client->state == CLIENT_ACTIVE && client->server && client->hold == HOLD_NONE && !client->closing)
-		my_settle(mc, my_server(client->server)); /* what pinned it may have gone without an answer */
+	struct my_server *ms = client->state == CLIENT_ACTIVE && client->hold == HOLD_NONE && !client->closing
+				       ? fe_server_of(mc)
+				       : NULL;
+	/* what pinned it may have gone without an answer */
+	if (usable(ms) && ms->relay.count == 0 && !ms->relay.half_sent && !ms->relay.half_more && my_must_learn(ms))
+		my_learn(ms);
 	return used;
 }

@@ -21,6 +21,7 @@
 
 #include "base/timeouts.h"
 #include "mysql/answer.h"
+#include "mysql/dial.h"
 #include "mysql/statement.h"
 #include "session/cancel.h"
 #include "session/console.h"
@@ -45,6 +46,7 @@ enum {
 enum my_task {
 	MY_TASK_CLIENT,
 	MY_TASK_RESET,     /* COM_RESET_CONNECTION */
+	MY_TASK_IDENTITY,  /* which server it is */
 	MY_TASK_TRACKERS,  /* turns on what tells us of the session's changes */
 	MY_TASK_INIT,      /* init_sql */
 	MY_TASK_SETTINGS,  /* gives it the client's variables ... */
@@ -67,6 +69,7 @@ struct my_request {
 	uint64_t hints;   /* sql.h: of the text that runs */
 	struct my_statement *statement; /* the client's; NULL: none, or it has gone */
 	struct my_prepared *prepared;   /* the server's */
+	struct my_text *text;           /* that is being prepared; referenced */
 };
 
 struct my_said {
@@ -135,6 +138,7 @@ struct my_server_relay {
 	/* now and then */
 	struct timeout nudge;         /* recovery: cancel if it has not ended by then */
 	struct timeout hold;          /* ends PIN_WARNINGS */
+	uint64_t identity;            /* names the server, whatever its address: 0: unknown */
 	uint16_t task_code;
 	char task_sqlstate[6];
 	char task_error[256];

@@ -55,7 +55,8 @@ void my_server_logged_in(struct my_server *ms) {
 	struct my_server_relay *s = &ms->relay;
 	account_set_error(account_of(server->conn.user), "", "");
 	server->admitted = true;
-	struct settings *start = my_settings_start(ms->collation, NULL);
+	/* the schema that it has logged in with */
+	struct settings *start = my_settings_start(ms->collation, config_of(ms)->database);
 	if (!start) {
 		server_failed(server, SERVER_UNREACHABLE, "out of memory");
 		return;
@@ -68,7 +69,8 @@ void my_server_logged_in(struct my_server *ms) {
 	s->setting_up = true;
 	server->state = SERVER_SETUP;
 	/* where there are none, the answer is an error, and sessions are pooled whole */
-	my_ask_sql(ms, MY_TASK_TRACKERS, my_trackers_sql);
+	if (my_ask_sql(ms, MY_TASK_IDENTITY, my_identity_sql))
+		my_ask_sql(ms, MY_TASK_TRACKERS, my_trackers_sql);
 }
 
 static void setup_step(struct my_server *ms) {
@@ -335,6 +337,11 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 		s->refuse_schema = true;
 	if (r->task == MY_TASK_LEARN)
 		my_learnt(ms);
+	if (r->task == MY_TASK_PREPARE && failed && ms->base.client) { /* the client's misfortune: it is told as of its own */
+		s->task_failed = false;
+		my_send_error(my_client(ms->base.client), s->task_code, s->task_sqlstate, s->task_error);
+		my_refused(my_client(ms->base.client), s->task_error);
+	}
 	if (r->task == MY_TASK_INIT && !s->setting_up) /* as at the beginning, when that was learnt */
 		s->learn_charsets = false;
 	if (!usable(ms) || s->count > 0)
@@ -398,6 +405,8 @@ void my_server_relay_free(struct my_server *ms) {
 	worker_timeout_clear(ms->base.sw->worker, &s->hold);
 	if (!s->has)
 		return;
+	for (uint8_t i = 0; i < s->count; i++)
+		my_text_unref(s->queue[(s->head + i) % MY_QUEUE].text);
 	my_prepareds_clear(&s->prepareds);
 	settings_unref(s->has);
 	settings_unref(s->fresh);

@@ -15,6 +15,16 @@ const char my_trackers_sql[] = "SET @@SESSION.session_track_schema=1, @@SESSION.
 			       "@@SESSION.session_track_transaction_info='CHARACTERISTICS', "
 			       "@@SESSION.session_track_system_variables='*'";
 
+const char my_identity_sql[] = "SELECT CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir)";
+
+/* FNV-1a */
+uint64_t my_identity(const uint8_t *row, size_t len) {
+	uint64_t hash = 0xcbf29ce484222325ull;
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ row[i]) * 0x100000001b3ull;
+	return hash;
+}
+
 /* ---- requests ---- */
 
 struct my_request *my_push(struct my_server *ms, enum my_task task, enum my_asked asked, enum my_command command) {
@@ -85,6 +95,28 @@ static bool change(struct settings **set, const char *name, const char *value) {
 	settings_unref(*set);
 	*set = next;
 	return true;
+}
+
+static const char *const text_names[] = {MY_SCHEMA_SETTING, "sql_mode", "character_set_client", "character_set_connection",
+					 "collation_connection"};
+
+struct settings *my_with_text_settings(struct settings *settings, const struct settings *text_settings) {
+	struct settings *set = settings_ref(settings);
+	for (size_t i = 0; i < sizeof text_names / sizeof text_names[0]; i++) {
+		const struct setting *s = settings_find(text_settings, text_names[i]);
+		if (change(&set, text_names[i], s ? s->value : NULL))
+			continue;
+		settings_unref(set);
+		return NULL;
+	}
+	return set;
+}
+
+struct settings *my_text_settings(const struct settings *settings) {
+	struct settings *none = settings_empty();
+	struct settings *set = my_with_text_settings(none, settings);
+	settings_unref(none);
+	return set;
 }
 
 /* Both sides hold one set while they are linked. */
@@ -353,7 +385,7 @@ bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct m
 		pin(mc, ms, PIN_TRACKERS);
 	/* of ours only what a file says, and what is done to learn, can change anything that we do not know */
 	bool ours = r->task == MY_TASK_SETTINGS || r->task == MY_TASK_SCHEMA || r->task == MY_TASK_TRACKERS ||
-		    r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR;
+		    r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR || r->task == MY_TASK_IDENTITY;
 	bool sound = walk(mc, ms, r, ok, &told, false);
 	told.variables = 0;
 	if (sound && !ours)

@@ -6,9 +6,13 @@
 #define MYSQL_STATE_H
 
 #include "mysql/internal.h"
+#include "mysql/sql.h"
 
 /* What turns on all that we go by. */
 extern const char my_trackers_sql[];
+/* What tells one server from another, and the same as a number, from its row. */
+extern const char my_identity_sql[];
+uint64_t my_identity(const uint8_t *row, size_t len);
 
 /* ---- requests of ours ---- */
 
@@ -51,6 +55,9 @@ enum my_given my_give(struct my_server *server, struct settings *wants);
 bool my_back_to_fresh(struct my_server *server);
 /* The set that a session begins with. NULL: out of memory. */
 struct settings *my_settings_start(uint16_t collation, const char *schema);
+/* Of a set what decides what a text means when it is prepared; and a set with that as in another. NULL: out of memory. */
+struct settings *my_text_settings(const struct settings *settings);
+struct settings *my_with_text_settings(struct settings *settings, const struct settings *text_settings);
 /* The schema in a set; NULL: none. */
 const char *my_settings_schema(const struct settings *settings);
 /* How a text is read in this session (sql.h). */
