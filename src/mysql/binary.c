@@ -12,12 +12,12 @@ enum { EXECUTE_HEAD = 10 /* command, number, flags, iterations */ };
 static taken unknown_statement(struct my_client *mc, const struct command *c, uint32_t number, const char *where) {
 	char text[120];
 	snprintf(text, sizeof text, "Unknown prepared statement handler (%u) given to %s", number, where);
-	return fe_error(mc, c, MY_ER_UNKNOWN_STMT_HANDLER, text);
+	return mf_error(mc, c, MY_ER_UNKNOWN_STMT_HANDLER, text);
 }
 
 /* The number at the beginning of the command's body, and what it stands for. */
 static struct my_statement *statement_of(struct my_client *mc, const struct command *c, uint32_t *number) {
-	struct reader r = reader_over(fe_body(c), fe_body_len(c));
+	struct reader r = reader_over(mf_body(c), mf_body_len(c));
 	*number = my_u32(&r);
 	if (r.ok && *number == UINT32_MAX) /* MariaDB's word for the last one */
 		*number = mc->relay.statements.last_number;
@@ -124,37 +124,37 @@ bool my_note_prepared(struct my_client *mc, struct my_server *ms, const struct m
 	return true;
 }
 
-taken fe_on_prepare(struct my_client *mc, const struct command *c) {
+taken mf_on_prepare(struct my_client *mc, const struct command *c) {
 	const struct my_statements *all = &mc->relay.statements;
 	if (c->length > MY_STATEMENT_TEXT_MAX)
-		return fe_error(mc, c, MY_ER_NET_PACKET_TOO_LARGE,
+		return mf_error(mc, c, MY_ER_NET_PACKET_TOO_LARGE,
 				"a prepared statement may have 1 MiB of SQL; run it as a plain query");
-	if (!fe_is_whole(c))
+	if (!mf_is_whole(c))
 		return 0;
 	if (HASH_COUNT(all->by_number) >= MY_CLIENT_STATEMENTS_MAX || all->bytes >= MY_CLIENT_STATEMENT_BYTES_MAX)
-		return fe_error(mc, c, MY_ER_MAX_PREPARED_STMT_COUNT_REACHED,
+		return mf_error(mc, c, MY_ER_MAX_PREPARED_STMT_COUNT_REACHED,
 				"too many prepared statements: a client may have 16382, with 64 MiB of SQL; close those that are "
 				"no longer used");
-	struct sql_text look = sql_look(fe_body(c), fe_body_len(c), my_reading(mc), my_reading_charset(mc));
+	struct sql_text look = sql_look(mf_body(c), mf_body_len(c), my_reading(mc), my_reading_charset(mc));
 	if (look.hints & (SQL_KILL | SQL_KILL_INSIDE))
-		return fe_error(mc, c, MY_ER_UNSUPPORTED_PS,
+		return mf_error(mc, c, MY_ER_UNSUPPORTED_PS,
 				"This command is not supported in the prepared statement protocol yet");
-	struct my_server *ms = fe_want_server(mc, 0);
+	struct my_server *ms = mf_want_server(mc, 0);
 	if (!ms)
 		return 0;
 	struct settings *reading = my_text_settings(mc->relay.wants);
-	struct my_text *text = reading ? my_text_new(fe_body(c), fe_body_len(c), look.hints, reading) : NULL;
+	struct my_text *text = reading ? my_text_new(mf_body(c), mf_body_len(c), look.hints, reading) : NULL;
 	settings_unref(reading);
 	if (!text)
-		return fe_out_of_memory(mc);
-	struct my_request *r = fe_push(mc, ms, c, MY_ASKED_PREPARE, 0);
+		return mf_out_of_memory(mc);
+	struct my_request *r = mf_push(mc, ms, c, MY_ASKED_PREPARE, 0);
 	if (!r) {
 		my_text_unref(text);
 		return 0;
 	}
 	r->text = text;
-	my_note_said(ms, fe_body(c), fe_body_len(c), false);
-	return fe_forward(mc, ms, c);
+	my_note_said(ms, mf_body(c), mf_body_len(c), false);
+	return mf_forward(mc, ms, c);
 }
 
 /* The statement on this server. NULL: it is being prepared there, and the client holds; or it is closed. */
@@ -164,7 +164,7 @@ static struct my_prepared *prepared_for(struct my_client *mc, struct my_server *
 		return p;
 	struct settings *as_then = my_with_text_settings(mc->relay.wants, st->text->settings);
 	if (!as_then) {
-		fe_out_of_memory(mc);
+		mf_out_of_memory(mc);
 		return NULL;
 	}
 	enum my_given given = my_give(ms, as_then);
@@ -189,7 +189,7 @@ static struct my_prepared *prepared_for(struct my_client *mc, struct my_server *
 
 static struct my_prepared *want_prepared(struct my_client *mc, struct my_statement *st, uint64_t hints,
 					 struct my_server **server) {
-	*server = fe_want_server(mc, hints);
+	*server = mf_want_server(mc, hints);
 	struct my_prepared *p = *server ? prepared_for(mc, *server, st) : NULL;
 	if (p)
 		my_prepared_touch(&(*server)->relay.prepareds, p);
@@ -218,7 +218,7 @@ static bool read_binding(const struct my_statement *st, const struct command *c,
 		if (r.ok && b->bound)
 			b->types = reader_bytes(&r, 2 * (size_t)st->parameters);
 	}
-	*sound = r.ok || !fe_is_whole(c);
+	*sound = r.ok || !mf_is_whole(c);
 	return r.ok;
 }
 
@@ -228,12 +228,12 @@ static taken forward_with_types(struct my_client *mc, struct my_server *ms, cons
 	size_t types = 2 * (size_t)st->parameters, head_len = b->bitmap_end + 1 + types;
 	uint8_t *head = malloc(head_len);
 	if (!head)
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	memcpy(head, c->data + MY_HEADER, b->bitmap_end);
 	put_u32(head + 1, p->number);
 	*(head + b->bitmap_end) = 1;
 	memcpy(head + b->bitmap_end + 1, st->types, types);
-	taken n = fe_forward_replaced(mc, ms, c, b->bitmap_end + 1, head, head_len);
+	taken n = mf_forward_replaced(mc, ms, c, b->bitmap_end + 1, head, head_len);
 	free(head);
 	return n;
 }
@@ -242,31 +242,31 @@ static taken forward_numbered(struct my_client *mc, struct my_server *ms, const 
 			      const struct my_prepared *p) {
 	uint8_t head[5] = {c->type};
 	put_u32(head + 1, p->number);
-	return fe_forward_replaced(mc, ms, c, sizeof head, head, sizeof head);
+	return mf_forward_replaced(mc, ms, c, sizeof head, head, sizeof head);
 }
 
-taken fe_on_execute(struct my_client *mc, const struct command *c) {
+taken mf_on_execute(struct my_client *mc, const struct command *c) {
 	uint32_t number;
 	struct binding b;
 	bool sound;
-	if (!fe_is_whole(c) && c->length <= MESSAGE_HOLD_MAX)
+	if (!mf_is_whole(c) && c->length <= MESSAGE_HOLD_MAX)
 		return 0;
 	struct my_statement *st = statement_of(mc, c, &number);
 	if (!st)
 		return unknown_statement(mc, c, number, "mysqld_stmt_execute");
 	if (!read_binding(st, c, &b, &sound))
-		return sound ? 0 : fe_error(mc, c, MY_ER_MALFORMED_PACKET, "Malformed communication packet");
+		return sound ? 0 : mf_error(mc, c, MY_ER_MALFORMED_PACKET, "Malformed communication packet");
 	if (b.bound && !my_statement_bind(st, b.types, (uint64_t)mc->base.id << 32 | ++mc->relay.bindings))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, st->text->hints, &ms);
 	if (!p)
 		return 0;
 	bool put_types = st->parameters > 0 && !b.bound && st->types && p->binding != st->binding;
 	if (put_types && c->length + 2 * (size_t)st->parameters >= MY_PACKET_FULL)
-		return fe_error(mc, c, MY_ER_NEED_REPREPARE,
+		return mf_error(mc, c, MY_ER_NEED_REPREPARE,
 				"the parameters of a packet as long as this must be bound anew (new-params-bound flag)");
-	struct my_request *r = fe_push(mc, ms, c, MY_ASKED_EXECUTE, st->text->hints);
+	struct my_request *r = mf_push(mc, ms, c, MY_ASKED_EXECUTE, st->text->hints);
 	if (!r)
 		return 0;
 	r->statement = st;
@@ -280,22 +280,22 @@ taken fe_on_execute(struct my_client *mc, const struct command *c) {
 	return put_types ? forward_with_types(mc, ms, c, st, p, &b) : forward_numbered(mc, ms, c, p);
 }
 
-taken fe_on_fetch(struct my_client *mc, const struct command *c) {
+taken mf_on_fetch(struct my_client *mc, const struct command *c) {
 	uint32_t number;
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
 	struct my_statement *st = statement_of(mc, c, &number);
 	if (!st)
 		return unknown_statement(mc, c, number, "mysqld_stmt_fetch");
-	struct my_server *ms = fe_server_of(mc);
+	struct my_server *ms = mf_server_of(mc);
 	struct my_prepared *p = ms && st->cursor ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
 	if (!p) {
 		char text[120];
 		snprintf(text, sizeof text, "The statement (%u) has no open cursor", number);
-		return fe_error(mc, c, MY_ER_STMT_HAS_NO_OPEN_CURSOR, text);
+		return mf_error(mc, c, MY_ER_STMT_HAS_NO_OPEN_CURSOR, text);
 	}
-	struct my_request *r = fe_push(mc, ms, c, MY_ASKED_FETCH, 0);
+	struct my_request *r = mf_push(mc, ms, c, MY_ASKED_FETCH, 0);
 	if (!r)
 		return 0;
 	r->statement = st;
@@ -306,18 +306,18 @@ taken fe_on_fetch(struct my_client *mc, const struct command *c) {
 
 /* ---- without an answer ---- */
 
-taken fe_on_long_data(struct my_client *mc, const struct command *c) {
+taken mf_on_long_data(struct my_client *mc, const struct command *c) {
 	uint32_t number;
-	if (!fe_is_whole(c) && c->length <= MESSAGE_HOLD_MAX)
+	if (!mf_is_whole(c) && c->length <= MESSAGE_HOLD_MAX)
 		return 0;
 	struct my_statement *st = statement_of(mc, c, &number);
 	if (!st) /* as the server: EXECUTE will say so */
-		return fe_skip(mc, c);
+		return mf_skip(mc, c);
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, 0, &ms);
 	if (mc->relay.refused && mc->base.hold == HOLD_NONE) { /* no answer is due */
 		mc->relay.refused = false;
-		return fe_skip(mc, c);
+		return mf_skip(mc, c);
 	}
 	if (!p)
 		return 0;
@@ -328,21 +328,21 @@ taken fe_on_long_data(struct my_client *mc, const struct command *c) {
 	return forward_numbered(mc, ms, c, p);
 }
 
-taken fe_on_statement_reset(struct my_client *mc, const struct command *c) {
+taken mf_on_statement_reset(struct my_client *mc, const struct command *c) {
 	uint32_t number;
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
 	struct my_statement *st = statement_of(mc, c, &number);
 	if (!st)
 		return unknown_statement(mc, c, number, "mysqld_stmt_reset");
-	struct my_server *ms = fe_server_of(mc);
+	struct my_server *ms = mf_server_of(mc);
 	struct my_prepared *p = ms && (st->cursor || st->long_data) ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
 	let_go(mc, st);
 	settle_pins(mc);
 	if (!p) /* nothing of it is anywhere */
-		return fe_ok(mc, c);
-	struct my_request *r = fe_push(mc, ms, c, MY_ASKED_SIMPLE, 0);
+		return mf_ok(mc, c);
+	struct my_request *r = mf_push(mc, ms, c, MY_ASKED_SIMPLE, 0);
 	if (!r)
 		return 0;
 	r->prepared = p;
@@ -350,19 +350,19 @@ taken fe_on_statement_reset(struct my_client *mc, const struct command *c) {
 	return forward_numbered(mc, ms, c, p);
 }
 
-taken fe_on_statement_close(struct my_client *mc, const struct command *c) {
+taken mf_on_statement_close(struct my_client *mc, const struct command *c) {
 	uint32_t number;
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
 	struct my_statement *st = statement_of(mc, c, &number);
 	if (!st)
-		return fe_skip(mc, c);
-	struct my_server *ms = fe_server_of(mc);
+		return mf_skip(mc, c);
+	struct my_server *ms = mf_server_of(mc);
 	struct my_prepared *p = ms && (st->cursor || st->long_data) ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
 	if (p) /* its data goes with it */
 		close_and_forget(ms, p);
 	my_statement_drop(&mc->relay.statements, st);
 	settle_pins(mc);
-	return fe_skip(mc, c);
+	return mf_skip(mc, c);
 }

@@ -14,7 +14,7 @@
 
 enum { SMALL_COMMAND_MAX = 16 * 1024 };
 
-struct my_server *fe_server_of(struct my_client *mc) {
+struct my_server *mf_server_of(struct my_client *mc) {
 	return mc->base.server ? my_server(mc->base.server) : NULL;
 }
 
@@ -24,7 +24,7 @@ static bool usable(const struct my_server *ms) {
 
 /* ---- answers of our own ---- */
 
-taken fe_skip(struct my_client *mc, const struct command *c) {
+taken mf_skip(struct my_client *mc, const struct command *c) {
 	mc->relay.discard = c->length - (uint32_t)(c->have - MY_HEADER);
 	mc->relay.discard_more = c->length == MY_PACKET_FULL;
 	return c->have;
@@ -35,14 +35,14 @@ static void answered(struct my_client *mc) {
 	deadline_begun(&mc->base);
 }
 
-taken fe_error(struct my_client *mc, const struct command *c, uint16_t code, const char *text) {
+taken mf_error(struct my_client *mc, const struct command *c, uint16_t code, const char *text) {
 	if (!my_send_error(mc, code, NULL, text))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	answered(mc);
-	return fe_skip(mc, c);
+	return mf_skip(mc, c);
 }
 
-taken fe_out_of_memory(struct my_client *mc) {
+taken mf_out_of_memory(struct my_client *mc) {
 	client_end(&mc->base, REFUSAL_INTERNAL, "out of memory");
 	return 0;
 }
@@ -52,12 +52,12 @@ static uint16_t plain_status(const struct my_client *mc) {
 				   MY_STATUS_IN_TRANS_READONLY | MY_STATUS_ANSI_QUOTES);
 }
 
-taken fe_ok(struct my_client *mc, const struct command *c) {
+taken mf_ok(struct my_client *mc, const struct command *c) {
 	const struct my_ok ok = {.status = plain_status(mc)};
 	if (!my_send_ok(mc, &ok))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	answered(mc);
-	return fe_skip(mc, c);
+	return mf_skip(mc, c);
 }
 
 static taken protocol_error(struct my_client *mc, uint16_t code, const char *text) {
@@ -75,22 +75,19 @@ void my_refused(struct my_client *mc, const char *text) {
 	mc->relay.refused = true;
 }
 
-bool fe_small_and_whole(struct my_client *mc, const struct command *c, taken *n) {
+bool mf_small_and_whole(struct my_client *mc, const struct command *c, taken *n) {
 	*n = 0;
-	if (fe_is_whole(c))
+	if (mf_is_whole(c))
 		return true;
 	if (c->length > SMALL_COMMAND_MAX)
-		*n = fe_error(mc, c, MY_ER_MALFORMED_PACKET, "malformed communication packet: the command is too long");
+		*n = mf_error(mc, c, MY_ER_MALFORMED_PACKET, "malformed communication packet: the command is too long");
 	return false;
 }
 
 /* ---- to the server ---- */
 
 void my_note_said(struct my_server *ms, const void *sql, size_t len, bool more) {
-	struct my_said *said = &ms->relay.said[ms->relay.said_count > 0];
-	said->len = (uint16_t)(len < MY_SAID_MAX ? len : MY_SAID_MAX);
-	said->more = more || len > MY_SAID_MAX;
-	memcpy(said->text, sql, said->len);
+	my_said_keep(&ms->relay.said[ms->relay.said_count > 0], sql, len, more);
 	ms->relay.said_count = ms->relay.said_count ? 2 : 1;
 }
 
@@ -117,12 +114,12 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	return true;
 }
 
-struct my_server *fe_want_server(struct my_client *mc, uint64_t hints) {
-	struct my_server *ms = fe_server_of(mc);
+struct my_server *mf_want_server(struct my_client *mc, uint64_t hints) {
+	struct my_server *ms = mf_server_of(mc);
 	if (!ms) {
 		if (!client_want_server(&mc->base) || mc->base.hold != HOLD_NONE)
 			return NULL;
-		ms = fe_server_of(mc);
+		ms = mf_server_of(mc);
 	}
 	if (!usable(ms))
 		return NULL;
@@ -138,7 +135,7 @@ struct my_server *fe_want_server(struct my_client *mc, uint64_t hints) {
 	return give_hidden_state(mc, ms, hints) ? ms : NULL;
 }
 
-struct my_request *fe_push(struct my_client *mc, struct my_server *ms, const struct command *c, enum my_asked asked,
+struct my_request *mf_push(struct my_client *mc, struct my_server *ms, const struct command *c, enum my_asked asked,
 			   uint64_t hints) {
 	struct my_request *r = my_push(ms, MY_TASK_CLIENT, asked, (enum my_command)c->type);
 	if (!r)
@@ -164,19 +161,19 @@ static taken sent(struct my_server *ms, const struct command *c) {
 	return c->have;
 }
 
-taken fe_forward(struct my_client *mc, struct my_server *ms, const struct command *c) {
+taken mf_forward(struct my_client *mc, struct my_server *ms, const struct command *c) {
 	if (!server_write(&ms->base, c->data, c->have))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	return sent(ms, c);
 }
 
-taken fe_forward_replaced(struct my_client *mc, struct my_server *ms, const struct command *c, size_t cut, const void *head,
+taken mf_forward_replaced(struct my_client *mc, struct my_server *ms, const struct command *c, size_t cut, const void *head,
 			  size_t head_len) {
 	uint8_t header[MY_HEADER];
 	my_write_header(header, (uint32_t)(c->length - cut + head_len), c->sequence);
 	if (!server_write(&ms->base, header, sizeof header) || !server_write(&ms->base, head, head_len) ||
 	    !server_write(&ms->base, c->data + MY_HEADER + cut, c->have - MY_HEADER - cut))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	return sent(ms, c);
 }
 
@@ -191,37 +188,37 @@ static taken on_long_query(struct my_client *mc, const struct command *c) {
 	if (!r->lexer) {
 		r->lexer = calloc(1, sizeof *r->lexer);
 		if (!r->lexer)
-			return fe_out_of_memory(mc);
+			return mf_out_of_memory(mc);
 		sql_begin(r->lexer, my_reading(mc), my_reading_charset(mc));
-		sql_feed(r->lexer, fe_body(c), fe_body_len(c));
+		sql_feed(r->lexer, mf_body(c), mf_body_len(c));
 	}
 	if (r->lexer->text.hints & (SQL_KILL | SQL_KILL_INSIDE)) {
 		free(r->lexer);
 		r->lexer = NULL;
-		return fe_error(mc, c, MY_ER_KILL_DENIED_ERROR, "KILL is not allowed in a statement as long as this");
+		return mf_error(mc, c, MY_ER_KILL_DENIED_ERROR, "KILL is not allowed in a statement as long as this");
 	}
 	uint64_t hints = hints_of_long(r->lexer->text.hints);
-	struct my_server *ms = fe_want_server(mc, hints);
-	if (!ms || !fe_push(mc, ms, c, MY_ASKED_QUERY, hints)) {
+	struct my_server *ms = mf_want_server(mc, hints);
+	if (!ms || !mf_push(mc, ms, c, MY_ASKED_QUERY, hints)) {
 		free(r->lexer); /* what has come by then may be more */
 		r->lexer = NULL;
 		return 0;
 	}
-	my_note_said(ms, fe_body(c), fe_body_len(c), true);
-	return fe_forward(mc, ms, c);
+	my_note_said(ms, mf_body(c), mf_body_len(c), true);
+	return mf_forward(mc, ms, c);
 }
 
 static taken on_query(struct my_client *mc, const struct command *c) {
-	if (!fe_is_whole(c))
+	if (!mf_is_whole(c))
 		return c->have - MY_HEADER >= MY_TEXT_HOLD_MAX ? on_long_query(mc, c) : 0;
-	struct sql_text text = sql_look(fe_body(c), fe_body_len(c), my_reading(mc), my_reading_charset(mc));
+	struct sql_text text = sql_look(mf_body(c), mf_body_len(c), my_reading(mc), my_reading_charset(mc));
 	if (text.hints & (SQL_KILL | SQL_KILL_INSIDE))
-		return fe_on_kill(mc, c, &text);
-	struct my_server *ms = fe_want_server(mc, text.hints);
-	if (!ms || !fe_push(mc, ms, c, MY_ASKED_QUERY, text.hints))
+		return mf_on_kill(mc, c, &text);
+	struct my_server *ms = mf_want_server(mc, text.hints);
+	if (!ms || !mf_push(mc, ms, c, MY_ASKED_QUERY, text.hints))
 		return 0;
-	my_note_said(ms, fe_body(c), fe_body_len(c), false);
-	return fe_forward(mc, ms, c);
+	my_note_said(ms, mf_body(c), mf_body_len(c), false);
+	return mf_forward(mc, ms, c);
 }
 
 /* The last byte of a long statement has gone. */
@@ -242,33 +239,33 @@ static void command_sent(struct my_client *mc, struct my_server *ms) {
 
 static taken on_simple(struct my_client *mc, const struct command *c, enum my_asked asked) {
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
-	struct my_server *ms = fe_want_server(mc, 0);
-	if (!ms || !fe_push(mc, ms, c, asked, 0))
+	struct my_server *ms = mf_want_server(mc, 0);
+	if (!ms || !mf_push(mc, ms, c, asked, 0))
 		return 0;
 	static const char *const words[] = {[MY_COM_INIT_DB] = "(COM_INIT_DB)",
 					    [MY_COM_FIELD_LIST] = "(COM_FIELD_LIST)",
 					    [MY_COM_STATISTICS] = "(COM_STATISTICS)"};
 	my_note_said(ms, words[c->type], strlen(words[c->type]), false);
-	return fe_forward(mc, ms, c);
+	return mf_forward(mc, ms, c);
 }
 
 static taken on_set_option(struct my_client *mc, const struct command *c) {
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
-	struct reader r = reader_over(fe_body(c), fe_body_len(c));
+	struct reader r = reader_over(mf_body(c), mf_body_len(c));
 	uint16_t option = my_u16(&r);
 	if (!r.ok || option > MY_OPTION_MULTI_STATEMENTS_OFF)
-		return fe_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "unknown option");
+		return mf_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "unknown option");
 	mc->relay.multi = option == MY_OPTION_MULTI_STATEMENTS_ON;
-	struct my_server *ms = fe_server_of(mc);
+	struct my_server *ms = mf_server_of(mc);
 	if (ms) {
-		if (!fe_push(mc, ms, c, MY_ASKED_SIMPLE, 0))
+		if (!mf_push(mc, ms, c, MY_ASKED_SIMPLE, 0))
 			return 0;
 		ms->relay.multi = mc->relay.multi;
-		return fe_forward(mc, ms, c);
+		return mf_forward(mc, ms, c);
 	}
 	struct my_builder b = my_builder(mc->base.sw->worker->buffers);
 	struct my_ok ok = {.status = plain_status(mc)};
@@ -279,7 +276,7 @@ static taken on_set_option(struct my_client *mc, const struct command *c) {
 	bool ok_built = b.ok && client_write(&mc->base, buf_bytes(&b.buf), buf_len(&b.buf));
 	my_builder_release(&b);
 	answered(mc);
-	return ok_built ? fe_skip(mc, c) : fe_out_of_memory(mc);
+	return ok_built ? mf_skip(mc, c) : mf_out_of_memory(mc);
 }
 
 /* All that its session held is gone, but for the schema. False: out of memory. */
@@ -300,41 +297,41 @@ static bool forget_session(struct my_client *mc) {
 
 static taken on_reset_connection(struct my_client *mc, const struct command *c) {
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
-	struct my_server *ms = fe_server_of(mc);
+	struct my_server *ms = mf_server_of(mc);
 	if (!mc->relay.reset_done && !forget_session(mc))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	if (ms && !mc->relay.reset_done) {
 		mc->relay.reset_done = true;
 		my_prepare_again(mc, ms);
 		return 0;
 	}
 	mc->relay.reset_done = false;
-	return fe_ok(mc, c);
+	return mf_ok(mc, c);
 }
 
 static taken on_replication(struct my_client *mc, const struct command *c, enum my_asked asked) {
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
-	struct my_server *ms = fe_want_server(mc, 0);
-	if (!ms || !fe_push(mc, ms, c, asked, 0))
+	struct my_server *ms = mf_want_server(mc, 0);
+	if (!ms || !mf_push(mc, ms, c, asked, 0))
 		return 0;
 	ms->relay.touched = true;
 	mc->relay.pins = pin_add(&mc->base, mc->relay.pins, PIN_REPLICATION);
 	static const char said[] = "(replication)";
 	my_note_said(ms, said, sizeof said - 1, false);
-	return fe_forward(mc, ms, c);
+	return mf_forward(mc, ms, c);
 }
 
 static taken on_process_kill(struct my_client *mc, const struct command *c) {
 	taken n;
-	if (!fe_small_and_whole(mc, c, &n))
+	if (!mf_small_and_whole(mc, c, &n))
 		return n;
-	struct reader r = reader_over(fe_body(c), fe_body_len(c));
+	struct reader r = reader_over(mf_body(c), mf_body_len(c));
 	const struct sql_text text = {.kill = SQL_KILL_CONNECTION, .kill_id = my_u32(&r)};
-	return r.ok ? fe_on_kill(mc, c, &text) : fe_error(mc, c, MY_ER_MALFORMED_PACKET, "malformed communication packet");
+	return r.ok ? mf_on_kill(mc, c, &text) : mf_error(mc, c, MY_ER_MALFORMED_PACKET, "malformed communication packet");
 }
 
 static taken on_quit(struct my_client *mc) {
@@ -354,13 +351,13 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	if (r->refused) {
 		r->refused = false;
 		answered(mc);
-		return fe_skip(mc, c);
+		return mf_skip(mc, c);
 	}
 	if (r->owed && c->type != MY_COM_QUIT && c->type != MY_COM_PING && c->type != MY_COM_STMT_CLOSE &&
 	    c->type != MY_COM_STMT_SEND_LONG_DATA) {
 		char *text = r->owed;
 		r->owed = NULL;
-		taken n = fe_error(mc, c, MY_ER_QUERY_INTERRUPTED, text);
+		taken n = mf_error(mc, c, MY_ER_QUERY_INTERRUPTED, text);
 		free(text);
 		return n;
 	}
@@ -368,7 +365,7 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	case MY_COM_QUIT:
 		return on_quit(mc);
 	case MY_COM_PING:
-		return fe_ok(mc, c);
+		return mf_ok(mc, c);
 	case MY_COM_QUERY:
 		return on_query(mc, c);
 	case MY_COM_INIT_DB:
@@ -382,17 +379,17 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	case MY_COM_RESET_CONNECTION:
 		return on_reset_connection(mc, c);
 	case MY_COM_STMT_PREPARE:
-		return fe_on_prepare(mc, c);
+		return mf_on_prepare(mc, c);
 	case MY_COM_STMT_EXECUTE:
-		return fe_on_execute(mc, c);
+		return mf_on_execute(mc, c);
 	case MY_COM_STMT_FETCH:
-		return fe_on_fetch(mc, c);
+		return mf_on_fetch(mc, c);
 	case MY_COM_STMT_SEND_LONG_DATA:
-		return fe_on_long_data(mc, c);
+		return mf_on_long_data(mc, c);
 	case MY_COM_STMT_RESET:
-		return fe_on_statement_reset(mc, c);
+		return mf_on_statement_reset(mc, c);
 	case MY_COM_STMT_CLOSE:
-		return fe_on_statement_close(mc, c);
+		return mf_on_statement_close(mc, c);
 	case MY_COM_PROCESS_KILL:
 		return on_process_kill(mc, c);
 	case MY_COM_BINLOG_DUMP:
@@ -401,7 +398,7 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	case MY_COM_REGISTER_SLAVE:
 		return on_replication(mc, c, MY_ASKED_SIMPLE);
 	default:
-		return fe_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
+		return mf_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	}
 }
 
@@ -440,7 +437,7 @@ static taken go_on(struct my_client *mc, struct my_server *ms, const uint8_t *da
 			s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
 	}
 	if (!server_write(&ms->base, data, n))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	if (mc->relay.lexer && (mc->relay.lexer->text.hints & (SQL_KILL | SQL_KILL_INSIDE))) {
 		client_end(&mc->base, REFUSAL_MODE, "KILL is not allowed in a statement as long as this");
 		return 0;
@@ -459,7 +456,7 @@ static taken file_packet(struct my_client *mc, struct my_server *ms, const uint8
 		return 0;
 	my_write_header(out, header.length, s->answer.sequence);
 	if (!server_write(&ms->base, out, sizeof out))
-		return fe_out_of_memory(mc);
+		return mf_out_of_memory(mc);
 	my_answer_file_sent(&s->answer, (uint8_t)(s->answer.sequence + 1));
 	mc->sequence = (uint8_t)(header.sequence + 1);
 	s->half_sent = header.length;
@@ -479,7 +476,7 @@ void my_end_file(struct my_server *ms) {
 }
 
 static taken next_command(struct my_client *mc, const uint8_t *data, size_t len) {
-	struct my_server *ms = fe_server_of(mc);
+	struct my_server *ms = mf_server_of(mc);
 	struct my_header header;
 	if (ms && (ms->relay.count > 0 || ms->relay.passing > 0)) {
 		mc->base.hold = HOLD_OUTCOME;
@@ -495,7 +492,7 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 	c.have = MY_HEADER + (size_t)header.length < len ? MY_HEADER + (size_t)header.length : len;
 	mc->sequence = 1;
 	if (header.length == 0)
-		return fe_error(mc, &c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
+		return mf_error(mc, &c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	c.type = *(data + MY_HEADER);
 	return on_command(mc, &c);
 }
@@ -504,7 +501,7 @@ size_t my_frontend_input(struct my_client *mc, const uint8_t *data, size_t len) 
 	struct client *client = &mc->base;
 	size_t used = 0;
 	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing) {
-		struct my_server *ms = fe_server_of(mc);
+		struct my_server *ms = mf_server_of(mc);
 		const uint8_t *at = data + used;
 		size_t left = len - used, n;
 		if (ms && !usable(ms))
@@ -522,7 +519,7 @@ size_t my_frontend_input(struct my_client *mc, const uint8_t *data, size_t len) 
 		used += n;
 	}
 	struct my_server *ms = client->state == CLIENT_ACTIVE && client->hold == HOLD_NONE && !client->closing
-				       ? fe_server_of(mc)
+				       ? mf_server_of(mc)
 				       : NULL;
 	/* what pinned it may have gone without an answer */
 	if (usable(ms) && ms->relay.count == 0 && !ms->relay.half_sent && !ms->relay.half_more && my_must_learn(ms))

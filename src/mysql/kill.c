@@ -24,7 +24,7 @@ static void killed(struct client *asker, enum kill_result result, uint32_t id) {
 	client_resume(asker);
 }
 
-taken fe_on_kill(struct my_client *mc, const struct command *c, const struct sql_text *text) {
+taken mf_on_kill(struct my_client *mc, const struct command *c, const struct sql_text *text) {
 	uint64_t id = text->kill_id;
 	bool connection = text->kill == SQL_KILL_CONNECTION;
 	switch (text->kill) {
@@ -37,17 +37,17 @@ taken fe_on_kill(struct my_client *mc, const struct command *c, const struct sql
 		client_close(&mc->base, "it has killed itself");
 		return 0;
 	case SQL_KILL_QUERY_SELF:
-		return fe_error(mc, c, MY_ER_QUERY_INTERRUPTED, "Query execution was interrupted");
+		return mf_error(mc, c, MY_ER_QUERY_INTERRUPTED, "Query execution was interrupted");
 	default:
-		return fe_error(mc, c, MY_ER_KILL_DENIED_ERROR,
+		return mf_error(mc, c, MY_ER_KILL_DENIED_ERROR,
 				"of KILL only KILL [CONNECTION | QUERY] id, as a statement of its own, works through this pool");
 	}
 	if (id == 0 || id > UINT32_MAX) {
 		char unknown[80];
 		snprintf(unknown, sizeof unknown, "Unknown thread id: %llu", (unsigned long long)id);
-		return fe_error(mc, c, MY_ER_NO_SUCH_THREAD, unknown);
+		return mf_error(mc, c, MY_ER_NO_SUCH_THREAD, unknown);
 	}
 	if (!kill_request(&mc->base, (uint32_t)id, connection, killed))
-		return fe_out_of_memory(mc);
-	return fe_skip(mc, c);
+		return mf_out_of_memory(mc);
+	return mf_skip(mc, c);
 }

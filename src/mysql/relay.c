@@ -126,6 +126,17 @@ enum server_use my_server_use(const struct server *server) {
 	return s->status & MY_STATUS_IN_TRANS ? SERVER_HELD_TRANSACTION : SERVER_HELD_SESSION;
 }
 
+_Static_assert(STATEMENT_SHOWN_MAX >= MY_SAID_MAX + 4, "no room for \"...\" and a zero");
+
+void my_server_statements(const struct server *server, enum statement_text as, struct server_statements *out) {
+	const struct my_server_relay *s = &((const struct my_server *)server)->relay;
+	if (!s->said_count)
+		return;
+	out->since_ns = s->transaction_since_ns;
+	my_said_show(&s->said[0], as, out->first, sizeof out->first);
+	my_said_show(&s->said[s->said_count - 1], as, out->last, sizeof out->last);
+}
+
 /* ---- the console ---- */
 
 static const char *first_pin(uint32_t pins) {

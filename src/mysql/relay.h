@@ -22,6 +22,7 @@
 #include "base/timeouts.h"
 #include "mysql/answer.h"
 #include "mysql/dial.h"
+#include "mysql/said.h"
 #include "mysql/statement.h"
 #include "session/cancel.h"
 #include "session/console.h"
@@ -36,7 +37,6 @@ struct sql_lexer;
 enum {
 	MY_QUEUE = 16,                 /* requests outstanding on a server: one of the client's, and ours around it */
 	MY_TEXT_HOLD_MAX = 64 * 1024,  /* a longer statement is sent on while it is looked at */
-	MY_SAID_MAX = 256
 };
 
 /* Part of a set of settings beside the variables: the current schema. No variable has such a name. */
@@ -70,12 +70,6 @@ struct my_request {
 	struct my_statement *statement; /* the client's; NULL: none, or it has gone */
 	struct my_prepared *prepared;   /* the server's */
 	struct my_text *text;           /* that is being prepared; referenced */
-};
-
-struct my_said {
-	uint16_t len;
-	bool more;
-	char text[MY_SAID_MAX];
 };
 
 struct my_client_relay {
@@ -147,6 +141,17 @@ struct my_server_relay {
 
 struct my_worker_relay {
 	uint8_t unused;
+};
+
+/* A connection that carries a KILL QUERY: session/cancel.h. */
+struct my_cancel {
+	struct cancel base;
+	struct my_dial dial;
+	struct my_answer answer;
+	char user[MY_USER_MAX + 1];
+	uint8_t step;
+	uint32_t thread_id;
+	uint64_t identity, answered; /* of the server that is meant; of the one that is there */
 };
 
 /* Each worker's. */

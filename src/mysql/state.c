@@ -592,7 +592,9 @@ static void put_value(struct my_builder *b, const char *name, const char *value)
 }
 
 static void put_change(struct my_builder *b, size_t *n, const char *name, const char *value) {
-	my_put(b, (*n)++ ? ", @@SESSION." : "SET @@SESSION.", *n > 1 ? 12 : 14);
+	const char *before = *n ? ", @@SESSION." : "SET @@SESSION.";
+	my_put(b, before, strlen(before));
+	(*n)++;
 	my_put(b, name, strlen(name));
 	my_put(b, "=", 1);
 	put_value(b, name, value);
