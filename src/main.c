@@ -18,6 +18,7 @@
 #include "config/text_units.h"
 #include "control/check.h"
 #include "control/control.h"
+#include "mysql/internal.h"
 #include "net/acceptor.h"
 #include "net/offload.h"
 #include "net/resolver.h"
@@ -641,6 +642,7 @@ int main(int argc, char **argv) {
 	if (!forebay.file)
 		forebay.file = access("forebay.ini", F_OK) == 0 ? "forebay.ini" : DEFAULT_FILE;
 	process_harden();
+	protocol_register(&mysql_protocol);
 	protocol_register(&pgsql_protocol);
 	return checking ? check() : run();
 }

@@ -30,6 +30,8 @@ enum { HARNESS_DEADLINE_MS = 30000 };
 /* Starts everything that the program's tests share. `postgres_conf`: further lines of postgresql.conf, may be NULL.
  * Ends the program with a message when that fails. Call first in main(). */
 void harness_begin(const char *postgres_conf);
+/* The same without PostgreSQL: see mariadb.h. */
+void harness_begin_bare(void);
 /* Runs the suite, prints the logs of Forebays that their tests left behind, stops PostgreSQL and returns main()'s
  * value. */
 int harness_run(Suite *suite);
@@ -63,6 +65,7 @@ struct forebay_setup {
 	const char *pool;     /* in [pool:app] */
 	const char *more;     /* further sections, whole */
 	bool no_default_users;
+	int mysql_port;       /* not 0: it speaks MySQL, and this is its backend: see mariadb.h */
 };
 
 struct forebay {
@@ -99,6 +102,12 @@ bool harness_command(const char *const *argv);
 pid_t harness_spawn(const char *const *argv, const char *log);
 /* The same as the user that PostgreSQL runs as. */
 bool harness_command_as_postgres(const char *const *argv);
+/* As harness_spawn(), as that user, but it lives on when the calling process ends. It is to work in the scratch directory,
+ * so that it ends with the test program. */
+pid_t harness_spawn_as_postgres(const char *const *argv, const char *log);
+/* A file or a folder that belongs to that user. */
+void harness_write_as_postgres(const char *path, const char *text);
+void harness_mkdir_as_postgres(const char *path);
 /* Starts a PostgreSQL on this data directory, whose postmaster is a child of the calling process; it shuts down at once
  * when that ends. Whatever works in the scratch directory is ended with the test program. */
 pid_t harness_spawn_postgres(const char *data, const char *log);
