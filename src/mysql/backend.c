@@ -13,6 +13,7 @@
 #include "mysql/sql.h"
 #include "mysql/state.h"
 #include "session/deadline.h"
+#include "session/meter.h"
 
 struct walk {
 	struct my_server *ms;
@@ -156,16 +157,13 @@ static void begin_answer(struct walk *w) {
 }
 
 static void count_query(struct my_client *mc, struct my_server *ms) {
-	struct pool_shard_stats *stats = pool_shard_stats_mut(ms->base.conn.shard);
 	uint64_t now_ns = mc->base.sw->worker->now_ns;
-	stat_add(&stats->queries, 1);
-	stat_add(&stats->query_ns, now_ns - mc->base.request_ns);
+	meter_query(&ms->base, now_ns - mc->base.request_ns);
 	bool over = !(ms->relay.status & MY_STATUS_IN_TRANS);
 	if (over) {
 		mc->base.transactions++;
 		ms->base.transactions++;
-		stat_add(&stats->transactions, 1);
-		stat_add(&stats->transaction_ns, now_ns - ms->relay.transaction_since_ns);
+		meter_transaction(&ms->base, now_ns - ms->relay.transaction_since_ns);
 		ms->relay.transaction_since_ns = now_ns;
 		ms->relay.said_count = 0;
 	}
@@ -263,6 +261,7 @@ static enum verdict on_last_words(struct walk *w, const struct packet *p, const 
 			    LOG_NUMBER("code", err->code)),
 		 "the backend ended the connection: %s", text);
 	if (w->mc && !w->mc->told_fatal) {
+		meter_error(&w->mc->base, err->sqlstate);
 		pass(w, p);
 		flush_run(w);
 		w->mc->told_fatal = true;
@@ -302,6 +301,8 @@ static enum verdict on_error(struct walk *w, const struct packet *p) {
 		pay_eof(w);
 		my_tell_cut(w->mc, ms);
 	} else {
+		if (w->mc)
+			meter_error(&w->mc->base, err.sqlstate);
 		pass(w, p);
 	}
 	if (w->mc)

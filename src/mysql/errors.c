@@ -1,6 +1,7 @@
 /* Errors to a client, in MySQL's form: the numbers and sqlstates that its drivers know. */
 #include "mysql/internal.h"
 #include "net/worker.h"
+#include "session/meter.h"
 
 static const struct {
 	uint16_t code;
@@ -47,8 +48,10 @@ static bool send_built(struct my_client *client, struct my_builder *b) {
 bool my_send_error(struct my_client *client, uint16_t code, const char *sqlstate, const char *message) {
 	struct my_builder b = my_builder(client->base.sw->worker->buffers);
 
-	my_put_err(&b, client->sequence, client->start.capabilities, code, sqlstate ? sqlstate : my_sqlstate(code),
-		   message);
+	if (!sqlstate)
+		sqlstate = my_sqlstate(code);
+	meter_error(&client->base, sqlstate);
+	my_put_err(&b, client->sequence, client->start.capabilities, code, sqlstate, message);
 	return send_built(client, &b);
 }
 
