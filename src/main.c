@@ -589,6 +589,7 @@ int main(int argc, char **argv) {
 		{"check", no_argument, NULL, 'C'},
 		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
+		{"print-manual", no_argument, NULL, 'm'}, /* for doc/forebay.ini.5 */
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -607,6 +608,9 @@ int main(int argc, char **argv) {
 			return convert(optarg);
 		case 'p':
 			config_print_defaults(stdout);
+			return 0;
+		case 'm':
+			config_print_manual(stdout);
 			return 0;
 		case 'V':
 			printf("forebay " PACKAGE_VERSION "\n");

@@ -205,5 +205,7 @@ void config_diff(const struct config *before, const struct config *after,
 		 void *context);
 /* The commented sample with every key at its default, to a FILE. */
 void config_print_defaults(struct _IO_FILE *out);
+/* forebay.ini(5), in mdoc. */
+void config_print_manual(struct _IO_FILE *out);
 
 #endif
