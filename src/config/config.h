@@ -158,6 +158,13 @@ struct config_errors {
  * whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
  * disk: main or control thread. */
 struct config *config_load(const char *path, struct config_errors *errors);
+/* The same of a pgbouncer.ini, as if these were the last lines of [pgbouncer], by PgBouncer's names. With a forebay.ini they
+ * are errors. */
+struct config_override {
+	const char *key, *value;
+};
+struct config *config_load_with(const char *path, const struct config_override *overrides, size_t count,
+				struct config_errors *errors);
 /* The same from text, `name` in its messages (tests, defaults). */
 struct config *config_parse(const char *text, const char *name, struct config_errors *errors);
 void config_errors_free(struct config_errors *errors);
