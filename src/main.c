@@ -3,6 +3,7 @@
 #include <config.h>
 #endif
 
+#include <errno.h>
 #include <ev.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -40,6 +41,8 @@
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
+enum { OVERRIDES_MOST = 100 };
+
 /* A listening socket. */
 struct listening {
 	struct list node;
@@ -64,6 +67,9 @@ static struct {
 	ev_signal on_term, on_int, on_hup;
 	ev_timer housekeeping, shutdown_timeout;
 	bool stopping;
+	/* SET on the console, until the next reload: owned */
+	struct config_override overrides[OVERRIDES_MOST];
+	size_t override_count;
 } forebay = {.pid_file.fd = -1};
 
 /* ---- listeners ---- */
@@ -113,11 +119,17 @@ static struct listening *listening_open(const char *address, const struct listen
 	return l;
 }
 
+/* PgBouncer does without an address that this machine does not have (::1 in a container), as long as there is another. */
+static bool is_passed_over(const struct config *config, const struct error *error) {
+	return config_is_pgbouncers(config) && (error->code == EADDRNOTAVAIL || error->code == EAFNOSUPPORT);
+}
+
 /* Opens what the configuration names and is not open yet, all or nothing; what it does not name is not wanted after
  * this. */
 static bool listeners_open(const struct generation *generation, struct error *error) {
 	const struct config *config = generation->config;
 	struct tcp_silence silence = generation_silence(generation);
+	size_t opened = 0;
 	bool ok = true;
 
 	list_for_each(node, &forebay.listenings)
@@ -129,11 +141,17 @@ static bool listeners_open(const struct generation *generation, struct error *er
 			struct listening *l = listening_find(c->listen[a]);
 			if (!l)
 				l = listening_open(c->listen[a], c, &silence, error);
+			if (!l && is_passed_over(config, error)) {
+				log_warning("listener_failed", LOG_FIELDS(LOG_TEXT("address", c->listen[a])), "%s", error->text);
+				continue;
+			}
 			ok = l != NULL;
 			if (l)
 				l->wanted = true;
+			opened += ok;
 		}
 	}
+	ok = ok && opened > 0; /* else `error` tells of the last that was passed over */
 	while (!ok && list_last(&forebay.listenings) != last_before)
 		listening_close(list_entry(list_last(&forebay.listenings), struct listening, node));
 	return ok;
@@ -178,7 +196,7 @@ static void log_remark(void *context, const char *file, int line, const char *te
 }
 
 static struct config *load(const char *event, struct config_errors *errors) {
-	struct config *config = config_load(forebay.file, errors);
+	struct config *config = config_load_with(forebay.file, forebay.overrides, forebay.override_count, errors);
 
 	for (size_t i = 0; i < errors->count; i++) {
 		const struct config_error *e = &errors->at[i];
@@ -236,29 +254,29 @@ static void explain_errors(const struct config_errors *errors, char *out, size_t
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
 }
 
-/* Whole or not at all. */
-static void reload(struct console_result *result) {
+/* Whole or not at all. True: it was done. */
+static bool apply_file(struct console_result *result) {
 	struct config_errors errors = {0};
 	struct error error = {0};
 	char why[400] = "";
 
 	if (forebay.stopping) {
 		reload_refused(result, "the process stops");
-		return;
+		return false;
 	}
 	struct config *config = load("config_error", &errors);
 	explain_errors(&errors, why, sizeof why);
 	config_errors_free(&errors);
 	if (!config) {
 		reload_refused(result, *why ? why : "out of memory");
-		return;
+		return false;
 	}
 	struct generation *generation = generation_new(config_ref(config), &error);
 	if (!generation || !listeners_open(generation, &error)) {
 		reload_refused(result, error.text);
 		generation_unref(generation);
 		config_unref(config);
-		return;
+		return false;
 	}
 	size_t changes = 0;
 	config_diff(forebay.generation->config, config, log_change, &changes);
@@ -276,6 +294,41 @@ static void reload(struct console_result *result) {
 	config_unref(config);
 	log_info("reloaded", LOG_FIELDS(LOG_TEXT("file", forebay.file), LOG_NUMBER("changes", changes)),
 		 "the configuration was read anew: %zu settings changed", changes);
+	return true;
+}
+
+static void forget_override(void) {
+	const struct config_override *last = &forebay.overrides[--forebay.override_count];
+
+	free((char *)last->key);
+	free((char *)last->value);
+}
+
+/* What was SET goes with a reload, as with PgBouncer. */
+static void reload(struct console_result *result) {
+	while (forebay.override_count)
+		forget_override();
+	apply_file(result);
+}
+
+static void set_hook(struct console_result *result, const char *key, const char *value) {
+	char *key_copy = strdup(key), *value_copy = strdup(value);
+
+	if (!config_is_pgbouncers(forebay.generation->config)) {
+		console_error(result, "42704",
+			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed there, then "
+			      "RELOAD applies it",
+			      key);
+	} else if (!key_copy || !value_copy || forebay.override_count == OVERRIDES_MOST) {
+		console_error(result, "53200", "too many settings were set on the console, or out of memory; RELOAD forgets them");
+	} else {
+		forebay.overrides[forebay.override_count++] = (struct config_override){key_copy, value_copy};
+		if (!apply_file(result))
+			forget_override();
+		return;
+	}
+	free(key_copy);
+	free(value_copy);
 }
 
 /* ---- stopping ---- */
@@ -322,6 +375,7 @@ static void shutdown_hook(enum shutdown_mode mode) {
 static const struct admin_hooks hooks = {
 	.mailbox = &forebay.mailbox,
 	.reload = reload,
+	.set = set_hook,
 	.shutdown = shutdown_hook,
 };
 
@@ -485,6 +539,8 @@ static void end(void) {
 		mailbox_destroy(&forebay.mailbox);
 	pid_file_remove(&forebay.pid_file);
 	ev_loop_destroy(forebay.loop);
+	while (forebay.override_count)
+		forget_override();
 }
 
 static int run(void) {
@@ -601,6 +657,7 @@ int main(int argc, char **argv) {
 		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
 		{"print-metrics", no_argument, NULL, 'm'},
+		{"print-manual", no_argument, NULL, 'M'}, /* for doc/forebay.ini.5 */
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -622,6 +679,9 @@ int main(int argc, char **argv) {
 			return 0;
 		case 'm':
 			metrics_print_doc(stdout);
+			return 0;
+		case 'M':
+			config_print_manual(stdout);
 			return 0;
 		case 'V':
 			printf("forebay " PACKAGE_VERSION "\n");

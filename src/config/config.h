@@ -174,6 +174,13 @@ struct config_errors {
  * whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
  * disk: main or control thread. */
 struct config *config_load(const char *path, struct config_errors *errors);
+/* The same of a pgbouncer.ini, as if these were the last lines of [pgbouncer], by PgBouncer's names. With a forebay.ini they
+ * are errors. */
+struct config_override {
+	const char *key, *value;
+};
+struct config *config_load_with(const char *path, const struct config_override *overrides, size_t count,
+				struct config_errors *errors);
 /* The same from text, `name` in its messages (tests, defaults). */
 struct config *config_parse(const char *text, const char *name, struct config_errors *errors);
 void config_errors_free(struct config_errors *errors);
@@ -221,5 +228,7 @@ void config_diff(const struct config *before, const struct config *after,
 		 void *context);
 /* The commented sample with every key at its default, to a FILE. */
 void config_print_defaults(struct _IO_FILE *out);
+/* forebay.ini(5), in mdoc. */
+void config_print_manual(struct _IO_FILE *out);
 
 #endif

@@ -95,7 +95,7 @@ bool config_convert(const char *path, FILE *out, struct config_errors *errors) {
 		error_sink_add(&sink, path, 0,
 			       "it cannot be read, or it is no pgbouncer.ini: expected [pgbouncer], [databases] or %%include first");
 	else
-		pgbouncer_translate_file(path, &arena, &sink, &items);
+		pgbouncer_translate_file(path, NULL, 0, &arena, &sink, &items);
 	if (sink.count == 0)
 		write_items(out, path, &items);
 	arena_free(&arena);

@@ -525,6 +525,11 @@ static void take_items(struct loader *loader, const struct pgb_items *items) {
 }
 
 struct config *config_load(const char *path, struct config_errors *errors) {
+	return config_load_with(path, NULL, 0, errors);
+}
+
+struct config *config_load_with(const char *path, const struct config_override *overrides, size_t count,
+				struct config_errors *errors) {
 	struct loader loader = {0};
 	const struct settings_handler handler = {begin_section, add_setting, &loader};
 	struct pgb_items items;
@@ -533,12 +538,15 @@ struct config *config_load(const char *path, struct config_errors *errors) {
 		return NULL;
 	if (pgbouncer_is(path)) {
 		loader.private->is_pgbouncers = true;
-		pgbouncer_translate_file(path, &loader.private->arena, &loader.errors, &items);
+		pgbouncer_translate_file(path, overrides, count, &loader.private->arena, &loader.errors, &items);
 		loader.incomplete = loader.errors.count > 0;
 		take_items(&loader, &items);
 	} else if (!settings_read_file(path, &handler, &loader.private->arena, &loader.errors)) {
 		loader.incomplete = true;
 	}
+	for (size_t i = 0; i < count && !loader.private->is_pgbouncers; i++)
+		error_sink_add(&loader.errors, path, 0, "%s: only settings of a pgbouncer.ini can be set aside from the file",
+			       overrides[i].key);
 	return finish(&loader);
 }
 

@@ -81,7 +81,9 @@ static void take_value(struct pgb *p, enum pgb_scope scope, struct pgb_given *va
 	size_t count;
 	int i = pgb_find(scope, key);
 
-	if (i < 0) {
+	if (!value) {
+		no_memory(p);
+	} else if (i < 0) {
 		unknown(p, scope, key, owner, at);
 	} else if (!pgb_valid(&pgb_keys(scope, &count)[i], value, problem, sizeof problem)) {
 		error_sink_add(p->errors, at->file, at->line, "[%s] %s%s%s = %s: %s", SCOPE_NAMES[scope],
@@ -595,8 +597,8 @@ static void count_users(struct pgb *p) {
 		auth_file_read(pgb_path(p, file->text), count_user, p, &nobody, why, sizeof why);
 }
 
-void pgbouncer_translate_text(const char *text, const char *name, struct arena *arena, struct error_sink *errors,
-			      struct pgb_items *items) {
+static void translate(const char *text, const char *name, const struct config_override *overrides, size_t count,
+		      struct arena *arena, struct error_sink *errors, struct pgb_items *items) {
 	struct pgb *p = arena_alloc(arena, sizeof *p);
 
 	items->first = NULL;
@@ -617,6 +619,9 @@ void pgbouncer_translate_text(const char *text, const char *name, struct arena *
 	pgb_file_read(text, strlen(text), name, &handler, arena, errors);
 	if (!p->has_main)
 		error_sink_add(errors, name, 0, "there is no section [pgbouncer]; expected one, if an empty one");
+	const struct pgb_line console = {"SET", 0};
+	for (size_t i = 0; i < count; i++)
+		take_value(p, PGB_MAIN, p->settings, overrides[i].key, arena_strdup(arena, overrides[i].value), NULL, &console);
 	if (errors->count == before) {
 		count_users(p);
 		emit_forebay(p);
@@ -628,7 +633,13 @@ void pgbouncer_translate_text(const char *text, const char *name, struct arena *
 		name_index_free(&p->by_name[scope]);
 }
 
-void pgbouncer_translate_file(const char *path, struct arena *arena, struct error_sink *errors, struct pgb_items *items) {
+void pgbouncer_translate_text(const char *text, const char *name, struct arena *arena, struct error_sink *errors,
+			      struct pgb_items *items) {
+	translate(text, name, NULL, 0, arena, errors, items);
+}
+
+void pgbouncer_translate_file(const char *path, const struct config_override *overrides, size_t count, struct arena *arena,
+			      struct error_sink *errors, struct pgb_items *items) {
 	struct text content = {0};
 	char why[256];
 
@@ -639,7 +650,7 @@ void pgbouncer_translate_file(const char *path, struct arena *arena, struct erro
 	else if (memchr(text_string(&content), 0, content.len))
 		error_sink_add(errors, path, 0, "there is a zero byte in it: this is no text file");
 	else
-		pgbouncer_translate_text(text_string(&content), path, arena, errors, items);
+		translate(text_string(&content), path, overrides, count, arena, errors, items);
 	text_free(&content);
 }
 

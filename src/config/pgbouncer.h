@@ -31,7 +31,8 @@ struct pgb_items {
 /* Whether it is one for PgBouncer: see pgb_file_is(). False too when it cannot be read. Reads the disk. */
 bool pgbouncer_is(const char *path);
 /* Reads and translates a file; what it includes and its auth_file too. Reads the disk. */
-void pgbouncer_translate_file(const char *path, struct arena *arena, struct error_sink *errors, struct pgb_items *items);
+void pgbouncer_translate_file(const char *path, const struct config_override *overrides, size_t count, struct arena *arena,
+			      struct error_sink *errors, struct pgb_items *items);
 /* The same from text. */
 void pgbouncer_translate_text(const char *text, const char *name, struct arena *arena, struct error_sink *errors,
 			      struct pgb_items *items);

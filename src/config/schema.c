@@ -222,7 +222,7 @@ static const struct config_key KEYS[] = {
 	 .description = "Addresses to listen on: host:port, [IPv6]:port, *:port for all, or the path of a "
 			"Unix socket such as /run/forebay/.s.PGSQL.6432."},
 	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,
-	 .description = "Connections that may wait for accept(); the system may allow fewer."},
+	 .description = "Connections that may wait to be accepted; the system may allow fewer."},
 
 	{IN_LISTENER("unix_socket_mode", unix_socket_mode), .type = KEY_STRING, .default_text = "0777",
 	 .flags = KEY_RESTART,

@@ -376,6 +376,73 @@ START_TEST(a_reload_takes_the_file_anew_or_leaves_all_as_it_is) {
 }
 END_TEST
 
+START_TEST(set_holds_until_the_next_reload) {
+	struct forebay *forebay = start("09-tenants.ini", AS_IT_IS);
+	char words[400];
+
+	snprintf(words, sizeof words, "host=%s user=pgbouncer dbname=pgbouncer", forebay->socket_dir);
+	PGconn *ops = connect_with(forebay, "%s", words);
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 3);
+	execute(ops, "set default_pool_size = 2");
+	forebay_await_log(forebay, "key=max_size_per_user before=3 after=2");
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 2);
+	execute(ops, "set server_reset_query = 'select 1; discard all'");
+	forebay_await_log(forebay, "after=\"select 1; discard all\"");
+	expect_error(ops, "set pool_mode = nonsense", "F0000");
+	expect_error(ops, "set no_such_thing = 1", "F0000");
+	expect_error(ops, "set pool_mode = a b", "42601");
+	execute(ops, "reload");
+	forebay_await_log(forebay, "key=max_size_per_user before=2 after=3");
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 3);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(a_bound_of_a_user_follows_a_reload) {
+	struct forebay *forebay = start("09-tenants.ini", CONVERTED);
+	PGconn *ops = connect_with(forebay, "host=%s user=pgbouncer dbname=pgbouncer", forebay->socket_dir);
+
+	PGconn *control = connect_control();
+	/* PgBouncer's names are those of a pgbouncer.ini */
+	expect_error(ops, "set default_pool_size = 3", "42704");
+	pool_holds(forebay, "dbname=tenant_a", 2);
+	execute(ops, "reconnect");
+	await_value(control, "select count(*) from pg_stat_activity where usename = 'app'", "0");
+	append(forebay, "[user:ops]\nmax_size = 1\n[user:authuser]\nmax_size = 1");
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 3);
+	execute(ops, "reload");
+	await_value(control, "select count(*) from pg_stat_activity where usename = 'authuser' and application_name <> "
+			     "'forebay monitor'",
+		    "1");
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 1);
+	PQfinish(ops);
+	PQfinish(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(an_address_that_is_not_here_is_passed_over) {
+	struct forebay *forebay = forebay_prepare();
+	char text[1000];
+
+	snprintf(text, sizeof text,
+		 "[databases]\napp = host=127.0.0.1 port=%d user=app password=app-secret\n[pgbouncer]\nunix_socket_dir =\n"
+		 "auth_type = any\nlisten_port = %d\nlisten_addr = 192.0.2.77, 127.0.0.1\n",
+		 harness_postgres_port(), forebay->port);
+	harness_write(forebay->ini, text);
+	forebay_launch(forebay);
+	works(forebay, "", "app", "app");
+	forebay_await_log(forebay, "cannot listen on 192.0.2.77");
+	append(forebay, "listen_addr = 192.0.2.77");
+	kill(forebay->pid, SIGHUP);
+	forebay_await_log(forebay, "reload_refused");
+	works(forebay, "", "app", "app");
+	ck_assert_int_eq(forebay_exit_code(forebay->ini), 1);
+	forebay_stop(forebay);
+}
+END_TEST
+
 START_TEST(the_command_line_converts_and_refuses) {
 	const char *binary = getenv("FOREBAY") ? getenv("FOREBAY") : "./forebay";
 	char command[9000], text[4000];
@@ -420,6 +487,9 @@ int main(void) {
 	LOOP(samples, lists_of_hosts_are_followed);
 	LOOP(samples, sockets_alone_are_enough);
 	tcase_add_test(running, a_reload_takes_the_file_anew_or_leaves_all_as_it_is);
+	tcase_add_test(running, set_holds_until_the_next_reload);
+	tcase_add_test(running, a_bound_of_a_user_follows_a_reload);
+	tcase_add_test(running, an_address_that_is_not_here_is_passed_over);
 	tcase_add_test(running, the_command_line_converts_and_refuses);
 	return harness_run(suite);
 }

@@ -1,6 +1,7 @@
 /* Listening sockets, and the workers that accept from them in turn. */
 #include <arpa/inet.h>
 #include <check.h>
+#include <grp.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -97,6 +98,32 @@ START_TEST(accepted_connections_have_the_options_of_their_listener) {
 		listener_close(&listener);
 		listener_close(&listener);
 	}
+}
+END_TEST
+
+START_TEST(a_unix_socket_has_the_permissions_and_the_group_that_are_asked_for) {
+	const struct tcp_silence silence = {0, 0};
+	struct listener_access access = {.mode = 0640, .group = "no such group"};
+	struct error error = {0};
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof path, "/tmp/forebay-access-%d", (int)getpid());
+	ck_assert(!listener_open(&listener, path, 16, &silence, &access, &error));
+	ck_assert_msg(strstr(error.text, "there is no such group") != NULL, "%s", error.text);
+	ck_assert_int_ne(lstat(path, &st), 0);
+	struct group *own = getgrgid(getegid());
+	access.group = own ? own->gr_name : NULL;
+	ck_assert_msg(listener_open(&listener, path, 16, &silence, &access, &error), "%s", error.text);
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0640);
+	ck_assert_uint_eq(st.st_gid, getegid());
+	listener_close(&listener);
+	ck_assert_int_ne(lstat(path, &st), 0);
+	ck_assert(listener_open(&listener, path, 16, &silence, NULL, &error));
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0777);
+	listener_close(&listener);
 }
 END_TEST
 
@@ -464,6 +491,7 @@ int main(void) {
 
 	tcase_add_test(tc, accepted_connections_have_the_options_of_their_listener);
 	tcase_add_test(tc, options_can_be_changed_and_given_back_to_the_system);
+	tcase_add_test(tc, a_unix_socket_has_the_permissions_and_the_group_that_are_asked_for);
 	tcase_add_test(tc, unix_socket_is_open_to_all_and_goes_with_its_listener);
 	tcase_add_test(tc, stale_unix_socket_is_replaced);
 	tcase_add_test(tc, live_unix_socket_is_left_alone);

@@ -1190,6 +1190,34 @@ START_TEST(conf_forebay_ini_is_the_sample) {
 }
 END_TEST
 
+START_TEST(doc_forebay_ini_5_is_the_manual) {
+	const char *top = getenv("top_srcdir");
+	char path[1024], *manual = NULL, *file = calloc(1, 1 << 20);
+	size_t len = 0;
+	FILE *out = open_memstream(&manual, &len);
+
+	config_print_manual(out);
+	fclose(out);
+	snprintf(path, sizeof(path), "%s/doc/forebay.ini.5", top ? top : ".");
+	FILE *f = fopen(path, "r");
+	ck_assert_msg(f != NULL, "cannot open %s", path);
+	ck_assert_uint_gt(fread(file, 1, (1 << 20) - 1, f), 0);
+	fclose(f);
+	ck_assert_msg(strcmp(file, manual) == 0, "%s is not what forebay --print-manual prints", path);
+	for (int kind = 0; kind < SECTION_KINDS; kind++) {
+		size_t count;
+		const struct config_key *keys = schema_keys((enum section_kind)kind, &count);
+		for (size_t i = 0; i < count; i++) {
+			char item[100];
+			snprintf(item, sizeof(item), "\n.It Ic %s No = ", keys[i].name);
+			ck_assert_msg(strstr(manual, item) != NULL, "%s is missing", keys[i].name);
+		}
+	}
+	free(file);
+	free(manual);
+}
+END_TEST
+
 START_TEST(a_file_as_the_documentation_shows_it_parses) {
 	setenv("SHOP_PASSWORD", "s", 1);
 	setenv("APP_PASSWORD", "a", 1);
@@ -1405,7 +1433,7 @@ int main(void) {
 		 TESTS(every_setting_is_shown_with_its_default_and_no_secret,
 		       a_diff_names_what_changed_and_no_secret,
 		       a_diff_sees_secrets_that_changed_in_their_files,
-		       the_sample_parses_and_holds_nothing_but_defaults, conf_forebay_ini_is_the_sample,
+		       the_sample_parses_and_holds_nothing_but_defaults, conf_forebay_ini_is_the_sample, doc_forebay_ini_5_is_the_manual,
 		       a_file_as_the_documentation_shows_it_parses));
 	add_case(suite, "references", TESTS(the_last_reference_frees_whichever_thread_has_it));
 	add_case(suite, "anything",
