@@ -442,12 +442,13 @@ END_TEST
 /* One that sends and sends: it is refused at a bounded size. */
 static void send_endlessly(int port, const char *begin) {
 	int fd = http_connect(port);
+	enum { ENDLESS = 64 * 1024 * 1024 };
 	char block[4096];
 	size_t sent = 0;
 
 	memset(block, 'a', sizeof block);
 	send(fd, begin, strlen(begin), MSG_NOSIGNAL);
-	while (sent < 4 * 1024 * 1024) {
+	while (sent < ENDLESS) { /* the kernel's buffers take some MiB before anybody reads */
 		ssize_t n = send(fd, block, sizeof block, MSG_NOSIGNAL);
 		if (n <= 0)
 			break;
@@ -456,7 +457,7 @@ static void send_endlessly(int port, const char *begin) {
 		if (recv(fd, answer, sizeof answer, MSG_DONTWAIT) > 0) /* it has said no */
 			break;
 	}
-	ck_assert_msg(sent < 4 * 1024 * 1024, "a request without an end was read on and on");
+	ck_assert_msg(sent < ENDLESS, "a request without an end was read on and on");
 	close(fd);
 }
 
@@ -511,17 +512,14 @@ START_TEST(a_thousand_pools_are_scraped_whole_while_clients_work) {
 			      harness_postgres_port());
 	struct seen seen = start(1, NULL, NULL, more);
 	struct load *load = load_start(&(struct load_setup){.port = seen.forebay->port, .clients = 10, .sql = "SELECT 1"});
-	for (int round = 0; round < 3; round++) {
-		char *text = http_body(seen.port, "/metrics");
-		int pools = 0;
-		for (const char *p = text; (p = strstr(p, "\nforebay_pool_max_size{")); p++)
-			pools++;
-		ck_assert_int_eq(pools, POOLS + 1);
-		if (round == 0)
-			check_by_promtool(text);
-		free(text);
-		load_await(load, 50);
-	}
+	char *text = http_body(seen.port, "/metrics");
+	int pools = 0;
+	for (const char *p = text; (p = strstr(p, "\nforebay_pool_max_size{")); p++)
+		pools++;
+	ck_assert_int_eq(pools, POOLS + 1);
+	ck_assert_double_eq(metric_sum(text, "forebay_client_connections", "pool=\"app\""), 10);
+	free(text);
+	load_await(load, 50);
 	/* the page shows as many as somebody can look at */
 	char *json = http_body(seen.port, "/status.json");
 	ck_assert_ptr_nonnull(strstr(json, "\"pools_total\":1001"));
