@@ -91,7 +91,7 @@ static bool send_built(struct my_server *server, struct my_builder *out) {
 }
 
 /* "name:port" and "[v6]:port" to the name alone. */
-static void name_of(const char *host_text, char *out, size_t room) {
+void my_host_name(const char *host_text, char *out, size_t room) {
 	const char *colon = strrchr(host_text, ':');
 	size_t len = colon ? (size_t)(colon - host_text) : strlen(host_text);
 
@@ -106,7 +106,7 @@ static void begin_tls(struct my_server *server) {
 	struct tls_context *tls = view_of(server)->tls;
 	char host[256], text[400];
 
-	name_of(server->base.host_text, host, sizeof host);
+	my_host_name(server->base.host_text, host, sizeof host);
 	if (tls && stream_tls_connect(&server->base.stream, tls, host, NULL))
 		return;
 	snprintf(text, sizeof text, "%s: TLS could not begin: %s", server->base.host_text,
