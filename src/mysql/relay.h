@@ -123,7 +123,7 @@ struct my_server_relay {
 	bool refuse_schema;           /* ... and its schema is not there */
 	bool insert_id_known;
 	bool read_lock;               /* FLUSH TABLES WITH READ LOCK and the like, which no tracker tells */
-	uint64_t insert_id;           /* what LAST_INSERT_ID() is there */
+	uint64_t insert_id;           /* what LAST_INSERT_ID() is there; or was, before it became unknown */
 	uint64_t transaction_since_ns;
 	struct my_prepareds prepareds;
 	uint8_t said_count;

@@ -170,6 +170,12 @@ bool my_client_linked(struct client *client, struct server *server) {
 		send_reset(ms);
 		return false;
 	}
+	if (another && !s->insert_id_known) { /* its client left before that was learnt */
+		if (!my_ask_sql(ms, MY_TASK_INSERT_ID, "SET last_insert_id=0"))
+			return false;
+		s->insert_id = 0;
+		s->insert_id_known = true;
+	}
 	return prepare(mc, ms);
 }
 

@@ -477,14 +477,18 @@ void my_learn(struct my_server *ms) {
 	ms->relay.learning = true;
 	my_ask_sql(ms, MY_TASK_LEARN,
 		   "SELECT LAST_INSERT_ID(), @@character_set_client, @@character_set_connection, @@character_set_results, "
-		   "@@collation_connection");
+		   "@@collation_connection, LAST_INSERT_ID(0)");
 }
 
+/*
+ * Its LAST_INSERT_ID() is 0 afterwards. So it is always 0 or the client's own before a statement of the client's runs, and
+ * what is found behind it tells whether the statement has changed it.
+ */
 void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
 	struct my_client *mc = ms->base.client ? my_client(ms->base.client) : NULL;
 	struct reader r = reader_over(body, len);
 	bool ok = true;
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		size_t n;
 		bool null;
 		char text[80];
@@ -493,10 +497,14 @@ void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
 		if (!ok)
 			break;
 		snprintf(text, sizeof text, "%.*s", null ? 0 : (int)n, null ? "" : (const char *)value);
-		if (i > 0) {
+		if (i > 0 && i < 5) {
 			ok = change_both(mc, ms, charset_names[i - 1], text);
-		} else if (mc) {
-			mc->relay.insert_id = ms->relay.insert_id = strtoull(text, NULL, 10);
+		} else if (mc && i == 0) {
+			/* an INSERT with an id of its own tells one, and leaves this as it was */
+			uint64_t now = strtoull(text, NULL, 10);
+			if (now != ms->relay.insert_id)
+				mc->relay.insert_id = now;
+			ms->relay.insert_id = 0;
 			ms->relay.insert_id_known = true;
 		}
 	}
