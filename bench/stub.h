@@ -35,6 +35,7 @@ struct conn {
 	uint32_t capabilities;     /* MySQL */
 	uint32_t statements;       /* MySQL: prepared so far */
 	bool tells_transactions;   /* MySQL: session_track_transaction_info was set */
+	bool has_read;             /* MySQL: a SELECT in this transaction */
 	unsigned char sequence;    /* MySQL: of the next packet */
 	unsigned char *kinds;      /* MySQL: of each prepared statement */
 };

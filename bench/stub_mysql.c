@@ -46,27 +46,26 @@ static uint32_t status_of(const struct conn *c)
 	return MYSQL_AUTOCOMMIT | (c->in_transaction ? MYSQL_IN_TRANSACTION : 0);
 }
 
-/* `state` and `sql` are what the session trackers tell of the transaction, or NULL. */
-static void add_ok(struct conn *c, struct bytes *b, int header, const char *state, const char *sql)
+/* What the session trackers tell, as MariaDB does: kind, length, and what it is. */
+#define TRACKED(text) ((const struct bytes){ .data = (char *)(text), .len = sizeof(text) - 1 })
+#define TRACKED_ON TRACKED("\x00\x21\x1esession_track_system_variables\x01*\x02\x01" "1\x05\x09\x08________\x04\x01\x00")
+#define TRACKED_BEGIN TRACKED("\x05\x09\x08T_______\x04\x13\x12START TRANSACTION;")
+#define TRACKED_READ TRACKED("\x05\x09\x08T_R___S_")
+#define TRACKED_COMMIT TRACKED("\x05\x09\x08________\x04\x01\x00")
+#define TRACKED_NOTHING ((const struct bytes){ .len = 0 })
+
+static void add_ok(struct conn *c, struct bytes *b, int header, struct bytes tracked)
 {
 	size_t at = begin_packet(c, b);
-	bool tells = state && c->tells_transactions && c->capabilities & MYSQL_SESSION_TRACK;
+	bool tells = tracked.len && c->tells_transactions && c->capabilities & MYSQL_SESSION_TRACK;
 
 	bytes_low(b, (uint32_t)header, 1);
 	bytes_low(b, 0, 2); /* rows, insert id */
 	bytes_low(b, status_of(c) | (tells ? MYSQL_STATE_CHANGED : 0), 2);
 	bytes_low(b, 0, 2); /* warnings */
 	if (tells) {
-		size_t length = strlen(sql);
-
 		bytes_low(b, 0, 1); /* no text */
-		bytes_low(b, (uint32_t)(11 + 3 + length), 1);
-		bytes_low(b, 5, 1);
-		bytes_low(b, 9, 1);
-		bytes_lenenc(b, state, 8);
-		bytes_low(b, 4, 1);
-		bytes_low(b, (uint32_t)length + 1, 1);
-		bytes_lenenc(b, sql, length);
+		bytes_lenenc(b, tracked.data, tracked.len);
 	}
 	packet_end(b, at);
 }
@@ -84,9 +83,10 @@ static void add_eof(struct conn *c, struct bytes *b)
 static void add_end(struct conn *c, struct bytes *b)
 {
 	if (c->capabilities & MYSQL_DEPRECATE_EOF)
-		add_ok(c, b, MYSQL_END, NULL, NULL);
+		add_ok(c, b, MYSQL_END, c->in_transaction && !c->has_read ? TRACKED_READ : TRACKED_NOTHING);
 	else
 		add_eof(c, b);
+	c->has_read = true;
 }
 
 static void add_eof_of_columns(struct conn *c, struct bytes *b)
@@ -164,12 +164,13 @@ static bool answer_simply(struct conn *c, struct bytes *b, enum kind kind)
 		return false;
 	if (kind == KIND_BEGIN || kind == KIND_COMMIT) {
 		c->in_transaction = kind == KIND_BEGIN;
-		add_ok(c, b, MYSQL_OK, kind == KIND_BEGIN ? "T_______" : "________", kind == KIND_BEGIN ? "START TRANSACTION;" : "");
+		c->has_read = false;
+		add_ok(c, b, MYSQL_OK, kind == KIND_BEGIN ? TRACKED_BEGIN : TRACKED_COMMIT);
 		return true;
 	}
 	if (kind == KIND_TRACK)
 		c->tells_transactions = true;
-	add_ok(c, b, MYSQL_OK, NULL, NULL);
+	add_ok(c, b, MYSQL_OK, kind == KIND_TRACK ? TRACKED_ON : TRACKED_NOTHING);
 	return true;
 }
 
@@ -268,7 +269,7 @@ static bool answer(struct conn *c, struct bytes *b, unsigned char command, const
 	case MYSQL_PING:
 	case MYSQL_INIT_DB:
 	case MYSQL_STMT_RESET:
-		add_ok(c, b, MYSQL_OK, NULL, NULL);
+		add_ok(c, b, MYSQL_OK, TRACKED_NOTHING);
 		return true;
 	case MYSQL_SET_OPTION:
 		add_end(c, b);
@@ -325,7 +326,7 @@ static ssize_t consume(struct conn *c, struct bytes *b, char *data, size_t len)
 				return -1;
 			c->capabilities = get_low(begin, 4) & offered;
 			c->state = STUB_READY;
-			add_ok(c, b, MYSQL_OK, NULL, NULL);
+			add_ok(c, b, MYSQL_OK, TRACKED_NOTHING);
 		} else {
 			going = answer(c, b, (unsigned char)*begin, begin + 1, body - 1);
 		}
