@@ -13,7 +13,17 @@
 
 enum protocol_id { PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL };
 enum pool_mode { POOL_MODE_TRANSACTION, POOL_MODE_SESSION, POOL_MODE_STATEMENT };
-enum auth_method { AUTH_TRUST, AUTH_PASSWORD, AUTH_MD5, AUTH_SCRAM_SHA_256, AUTH_CERT, AUTH_HBA };
+enum auth_method {
+	AUTH_TRUST,
+	AUTH_PASSWORD, /* mysql: by whichever plugin the user's stored secret is for */
+	AUTH_MD5,
+	AUTH_SCRAM_SHA_256,
+	AUTH_CERT,
+	AUTH_HBA,
+	AUTH_MYSQL_NATIVE_PASSWORD, /* from here on: mysql only */
+	AUTH_CACHING_SHA2_PASSWORD,
+	AUTH_MYSQL_CLEAR_PASSWORD
+};
 /* In the order and with the meaning of libpq's sslmode; the same numbers as net/tls.h's enum tls_mode. */
 enum config_tls_mode {
 	CONFIG_TLS_DISABLE,
@@ -50,6 +60,9 @@ struct listener_config {
 	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
 	struct config_tls tls;
 	const char *default_pool; /* NULL: none */
+	const char *server_version; /* mysql: told to clients; NULL: the backend's */
+	int default_collation;      /* mysql: the same; 0: the backend's */
+	const char *rsa_key_file;   /* mysql: NULL: a key is made when it is first needed */
 	int backlog;
 };
 

@@ -286,6 +286,16 @@ static void complete_pool(struct section *section) {
 	}
 }
 
+static void complete_listener(struct section *section) {
+	struct listener_config *listener = section->target;
+	struct setting *auth = section_setting(section, "auth");
+
+	if (listener->protocol == PROTOCOL_MYSQL && auth->state == SETTING_DEFAULT) {
+		listener->auth = AUTH_PASSWORD;
+		auth->shown = "password";
+	}
+}
+
 /* A secret that came from a file is shown with its key, too. */
 static void show_secrets(struct section *section) {
 	size_t count;
@@ -331,6 +341,8 @@ static void complete(struct loader *loader) {
 	for (struct section *s = p->sections; s; s = s->next) {
 		if (s->kind == SECTION_POOL)
 			complete_pool(s);
+		if (s->kind == SECTION_LISTENER)
+			complete_listener(s);
 		show_secrets(s);
 	}
 	config->listeners = gather(loader, SECTION_LISTENER, &p->listeners, &config->listener_count);

@@ -39,6 +39,19 @@ static const struct config_choice AUTH_METHODS[] = {
 	{"scram-sha-256", AUTH_SCRAM_SHA_256},
 	{"cert", AUTH_CERT},
 	{"hba", AUTH_HBA},
+	{"mysql_native_password", AUTH_MYSQL_NATIVE_PASSWORD},
+	{"caching_sha2_password", AUTH_CACHING_SHA2_PASSWORD},
+	{"mysql_clear_password", AUTH_MYSQL_CLEAR_PASSWORD},
+	{NULL, 0},
+};
+/* The numbers of their default collations. */
+static const struct config_choice CHARSETS[] = {
+	{"backend", 0},
+	{"utf8mb4", 45},
+	{"utf8mb3", 33},
+	{"latin1", 8},
+	{"ascii", 11},
+	{"binary", 63},
 	{NULL, 0},
 };
 static const struct config_choice TLS_MODES[] = {
@@ -194,7 +207,9 @@ static const struct config_key KEYS[] = {
 	 .description = "Connections that may wait for accept(); the system may allow fewer."},
 
 	{IN_LISTENER("auth", auth), CHOICE(KEY_ENUM, "scram-sha-256", AUTH_METHODS), .heading = "Logging in",
-	 .description = "How a client proves who it is; hba decides line by line of hba_file."},
+	 .description = "How a client proves who it is; hba decides line by line of hba_file. mysql: trust, or "
+			"password, which is the default there and lets the sort of a user's stored secret decide, or "
+			"one of the plugins alone."},
 	{IN_LISTENER("hba_file", hba_file), TEXT(KEY_PATH),
 	 .description = "Rules in the form of PostgreSQL's pg_hba.conf, for auth = hba."},
 	{IN_LISTENER("ident_file", ident_file), TEXT(KEY_PATH),
@@ -204,6 +219,13 @@ static const struct config_key KEYS[] = {
 			"name must be the user's."},
 	{IN_LISTENER("default_pool", default_pool), TEXT(KEY_STRING),
 	 .description = "mysql: the pool of a client that names no schema which a pool bears."},
+	{IN_LISTENER("rsa_key_file", rsa_key_file), TEXT(KEY_PATH),
+	 .description = "mysql: the RSA key by which caching_sha2_password hides a password where there is no TLS, "
+			"PEM; empty makes one when it is first needed."},
+	{IN_LISTENER("server_version", server_version), TEXT(KEY_STRING), .heading = "What clients are told",
+	 .description = "mysql: the version of the server; empty is what the pool's backends say."},
+	{IN_LISTENER("default_charset", default_collation), CHOICE(KEY_ENUM, "backend", CHARSETS),
+	 .description = "mysql: the server's default character set."},
 
 	{IN_LISTENER("tls_mode", tls.mode), CHOICE(KEY_ENUM, "prefer", TLS_MODES), .heading = "TLS",
 	 .description = "prefer offers TLS when certificate and key are set, require refuses clients without "

@@ -92,7 +92,7 @@ static uint16_t code_of(enum refusal why) {
 void my_client_refuse(struct client *client, enum refusal why, const char *text, bool fatal) {
 	struct my_client *mc = my_client(client);
 
-	/* What a client has not logged in for it cannot survive. */
+	mc->sequence = my_login_unasked(mc);
 	if (!mc->told_fatal && !mc->mid_message)
 		my_send_error(mc, code_of(why), NULL, text);
 	if (fatal)

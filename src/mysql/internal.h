@@ -2,6 +2,7 @@
 #ifndef MYSQL_INTERNAL_H
 #define MYSQL_INTERNAL_H
 
+#include "mysql/facts.h"
 #include "mysql/packet.h"
 #include "mysql/relay.h"
 #include "mysql/wire.h"
@@ -11,6 +12,9 @@
 #include "session/database.h"
 #include "session/server.h"
 #include "session/session.h"
+
+/* The variant of an account (ACCOUNT_VARIANT) whose servers log in with MY_CLIENT_FOUND_ROWS, which changes their answers. */
+#define MY_FOUND_ROWS_ACCOUNT "\tfound_rows"
 
 struct my_login;        /* client_login.c: while a client is not logged in */
 struct my_server_login; /* server_login.c: while a server is not */
@@ -33,19 +37,6 @@ struct my_client {
 	bool mid_message : 1;   /* has been sent a part of a packet, or of an answer: no error of ours may follow it */
 
 	struct my_client_relay relay; /* relay.h: all that follows login */
-};
-
-/* What a server has said of itself in its greeting, and what was agreed on. */
-struct my_server_facts {
-	char version[80];       /* as it was sent, "5.5.5-" included */
-	bool mariadb;
-	uint32_t number;        /* of the version, without "5.5.5-": 10.11.19 is 101119; 8.0.36 is 80036; 0: unknown */
-	uint32_t offered;       /* its capabilities */
-	uint32_t mariadb_offered; /* its extended ones (MY_MARIADB_...) */
-	uint32_t capabilities;  /* agreed on */
-	uint16_t collation;     /* its default, of the greeting */
-	uint16_t status;        /* of the OK that ended the login */
-	uint32_t thread_id;
 };
 
 struct my_server {
@@ -83,15 +74,25 @@ void my_logins_init(struct slab *logins);
 bool my_login_begin(struct my_client *client);
 size_t my_login_input(struct my_client *client, const uint8_t *data, size_t len);
 void my_login_secured(struct my_client *client);
+/* The sequence of an error that nobody has asked for. */
+uint8_t my_login_unasked(struct my_client *client);
 /* The names in its handshake response; NULL: it has not come. */
 void my_login_names(const struct my_client *client, const char **database, const char **user);
 void my_login_free(struct my_client *client); /* frees client->login, wiped, and detaches look-ups under way */
 
 /* server_login.c. Ends by my_server_logged_in() or server_failed(). */
 bool my_server_login_begin(struct my_server *server);
+struct my_credential;
+struct my_dial_target;
+/* How this server logs in, for others that do as it does: on the same address, to the same user. `user` is room for the
+ * name. The texts live as long as the server's configuration: no longer than the callback that asks. */
+void my_server_target(const struct my_server *server, struct my_credential *credential, char user[MY_USER_MAX + 1],
+		      struct my_dial_target *target);
 size_t my_server_login_input(struct my_server *server, const uint8_t *data, size_t len);
 void my_server_login_secured(struct my_server *server);
 void my_server_login_free(struct my_server *server);
+/* "name:port" and "[v6]:port" to the name alone, as TLS verifies it. */
+void my_host_name(const char *host_text, char *out, size_t room);
 
 /* errors.c. */
 /* Sends an ERR with client->sequence, which it counts up. Does not close. False: out of memory. */

@@ -593,6 +593,9 @@ static enum hba_method method_of(enum auth_method auth) {
 	case AUTH_CERT:
 		return HBA_CERT;
 	case AUTH_HBA:
+	case AUTH_MYSQL_NATIVE_PASSWORD:
+	case AUTH_CACHING_SHA2_PASSWORD:
+	case AUTH_MYSQL_CLEAR_PASSWORD:
 		break;
 	}
 	return HBA_REJECT;

@@ -22,7 +22,7 @@
 #include <uthash.h>
 
 #include "base/list.h"
-#include "pgsql/settings.h"
+#include "session/settings.h"
 
 enum {
 	PG_STATEMENT_ID = 16,

@@ -320,6 +320,17 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 	return ok;
 }
 
+/* The section of the user whose account it is. */
+static const struct user_config *user_of_account(const struct config *config, const char *name) {
+	const char *variant = strchr(name, ACCOUNT_VARIANT);
+	char plain[256];
+
+	if (!variant)
+		return config_user(config, name);
+	snprintf(plain, sizeof plain, "%.*s", (int)(variant - name), name);
+	return config_user(config, plain);
+}
+
 struct resolving {
 	const struct config *config;
 	const struct pool_config *pool;
@@ -328,7 +339,7 @@ struct resolving {
 static void resolve_each(struct pool_user *user, void *context) {
 	const struct resolving *r = context;
 	if (account_of(user))
-		deadline_resolve(account_of(user), r->pool, config_user(r->config, pool_user_name(user)));
+		deadline_resolve(account_of(user), r->pool, user_of_account(r->config, pool_user_name(user)));
 }
 
 void databases_adopt(struct session_worker *sw, struct generation *g) {
@@ -384,7 +395,7 @@ struct pool_user *database_user(struct database *database, const char *name) {
 			const struct session_worker *sw = session_current();
 			const struct database_view *view = sw ? database_view(database, sw->worker->id) : NULL;
 			if (view && view->config)
-				deadline_resolve(account, view->config, config_user(view->generation->config, name));
+				deadline_resolve(account, view->config, user_of_account(view->generation->config, name));
 			pool_user_set_context(user, account);
 		} else {
 			pool_user_unref(user);

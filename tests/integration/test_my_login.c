@@ -9,10 +9,18 @@ START_TEST(mariadb_itself_lets_us_in) {
 
 	maria_expect(my, "select current_user()", "app@%");
 	mysql_close(my);
-	maria_stop(true);
-	maria_start();
-	my = maria_connect(NULL, &login);
+}
+END_TEST
+
+START_TEST(first) {
+	struct forebay *forebay = maria_forebay(&(struct forebay_setup){.pool = "user = app\npassword = app-secret\nmin_idle = 2"});
+	MYSQL *control = maria_control();
+
+	maria_await(control, "select count(*) from information_schema.processlist where user = 'app'", "2");
+	mysql_close(control);
+	MYSQL *my = maria_connect(forebay, NULL);
 	mysql_close(my);
+	forebay_stop(forebay);
 }
 END_TEST
 
@@ -22,6 +30,7 @@ int main(void) {
 
 	maria_begin(NULL);
 	tcase_add_test(tc, mariadb_itself_lets_us_in);
+	tcase_add_test(tc, first);
 	suite_add_tcase(suite, tc);
 	return harness_run(suite);
 }
