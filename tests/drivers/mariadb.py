@@ -72,7 +72,7 @@ tls_ca_file = {self.scratch}/ca.crt
 acquire_timeout = 10s
 min_idle = 0
 pool_mode = transaction
-max_size = 2
+max_size = 3
 max_prepared_statements = 20
 monitor_interval = 0
 
