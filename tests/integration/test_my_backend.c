@@ -73,8 +73,10 @@ START_TEST(sha2_secret_gives_the_password_when_it_is_shown_and_native_works_behi
 	char more[200];
 
 	/* the backend wants mysql_native_password: the full exchange has shown what it needs */
+	char listener[300];
+	snprintf(listener, sizeof(listener), "rsa_key_file = %s", harness_path("rsa.pem"));
 	snprintf(more, sizeof(more), "[user:app]\npassword = %s\n", sha2("app-secret"));
-	struct forebay *forebay = start(WORKERS(_i), NULL, NULL, more, true);
+	struct forebay *forebay = start(WORKERS(_i), listener, NULL, more, true);
 	expect_works(forebay, &(struct maria_login){.plugin = MY_SHA2_NAME}, "app@%");
 	expect_works(forebay, &(struct maria_login){.plugin = MY_SHA2_NAME}, "app@%");
 	forebay_stop(forebay);
@@ -259,10 +261,13 @@ struct chain {
 static void run_chain(int workers, const struct chain *chain, const char *inner_secret, const char *outer_secret) {
 	char inner_users[300], outer_users[300], pool[600];
 
+	char listener[300];
+
+	snprintf(listener, sizeof(listener), "auth = caching_sha2_password\nrsa_key_file = %s", harness_path("rsa.pem"));
 	snprintf(inner_users, sizeof(inner_users), "[user:app]\npassword = %s\n", inner_secret);
 	snprintf(outer_users, sizeof(outer_users), "[user:app]\npassword = %s\n", outer_secret);
 	/* behind the inner one everybody is app, with a password of its own */
-	struct forebay *inner = start(workers, "auth = caching_sha2_password", "user = app\npassword = app-secret", inner_users, true);
+	struct forebay *inner = start(workers, listener, "user = app\npassword = app-secret", inner_users, true);
 	size_t len = (size_t)snprintf(pool, sizeof(pool), "monitor_interval = 0\n%s\n", chain->pool);
 	if (strstr(chain->pool, "verify"))
 		len += (size_t)snprintf(pool + len, sizeof(pool) - len, "tls_ca_file = %s\n", harness_path("ca.crt"));
@@ -270,7 +275,7 @@ static void run_chain(int workers, const struct chain *chain, const char *inner_
 		snprintf(pool + len, sizeof(pool) - len, "hosts = %s/.s.PGSQL.%d\n", inner->socket_dir, inner->port);
 	else
 		snprintf(pool + len, sizeof(pool) - len, "hosts = 127.0.0.1:%d\n", inner->port);
-	struct forebay *outer = start(workers, "auth = caching_sha2_password", pool, outer_users, true);
+	struct forebay *outer = start(workers, listener, pool, outer_users, true);
 
 	/* the first by the full exchange, the next by the fast one; on either side */
 	for (int i = 0; i < 3; i++)
@@ -420,6 +425,10 @@ int main(void) {
 	TCase *tc = tcase_create("backend");
 
 	maria_begin(NULL);
+	/* making one takes long */
+	if (!harness_command((const char *const[]){"openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048",
+						    "-out", harness_path("rsa.pem"), NULL}))
+		return harness_end(EXIT_FAILURE);
 	tcase_set_timeout(tc, 120);
 	LOOP(tc, stored_hash_is_enough_once_a_client_has_proved_itself);
 	LOOP(tc, sha2_secret_gives_the_password_when_it_is_shown_and_native_works_behind);
