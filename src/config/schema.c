@@ -285,7 +285,8 @@ static const struct config_key KEYS[] = {
 	 .description = "Which hosts are for this pool: any, the primary, standbys, or standbys as long as there "
 			"is one."},
 	{IN_POOL("database", database), TEXT(KEY_STRING),
-	 .description = "The database's name there; empty is the name that the client asked for."},
+	 .description = "The database's name there; empty is the name that the client asked for. mysql: the schema in "
+			"which connections begin; empty is none but the client's."},
 	{IN_POOL("user", user), TEXT(KEY_STRING),
 	 .description = "Log in there as this user whoever the client is; empty is as the client."},
 	{IN_POOL("password", password), TEXT(KEY_SECRET),
@@ -400,8 +401,9 @@ static const struct config_key KEYS[] = {
 	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),
 	 .description = "The database to ask; empty is the pool's own."},
 	{IN_POOL("auth_query", auth_query), TEXT(KEY_SQL),
-	 .description = "Takes a user's name as $1 and gives a row of name and secret; empty asks "
-			"pg_catalog.pg_shadow and heeds VALID UNTIL."},
+	 .description = "Takes a user's name as $1 (mysql: as ?) and gives a row of name and secret; empty asks "
+			"pg_catalog.pg_shadow and heeds VALID UNTIL, or mysql's table of accounts for one that is not "
+			"locked."},
 	{IN_POOL("auth_cache_ttl", auth_cache_ttl), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "A secret that was looked up is trusted this long; 0 looks up at each login."},
 

@@ -15,6 +15,8 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "config/config.h"
+#include "control/auth_query_mysql.h"
+#include "control/libmysql.h"
 #include "control/libpq.h"
 #include "session/generation.h"
 
@@ -328,8 +330,15 @@ static void look_up(struct thread *thread, const struct lookup *lookup, struct a
 	struct error error = {0};
 	char key[KEY_MAX];
 
-	if (!pool->auth_user || !pool->auth_query) {
+	if (!pool->auth_user || (!pool->auth_query && pool->protocol == PROTOCOL_POSTGRESQL)) {
 		fail(answer, "pool \"%s\" has no auth_user", pool->name);
+		return;
+	}
+	if (pool->protocol == PROTOCOL_MYSQL) {
+		char why[sizeof answer->error];
+		answer->result = auth_query_mysql(lookup, &answer->secret, why);
+		if (answer->result == LOOKUP_FAILED)
+			fail(answer, "auth_query of pool \"%s\": %.150s", pool->name, why);
 		return;
 	}
 	snprintf(key, sizeof key, "%p %s", (const void *)pool, database);
@@ -395,6 +404,7 @@ static void *run_thread(void *arg) {
 		secret_free(answer.secret);
 	}
 	close_idle(thread, 0);
+	mysql_thread_end();
 	return NULL;
 }
 

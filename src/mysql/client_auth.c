@@ -343,7 +343,9 @@ static void take_answer(struct my_client *client, const uint8_t *answer, size_t 
 }
 
 void my_auth_message(struct my_client *client, const uint8_t *body, size_t len) {
-	if (client->login->state == MY_LOGIN_ANSWER)
+	if (client->base.listener->config->auth == AUTH_TRUST)
+		succeed(client);
+	else if (client->login->state == MY_LOGIN_ANSWER)
 		take_answer(client, body, len);
 	else
 		take_full(client, body, len);
@@ -525,10 +527,17 @@ static void find_secret(struct my_client *client) {
 }
 
 void my_auth_begin(struct my_client *client) {
-	if (client->base.listener->config->auth == AUTH_TRUST)
-		succeed(client);
-	else
+	struct my_login *login = client->login;
+
+	if (client->base.listener->config->auth != AUTH_TRUST) {
 		find_secret(client);
+	} else if (login->has_plugins && login->client_plugin != login->greeted) {
+		/* A plugin that has a dialogue of its own does not take an OK for its end. */
+		login->plugin = MY_PLUGIN_NATIVE;
+		switch_plugin(client);
+	} else {
+		succeed(client);
+	}
 }
 
 /* ---- success ---- */

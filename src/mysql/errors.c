@@ -1,4 +1,6 @@
 /* Errors to a client, in MySQL's form: the numbers and sqlstates that its drivers know. */
+#include <string.h>
+
 #include "mysql/internal.h"
 #include "net/worker.h"
 #include "session/meter.h"
@@ -62,13 +64,25 @@ bool my_send_ok(struct my_client *client, const struct my_ok *ok) {
 	return send_built(client, &b);
 }
 
-static uint16_t code_of(enum refusal why) {
+/* As the backend itself has refused the user, where it has. */
+static uint16_t code_of_backend(struct my_client *client) {
+	char sqlstate[6] = "", text[8];
+
+	if (client->base.user)
+		account_get_error(account_of(client->base.user), sqlstate, text, sizeof text);
+	if (strcmp(sqlstate, "28000") == 0)
+		return MY_ER_ACCESS_DENIED_ERROR;
+	return strcmp(sqlstate, "42000") == 0 ? MY_ER_DBACCESS_DENIED_ERROR : MY_ER_NET_READ_ERROR;
+}
+
+static uint16_t code_of(struct my_client *client, enum refusal why) {
 	switch (why) {
 	case REFUSAL_TIMEOUT:
 	case REFUSAL_QUEUE_FULL:
 	case REFUSAL_TOO_MANY:
 		return MY_ER_CON_COUNT_ERROR;
 	case REFUSAL_UNAVAILABLE:
+		return code_of_backend(client);
 	case REFUSAL_BACKEND_LOST:
 		return MY_ER_NET_READ_ERROR;
 	case REFUSAL_SHUTDOWN:
@@ -97,7 +111,7 @@ void my_client_refuse(struct client *client, enum refusal why, const char *text,
 
 	mc->sequence = my_login_unasked(mc);
 	if (!mc->told_fatal && !mc->mid_message)
-		my_send_error(mc, code_of(why), NULL, text);
+		my_send_error(mc, code_of(mc, why), NULL, text);
 	if (fatal)
 		mc->told_fatal = true;
 	else

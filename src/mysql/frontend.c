@@ -258,7 +258,7 @@ static taken on_set_option(struct my_client *mc, const struct command *c) {
 	struct reader r = reader_over(mf_body(c), mf_body_len(c));
 	uint16_t option = my_u16(&r);
 	if (!r.ok || option > MY_OPTION_MULTI_STATEMENTS_OFF)
-		return mf_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "unknown option");
+		return mf_error(mc, c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	mc->relay.multi = option == MY_OPTION_MULTI_STATEMENTS_ON;
 	struct my_server *ms = mf_server_of(mc);
 	if (ms) {

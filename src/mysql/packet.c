@@ -207,9 +207,8 @@ void my_put_ok(struct my_builder *b, uint8_t sequence, uint8_t first, uint32_t c
 	my_put_lenenc(b, ok->last_insert_id);
 	my_put_u16(b, has_state ? status | MY_STATUS_SESSION_STATE_CHANGED : status);
 	my_put_u16(b, ok->warnings);
-	if (!tracks) {
-		my_put(b, ok->info, ok->info_len);
-	} else if (has_state || ok->info_len > 0) {
+	/* with its length whatever was agreed on: so servers send it, and so libraries read it */
+	if (has_state || ok->info_len > 0) {
 		my_put_lenenc_bytes(b, ok->info, ok->info_len);
 		if (has_state)
 			my_put_lenenc_bytes(b, ok->state, ok->state_len);

@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "mysql/wire.h"
+#include "session/backend.h"
 
 struct template {
 	UT_hash_handle hh;
@@ -68,6 +69,32 @@ static bool find_any(const struct config *config, const struct listener_config *
 	return false;
 }
 
+/* What the monitor has found out, before anybody has logged in for a client. */
+static bool find_probed(const struct pool_config *pool, char *version, size_t room) {
+	for (size_t i = 0; i < pool->host_count; i++) {
+		struct backend *backend = backend_get(PROTOCOL_MYSQL, &pool->hosts[i]);
+		struct backend_facts facts = {0};
+		if (backend)
+			backend_facts(backend, &facts);
+		if (facts.version[0]) {
+			snprintf(version, room, "%s", facts.version);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void find_version(const struct config *config, const struct listener_config *listener, char *version, size_t room) {
+	const struct pool_config *pool = listener->default_pool ? config_pool(config, listener->default_pool) : NULL;
+
+	if (pool && pool->protocol == PROTOCOL_MYSQL && find_probed(pool, version, room))
+		return;
+	for (size_t i = 0; i < config->pool_count; i++)
+		if (config->pools[i].protocol == PROTOCOL_MYSQL && find_probed(&config->pools[i], version, room))
+			return;
+	snprintf(version, room, "%s", UNKNOWN_VERSION);
+}
+
 void my_greeting_words(const struct config *config, const struct listener_config *listener,
 		       struct my_greeting_words *out) {
 	struct my_server_facts facts = {.collation = MY_COLLATION_UTF8MB4_GENERAL_CI, .status = MY_STATUS_AUTOCOMMIT};
@@ -76,6 +103,9 @@ void my_greeting_words(const struct config *config, const struct listener_config
 	out->capabilities = OFFERED;
 	out->collation = listener->default_collation ? (uint8_t)listener->default_collation : facts.collation;
 	out->status = facts.status & (MY_STATUS_AUTOCOMMIT | MY_STATUS_NO_BACKSLASH_ESCAPES | MY_STATUS_ANSI_QUOTES);
-	snprintf(out->version, sizeof out->version, "%s",
-		 listener->server_version ? listener->server_version : known ? facts.version : UNKNOWN_VERSION);
+	if (listener->server_version || known)
+		snprintf(out->version, sizeof out->version, "%s",
+			 listener->server_version ? listener->server_version : facts.version);
+	else
+		find_version(config, listener, out->version, sizeof out->version);
 }

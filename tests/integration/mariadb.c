@@ -164,6 +164,8 @@ static void create_users(void) {
 		"create user trusted",
 		"create user tlsuser identified by 'tlsuser-secret' require ssl",
 		"create user monitor identified by 'monitor-secret'",
+		"create user authuser identified by 'authuser-secret'",
+		"grant select on mysql.* to authuser",
 		"create user limited identified by 'limited-secret' with max_user_connections 2",
 		"grant all on app.* to app, second, trusted, tlsuser, limited",
 		"grant all on other.* to app, second, trusted, tlsuser, limited",

@@ -12,8 +12,8 @@
 #include "harness.h"
 
 /*
- * Users, with passwords "<name>-secret": app, second, tlsuser (REQUIRE SSL), monitor (may see replication), limited (2
- * connections at a time). Without a password: trusted, root (all rights). Databases: app, other; the users may do all in
+ * Users, with passwords "<name>-secret": app, second, tlsuser (REQUIRE SSL), monitor (may see replication), authuser (may
+ * read accounts), limited (2 connections at a time). Without a password: trusted, root (all rights). Databases: app, other; the users may do all in
  * both of them.
  */
 
