@@ -165,8 +165,6 @@ static const char *kind_of(const struct config_key *key) {
 		return "path";
 	case KEY_NAMES:
 		return "name, ...";
-	case KEY_ADDRESS:
-		return "address";
 	case KEY_LISTEN:
 	case KEY_HOSTS:
 		return "address, ...";
