@@ -31,6 +31,7 @@ taken mf_skip(struct my_client *mc, const struct command *c) {
 }
 
 static void answered(struct my_client *mc) {
+	mc->sequence = 1; /* what ends an idle client answers its next command */
 	mc->base.answered_ns = mc->base.sw->worker->now_ns;
 	deadline_begun(&mc->base);
 }
@@ -311,6 +312,14 @@ static taken on_reset_connection(struct my_client *mc, const struct command *c) 
 	return mf_ok(mc, c);
 }
 
+static taken on_change_user(struct my_client *mc, const struct command *c) {
+	taken n;
+	if (!mf_small_and_whole(mc, c, &n))
+		return n;
+	my_change_user(mc, mf_body(c), mf_body_len(c));
+	return c->have;
+}
+
 static taken on_replication(struct my_client *mc, const struct command *c, enum my_asked asked) {
 	taken n;
 	if (!mf_small_and_whole(mc, c, &n))
@@ -378,6 +387,8 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 		return on_set_option(mc, c);
 	case MY_COM_RESET_CONNECTION:
 		return on_reset_connection(mc, c);
+	case MY_COM_CHANGE_USER:
+		return on_change_user(mc, c);
 	case MY_COM_STMT_PREPARE:
 		return mf_on_prepare(mc, c);
 	case MY_COM_STMT_EXECUTE:
@@ -433,6 +444,7 @@ static taken go_on(struct my_client *mc, struct my_server *ms, const uint8_t *da
 		n = MY_HEADER;
 		s->half_sent = header.length;
 		s->half_more = header.length == MY_PACKET_FULL;
+		mc->sequence = (uint8_t)(header.sequence + 1);
 		if (s->count > 0)
 			s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
 	}
@@ -500,7 +512,7 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 size_t my_frontend_input(struct my_client *mc, const uint8_t *data, size_t len) {
 	struct client *client = &mc->base;
 	size_t used = 0;
-	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing) {
+	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing && !mc->login) {
 		struct my_server *ms = mf_server_of(mc);
 		const uint8_t *at = data + used;
 		size_t left = len - used, n;

@@ -80,6 +80,7 @@ struct my_client_relay {
 	uint32_t pins;            /* 1 << enum pin_reason: why it keeps its server */
 	uint16_t status;          /* of the last answer */
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
+	bool begun;               /* a server has held its session, schema and all */
 	bool refused;             /* its command was answered with an error: skip it */
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
@@ -161,6 +162,8 @@ void my_relay_worker_free(struct my_worker_relay *worker);
 /* Login is done (client_logged_in() has been called, client->start is filled in): sets up the session's state. The OK
  * follows this. False: out of memory. */
 bool my_client_logged_in(struct my_client *client);
+/* The same after COM_CHANGE_USER: nothing is left of the session before. False: out of memory. */
+bool my_client_changed_user(struct my_client *client);
 /* From the first command on; as protocol.client_input. */
 size_t my_frontend_input(struct my_client *client, const uint8_t *data, size_t len);
 /* Its request was answered with an error of ours: skip it. The client stays usable. */
@@ -197,5 +200,6 @@ void my_server_relay_free(struct my_server *server);
 void my_cancel_begin(struct cancel *cancel);
 size_t my_cancel_input(struct cancel *cancel, const uint8_t *data, size_t len);
 void my_cancel_secured(struct cancel *cancel);
+void my_cancel_free(struct cancel *cancel);
 
 #endif
