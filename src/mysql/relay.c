@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "mysql/backend.h"
+#include "mysql/collation.h"
 #include "mysql/state.h"
+#include "mysql/template.h"
+#include "session/database.h"
 #include "session/deadline.h"
 
 bool my_relay_worker_init(struct my_worker_relay *worker) {
@@ -18,9 +21,18 @@ void my_relay_worker_free(struct my_worker_relay *worker) {
 
 /* ---- clients ---- */
 
+/* Clients for MySQL 8 name collations that MariaDB has not: it takes its own default then. */
+static uint16_t collation_of(const struct my_client *mc) {
+	struct my_server_facts facts;
+	uint16_t collation = mc->start.collation;
+	if (!my_collation_is_mysqls(collation) || !my_template_find(mc->base.database->name, &facts) || !facts.mariadb)
+		return collation;
+	return facts.collation;
+}
+
 bool my_client_logged_in(struct my_client *mc) {
 	struct my_client_relay *c = &mc->relay;
-	c->wants = my_settings_start(mc->start.collation, mc->start.schema);
+	c->wants = my_settings_start(collation_of(mc), mc->start.schema);
 	if (!c->wants)
 		return false;
 	c->initial = settings_ref(c->wants);
@@ -35,6 +47,8 @@ void my_client_relay_free(struct my_client *mc) {
 	settings_unref(c->wants);
 	settings_unref(c->initial);
 	free(c->owed);
+	free(c->lexer);
+	c->lexer = NULL;
 	c->wants = c->initial = NULL;
 	c->owed = NULL;
 }
@@ -44,7 +58,7 @@ bool my_client_changed_user(struct my_client *mc) {
 	c->pins = pin_drop(&mc->base, c->pins, UINT32_MAX);
 	my_client_relay_free(mc);
 	c->insert_id = 0;
-	c->insert_id_unknown = c->reset_done = c->eof_owed = false;
+	c->insert_id_unknown = c->reset_done = c->eof_owed = c->begun = false;
 	return my_client_logged_in(mc);
 }
 

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "mysql/collation.h"
 #include "mysql/sql.h"
 
 /* How long a client keeps its server for it might ask for the warnings of its last statement. */
@@ -67,12 +68,14 @@ static const char *const charset_names[] = {"character_set_client", "character_s
 					    "collation_connection"};
 
 struct settings *my_settings_start(uint16_t collation, const char *schema) {
+	/* A server takes its own default for what it cannot speak; ours is the one that can say all. */
+	const char *charset = my_charset_of(collation);
 	char id[8];
-	snprintf(id, sizeof id, "%u", collation);
+	snprintf(id, sizeof id, "%u", charset ? collation : MY_COLLATION_UTF8MB4_GENERAL_CI);
 	struct settings *set = settings_empty();
 	for (size_t i = 0; set && i < 4 + (schema != NULL); i++) {
-		struct settings *more = settings_with(set, i < 4 ? charset_names[i] : MY_SCHEMA_SETTING,
-						      i < 4 ? id : schema, true);
+		const char *value = i < 3 ? (charset ? charset : "utf8mb4") : i == 3 ? id : schema;
+		struct settings *more = settings_with(set, i < 4 ? charset_names[i] : MY_SCHEMA_SETTING, value, true);
 		settings_unref(set);
 		set = more;
 	}
@@ -141,30 +144,10 @@ unsigned my_reading(const struct my_client *mc) {
 	       (strcasestr(mode->value, "ANSI_QUOTES") ? SQL_ANSI_QUOTES : 0);
 }
 
-/* The collations of multi-byte character sets whose characters may hold any byte, by their numbers. */
-static enum sql_charset charset_by_collation(unsigned id) {
-	switch (id) {
-	case 1: case 84:
-		return SQL_CHARSET_BIG5;
-	case 28: case 87:
-		return SQL_CHARSET_GBK;
-	case 248: case 249: case 250:
-		return SQL_CHARSET_GB18030;
-	case 13: case 88: case 95: case 96:
-		return SQL_CHARSET_SJIS;
-	default:
-		return id < 256 ? SQL_CHARSET_PLAIN : SQL_CHARSET_UNKNOWN;
-	}
-}
-
 enum sql_charset my_reading_charset(const struct my_client *mc) {
 	const struct setting *s = settings_find(mc->relay.wants, "character_set_client");
 	if (!s)
 		return SQL_CHARSET_UNKNOWN;
-	char *end;
-	unsigned long id = strtoul(s->value, &end, 10);
-	if (*s->value && !*end)
-		return charset_by_collation((unsigned)id);
 	return sql_charset_by_name(s->value, strlen(s->value));
 }
 
