@@ -497,7 +497,7 @@ START_TEST(malformed_logins_are_survived) {
 	/* lengths that lie */
 	for (size_t at = 0; at < body.len; at++) {
 		static const uint8_t values[] = {0, 0xfb, 0xfc, 0xfe, 0xff};
-		for (size_t v = 0; v < sizeof(values); v++) {
+		for (size_t v = 0; v < sizeof(values); v += _i ? 2 : 1) {
 			packet.len = 0;
 			my_put_packet(&packet, 1, body.at, body.len);
 			packet.at[MY_HEADER + at] = values[v];
