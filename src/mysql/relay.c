@@ -47,6 +47,8 @@ void my_client_relay_free(struct my_client *mc) {
 	settings_unref(c->wants);
 	settings_unref(c->initial);
 	free(c->owed);
+	free(c->lexer);
+	c->lexer = NULL;
 	c->wants = c->initial = NULL;
 	c->owed = NULL;
 }
