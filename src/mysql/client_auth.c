@@ -205,7 +205,7 @@ static void start_job(struct my_client *client, enum my_auth_work work, const ui
 	job->generation = generation_ref(client->base.listener->generation);
 	job->setup = client->base.listener->setup;
 	job->secret_type = login->secret_type;
-	memcpy(job->scramble, login->scramble, sizeof job->scramble);
+	memcpy(job->scramble, client->scramble, sizeof job->scramble);
 	if (work == WORK_DECRYPT) {
 		memcpy(job->cipher, bytes, len);
 		job->cipher_len = len;
@@ -257,7 +257,7 @@ static void take_native(struct my_client *client, const uint8_t *answer, size_t 
 	} else if (ok) {
 		ok = login->secret_type == MY_SECRET_NATIVE && my_native_parse(login->secret, stored);
 	}
-	ok = ok && my_native_check(answer, login->scramble, stored, login->sha1);
+	ok = ok && my_native_check(answer, client->scramble, stored, login->sha1);
 	secret_wipe(stored, sizeof stored);
 	if (!ok) {
 		reject_login(client);
@@ -294,7 +294,7 @@ static void take_sha2(struct my_client *client, const uint8_t *answer, size_t le
 	} else if (ok) {
 		ok = login->secret_type == MY_SECRET_SHA2 && my_verifier_find(login->user, login->secret, known);
 	}
-	ok = ok && my_sha2_check(answer, login->scramble, known, login->sha256);
+	ok = ok && my_sha2_check(answer, client->scramble, known, login->sha256);
 	secret_wipe(known, sizeof known);
 	login->has_sha256 = ok;
 	login->state = MY_LOGIN_SHA2_PASSWORD;
@@ -377,7 +377,8 @@ static enum my_plugin wanted_plugin(const struct my_client *client) {
 	return login->client_plugin == MY_PLUGIN_SHA2 ? MY_PLUGIN_SHA2 : MY_PLUGIN_NATIVE;
 }
 
-/* "Protocol::AuthSwitchRequest", with a challenge of its own. */
+/* "Protocol::AuthSwitchRequest", with a challenge of its own; but with the last one after COM_CHANGE_USER: client libraries
+ * answer that one whatever they are sent. */
 static void switch_plugin(struct my_client *client) {
 	struct my_login *login = client->login;
 	struct my_builder b = my_builder(client->base.sw->worker->buffers);
@@ -388,12 +389,12 @@ static void switch_plugin(struct my_client *client) {
 				"it knows nothing but mysql_native_password");
 		return;
 	}
-	b.ok = my_login_scramble(login->scramble);
+	b.ok = login->again || my_login_scramble(client->scramble);
 	my_open(&b, client->sequence++);
 	my_put_u8(&b, MY_PACKET_AUTH_SWITCH);
 	my_put_cstr(&b, my_plugin_name(login->plugin));
 	if (login->plugin != MY_PLUGIN_CLEAR) {
-		my_put(&b, login->scramble, sizeof login->scramble);
+		my_put(&b, client->scramble, sizeof client->scramble);
 		my_put_u8(&b, 0);
 	}
 	my_close(&b);
@@ -594,6 +595,8 @@ static bool set_schema(struct my_client *client, const struct pool_config *pool,
 	bool is_pool = !login->schema[0] || strcmp(login->schema, pool_name) == 0;
 	const char *schema = is_pool && pool->database ? pool->database : login->schema;
 
+	free(client->start.schema);
+	client->start.schema = NULL;
 	/* Servers that log in with a schema cannot be made to have none again. */
 	if (!schema[0])
 		return true;
@@ -643,10 +646,12 @@ static void succeed(struct my_client *client) {
 		keep_credential(client, user);
 	char name[sizeof login->user];
 	memcpy(name, login->user, sizeof name);
+	bool again = login->again;
 	my_login_free(client);
-	if (!client_logged_in(&client->base, name, database, user))
+	if (again ? !client_changed_user(&client->base, name, database, user)
+		  : !client_logged_in(&client->base, name, database, user))
 		return;
 	struct my_ok ok = {.status = MY_STATUS_AUTOCOMMIT};
-	if (!my_client_logged_in(client) || !my_send_ok(client, &ok))
+	if (!(again ? my_client_changed_user(client) : my_client_logged_in(client)) || !my_send_ok(client, &ok))
 		client_end(&client->base, REFUSAL_INTERNAL, "out of memory");
 }

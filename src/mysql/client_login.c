@@ -93,7 +93,7 @@ static bool send_greeting(struct my_client *client) {
 	my_put_u8(&b, MY_GREETING_VERSION);
 	my_put_cstr(&b, words.version);
 	my_put_u32(&b, client->base.id);
-	my_put(&b, login->scramble, 8);
+	my_put(&b, client->scramble, 8);
 	my_put_u8(&b, 0);
 	my_put_u16(&b, (uint16_t)login->offered);
 	my_put_u8(&b, words.collation);
@@ -101,7 +101,7 @@ static bool send_greeting(struct my_client *client) {
 	my_put_u16(&b, (uint16_t)(login->offered >> 16));
 	my_put_u8(&b, MY_SCRAMBLE + 1);
 	my_put_zeros(&b, 10);
-	my_put(&b, login->scramble + 8, MY_SCRAMBLE - 8);
+	my_put(&b, client->scramble + 8, MY_SCRAMBLE - 8);
 	my_put_u8(&b, 0);
 	my_put_cstr(&b, my_plugin_name(login->greeted));
 	my_close(&b);
@@ -186,11 +186,12 @@ bool my_login_begin(struct my_client *client) {
 	if (!login)
 		return false;
 	client->login = login;
+	client->listener = generation_name_hash(client->base.listener->config->name);
 	login->state = MY_LOGIN_RESPONSE;
 	/* One for whom there is no place gets an error in place of a greeting. */
 	if (!client->base.has_place || !client->base.has_login_place)
 		return true;
-	bool ok = my_login_scramble(login->scramble) && secret_random(secret, sizeof secret) &&
+	bool ok = my_login_scramble(client->scramble) && secret_random(secret, sizeof secret) &&
 		  registry_add(&client->base, secret, sizeof secret) && send_greeting(client);
 	secret_wipe(secret, sizeof secret);
 	if (ok && offers_tls(client)) {
@@ -222,10 +223,16 @@ void my_login_free(struct my_client *client) {
 
 uint8_t my_login_unasked(struct my_client *client) {
 	const struct my_login *login = client->login;
+	const struct client *base = &client->base;
 
 	/* It has been greeted, and will have sent one packet before it reads the next. */
-	return login && login->state == MY_LOGIN_RESPONSE && client->sequence > 0 ? (uint8_t)(client->sequence + 1)
-										   : client->sequence;
+	if (login && login->state == MY_LOGIN_RESPONSE && client->sequence > 0 && !login->again)
+		return (uint8_t)(client->sequence + 1);
+	/* What it reads next is the answer to its next command. */
+	if (!login && base->state != CLIENT_WAITING && base->hold == HOLD_NONE && buf_len(&base->in) == 0 && !base->in_input &&
+	    !(base->server && my_server_busy(base->server)))
+		return 1;
+	return client->sequence;
 }
 
 /* ---- the handshake response ---- */
@@ -246,7 +253,7 @@ static bool take_attribute(struct my_client *client, struct reader *r) {
 	return client->start.program != NULL;
 }
 
-static bool take_attributes(struct my_client *client, struct reader *r) {
+bool my_login_take_attributes(struct my_client *client, struct reader *r) {
 	size_t len;
 	const uint8_t *all = my_lenenc_bytes(r, &len);
 	struct reader inside = reader_over(all, len);
@@ -283,7 +290,7 @@ static bool take_proof(struct my_login *login, struct reader *r, uint32_t capabi
 }
 
 /* A string with its zero, as long as a name may be. Drivers leave out what would be empty at the end of the packet. */
-static bool take_name(struct reader *r, char *out, size_t room) {
+bool my_login_take_name(struct reader *r, char *out, size_t room) {
 	size_t len = 0;
 
 	if (reader_left(r) == 0)
@@ -304,26 +311,26 @@ static bool take_response(struct my_client *client, struct reader *r) {
 	my_u32(r); /* the longest packet that it takes: rows are as long as they are */
 	client->start.collation = reader_u8(r);
 	reader_bytes(r, 23);
-	if (!r->ok || !(capabilities & MY_CLIENT_PROTOCOL_41) || !take_name(r, login->user, sizeof login->user))
+	if (!r->ok || !(capabilities & MY_CLIENT_PROTOCOL_41) || !my_login_take_name(r, login->user, sizeof login->user))
 		return false;
 	if (!take_proof(login, r, capabilities))
 		return false;
-	if (capabilities & MY_CLIENT_CONNECT_WITH_DB && !take_name(r, login->schema, sizeof login->schema))
+	if (capabilities & MY_CLIENT_CONNECT_WITH_DB && !my_login_take_name(r, login->schema, sizeof login->schema))
 		return false;
 	login->has_plugins = capabilities & MY_CLIENT_PLUGIN_AUTH;
-	if (login->has_plugins && !take_name(r, plugin, sizeof plugin))
+	if (login->has_plugins && !my_login_take_name(r, plugin, sizeof plugin))
 		return false;
 	login->client_plugin = plugin[0]		   ? my_plugin_of(plugin, strlen(plugin))
 			       : login->has_plugins ? login->greeted
 							    : MY_PLUGIN_NATIVE;
-	if (capabilities & MY_CLIENT_CONNECT_ATTRS && reader_left(r) > 0 && !take_attributes(client, r))
+	if (capabilities & MY_CLIENT_CONNECT_ATTRS && reader_left(r) > 0 && !my_login_take_attributes(client, r))
 		return false;
 	client->start.capabilities = capabilities & login->offered;
 	return r->ok;
 }
 
-/* The pool that a client leads to: by the schema that it names, else by its user, else the listener's. */
-static const char *choose_pool(const struct my_client *client) {
+/* By the schema that it names, else by its user, else the listener's. */
+const char *my_login_choose_pool(const struct my_client *client) {
 	const struct my_login *login = client->login;
 	const struct config *config = client->base.listener->generation->config;
 	const struct user_config *user = config_user(config, login->user);
@@ -356,7 +363,7 @@ static void take_first(struct my_client *client, const uint8_t *body, size_t len
 		my_login_reject(client, MY_ER_ACCESS_DENIED_ERROR, "a user's name with a tab in it is not supported", NULL);
 		return;
 	}
-	login->pool = choose_pool(client);
+	login->pool = my_login_choose_pool(client);
 	if (client->base.listener->config->tls.mode >= CONFIG_TLS_REQUIRE && !my_login_private(client)) {
 		my_login_reject(client, MY_ER_SECURE_TRANSPORT_REQUIRED,
 				"this listener takes encrypted connections only; connect with --ssl-mode=REQUIRED (MySQL) or --ssl "

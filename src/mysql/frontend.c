@@ -311,6 +311,14 @@ static taken on_reset_connection(struct my_client *mc, const struct command *c) 
 	return mf_ok(mc, c);
 }
 
+static taken on_change_user(struct my_client *mc, const struct command *c) {
+	taken n;
+	if (!mf_small_and_whole(mc, c, &n))
+		return n;
+	my_change_user(mc, mf_body(c), mf_body_len(c));
+	return c->have;
+}
+
 static taken on_replication(struct my_client *mc, const struct command *c, enum my_asked asked) {
 	taken n;
 	if (!mf_small_and_whole(mc, c, &n))
@@ -378,6 +386,8 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 		return on_set_option(mc, c);
 	case MY_COM_RESET_CONNECTION:
 		return on_reset_connection(mc, c);
+	case MY_COM_CHANGE_USER:
+		return on_change_user(mc, c);
 	case MY_COM_STMT_PREPARE:
 		return mf_on_prepare(mc, c);
 	case MY_COM_STMT_EXECUTE:
@@ -500,7 +510,7 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 size_t my_frontend_input(struct my_client *mc, const uint8_t *data, size_t len) {
 	struct client *client = &mc->base;
 	size_t used = 0;
-	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing) {
+	while (used < len && client->hold == HOLD_NONE && client->state != CLIENT_CLOSED && !client->closing && !mc->login) {
 		struct my_server *ms = mf_server_of(mc);
 		const uint8_t *at = data + used;
 		size_t left = len - used, n;

@@ -32,6 +32,8 @@ struct my_client {
 
 	struct my_login *login; /* NULL: it is logged in */
 	struct my_client_start start;
+	uint32_t listener;      /* by generation_name_hash(), for COM_CHANGE_USER */
+	uint8_t scramble[MY_SCRAMBLE]; /* the last challenge that it was sent */
 	uint8_t sequence;       /* of the next packet to it */
 	bool told_fatal : 1;    /* has been sent an error that ends its connection: nothing may follow it */
 	bool mid_message : 1;   /* has been sent a part of a packet, or of an answer: no error of ours may follow it */
@@ -79,6 +81,11 @@ uint8_t my_login_unasked(struct my_client *client);
 /* The names in its handshake response; NULL: it has not come. */
 void my_login_names(const struct my_client *client, const char **database, const char **user);
 void my_login_free(struct my_client *client); /* frees client->login, wiped, and detaches look-ups under way */
+
+/* change_user.c: COM_CHANGE_USER, the body behind the command's byte; of a client with nothing outstanding. Its server is
+ * taken from it; from here on its input goes to its login again, which ends by my_client_changed_user(), or closes it. What
+ * is secret in the body is wiped. */
+void my_change_user(struct my_client *client, const uint8_t *body, size_t len);
 
 /* server_login.c. Ends by my_server_logged_in() or server_failed(). */
 bool my_server_login_begin(struct my_server *server);

@@ -25,13 +25,13 @@ struct my_auth_job;
 struct my_login {
 	enum my_login_state state;
 	bool tls_asked;
+	bool again; /* COM_CHANGE_USER: it was logged in, and still counts as that */
 
 	/* The first packet is read byte by byte out of the socket, for TLS may begin right behind it. */
 	void (*on_ready)(struct stream *stream, int events); /* the session's, until then; NULL: no more, or never */
 	uint8_t head[MY_HEADER + MY_SSL_REQUEST];
 	uint8_t head_len;
 
-	uint8_t scramble[MY_SCRAMBLE];
 	uint32_t offered;      /* capabilities in our greeting */
 	enum my_plugin greeted; /* the plugin in it */
 
@@ -72,6 +72,12 @@ struct evp_pkey_st *my_listener_key(struct my_listener *setup);
 
 /* Random, and of bytes that no client takes for the end of a string. False: no randomness. */
 bool my_login_scramble(uint8_t out[MY_SCRAMBLE]);
+
+/* client_login.c: parts of a handshake response that COM_CHANGE_USER has, too. False: malformed. */
+bool my_login_take_name(struct reader *r, char *out, size_t room);
+bool my_login_take_attributes(struct my_client *client, struct reader *r);
+/* The pool that it leads to; NULL: none does. */
+const char *my_login_choose_pool(const struct my_client *client);
 
 /* client_auth.c: the handshake response is taken: authenticate. */
 void my_auth_begin(struct my_client *client);

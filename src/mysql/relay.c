@@ -53,6 +53,15 @@ void my_client_relay_free(struct my_client *mc) {
 	c->owed = NULL;
 }
 
+bool my_client_changed_user(struct my_client *mc) {
+	struct my_client_relay *c = &mc->relay;
+	c->pins = pin_drop(&mc->base, c->pins, UINT32_MAX);
+	my_client_relay_free(mc);
+	c->insert_id = 0;
+	c->insert_id_unknown = c->reset_done = c->eof_owed = false;
+	return my_client_logged_in(mc);
+}
+
 /* ---- time limits ---- */
 
 void my_client_activity(const struct client *client, struct activity *a) {

@@ -161,6 +161,8 @@ void my_relay_worker_free(struct my_worker_relay *worker);
 /* Login is done (client_logged_in() has been called, client->start is filled in): sets up the session's state. The OK
  * follows this. False: out of memory. */
 bool my_client_logged_in(struct my_client *client);
+/* The same after COM_CHANGE_USER: nothing is left of the session before. False: out of memory. */
+bool my_client_changed_user(struct my_client *client);
 /* From the first command on; as protocol.client_input. */
 size_t my_frontend_input(struct my_client *client, const uint8_t *data, size_t len);
 /* Its request was answered with an error of ours: skip it. The client stays usable. */

@@ -90,6 +90,9 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 /* Login done, as `name` (the pool may log in as another user). `user` reference is taken over. Leaves CLIENT_LOGIN. False:
  * max_connections of the pool or of the user is reached; the client was told so and is closing. */
 bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user);
+/* The same once more: a client without a server has proved itself anew (MySQL's COM_CHANGE_USER), on the listener that is
+ * set. It keeps its state, CLIENT_IDLE. */
+bool client_changed_user(struct client *client, const char *name, struct database *database, struct pool_user *user);
 /* Login done as an operator. */
 void client_is_console(struct client *client);
 /* Sends bytes to the application. */
