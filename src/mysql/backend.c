@@ -195,6 +195,7 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	if (mc) {
 		mc->relay.eof_owed = false;
 		mc->mid_message = false;
+		mc->sequence = 1; /* what ends an idle client answers its next command */
 		my_note_end(mc, ms, &request, failed, rows, warnings);
 	} else if (request.hints) {
 		s->touched = true;

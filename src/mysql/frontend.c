@@ -31,6 +31,7 @@ taken mf_skip(struct my_client *mc, const struct command *c) {
 }
 
 static void answered(struct my_client *mc) {
+	mc->sequence = 1; /* what ends an idle client answers its next command */
 	mc->base.answered_ns = mc->base.sw->worker->now_ns;
 	deadline_begun(&mc->base);
 }
@@ -443,6 +444,7 @@ static taken go_on(struct my_client *mc, struct my_server *ms, const uint8_t *da
 		n = MY_HEADER;
 		s->half_sent = header.length;
 		s->half_more = header.length == MY_PACKET_FULL;
+		mc->sequence = (uint8_t)(header.sequence + 1);
 		if (s->count > 0)
 			s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
 	}

@@ -19,6 +19,7 @@ static void killed(struct client *asker, enum kill_result result, uint32_t id) {
 			 id);
 		my_send_error(mc, result == KILL_UNKNOWN ? MY_ER_NO_SUCH_THREAD : MY_ER_KILL_DENIED_ERROR, NULL, text);
 	}
+	mc->sequence = 1;
 	asker->answered_ns = asker->sw->worker->now_ns;
 	deadline_begun(asker);
 	client_resume(asker);

@@ -80,6 +80,7 @@ struct my_client_relay {
 	uint32_t pins;            /* 1 << enum pin_reason: why it keeps its server */
 	uint16_t status;          /* of the last answer */
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
+	bool begun;               /* a server has held its session, schema and all */
 	bool refused;             /* its command was answered with an error: skip it */
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */

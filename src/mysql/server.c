@@ -151,6 +151,7 @@ static bool prepare(struct my_client *mc, struct my_server *ms) {
 		return false;
 	adopt(mc, ms);
 	s->preparing = false;
+	mc->relay.begun = true;
 	return true;
 }
 
@@ -193,6 +194,14 @@ static void prepare_failed(struct my_client *mc, struct my_server *ms) {
 	char text[400];
 	snprintf(text, sizeof text, "this session's state cannot be restored on the server: %s", s->task_error);
 	s->preparing = false;
+	if (s->refuse_schema && !mc->relay.begun) { /* as a login that names it */
+		my_send_error(mc, s->task_code, s->task_sqlstate, s->task_error);
+		mc->told_fatal = true;
+		s->refuse_schema = false;
+		client_close(&mc->base, s->task_error);
+		server_close(&ms->base, "its client's schema is not there");
+		return;
+	}
 	my_send_error(mc, s->task_code, s->task_sqlstate, text);
 	my_refused(mc, text);
 	if (s->refuse_schema) { /* gone meanwhile: it has none from now on */

@@ -33,7 +33,7 @@ static enum kill_result strike(const struct kill_ticket *ticket, struct client *
 	if (client->places != ticket->places)
 		return KILL_DENIED;
 	if (ticket->connection) {
-		client_end(client, REFUSAL_SHUTDOWN, "Connection was killed");
+		client_end(client, REFUSAL_KILLED, "Connection was killed");
 		return KILL_DONE;
 	}
 	if (client_stop_waiting(client))

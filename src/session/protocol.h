@@ -40,6 +40,7 @@ enum refusal {
 	REFUSAL_BACKEND_LOST,  /* its server connection broke while it held it */
 	REFUSAL_CANCELLED,     /* the application cancelled it while it waited */
 	REFUSAL_MODE,          /* not allowed in this pool mode */
+	REFUSAL_KILLED,        /* another client of the same user has ended it (session/kill.h) */
 	REFUSAL_IDLE_TIMEOUT,
 	REFUSAL_LEAK,          /* leak_action = close: it held a connection and left it unused */
 	REFUSAL_QUERY_TIMEOUT, /* the three below only where what runs could not be ended otherwise */
