@@ -26,8 +26,11 @@ static void over(struct my_cancel *c, const char *why) {
 		log_warning("cancel_failed",
 			    LOG_FIELDS(LOG_TEXT("pool", c->base.database->name), LOG_TEXT("server", c->base.host_text)),
 			    "a KILL QUERY could not be delivered: %s", why);
-	my_dial_end(&c->dial);
 	cancel_finished(&c->base);
+}
+
+void my_cancel_free(struct cancel *cancel) {
+	my_dial_end(&my_cancel(cancel)->dial);
 }
 
 static bool say(struct my_cancel *c, const char *sql) {

@@ -182,6 +182,7 @@ const struct protocol mysql_protocol = {
 	.cancel_begin = my_cancel_begin,
 	.cancel_input = my_cancel_input,
 	.cancel_secured = my_cancel_secured,
+	.cancel_free = my_cancel_free,
 	.credential_unref = credential_unref,
 	.welcome_unref = welcome_unref,
 	.credential_fixed = credential_fixed,

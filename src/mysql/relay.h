@@ -200,5 +200,6 @@ void my_server_relay_free(struct my_server *server);
 void my_cancel_begin(struct cancel *cancel);
 size_t my_cancel_input(struct cancel *cancel, const uint8_t *data, size_t len);
 void my_cancel_secured(struct cancel *cancel);
+void my_cancel_free(struct cancel *cancel);
 
 #endif

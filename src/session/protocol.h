@@ -154,6 +154,7 @@ struct protocol {
 	void (*cancel_begin)(struct cancel *cancel);
 	size_t (*cancel_input)(struct cancel *cancel, const uint8_t *data, size_t len);
 	void (*cancel_secured)(struct cancel *cancel);
+	void (*cancel_free)(struct cancel *cancel); /* frees what the protocol hung on it; may be NULL */
 
 	/* Opaque parts of an account. Any thread. */
 	void (*credential_unref)(void *credential);
