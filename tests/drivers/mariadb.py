@@ -30,10 +30,12 @@ class MariaDB(Server):
         small = ("--innodb-data-file-path=ibdata1:5M:autoextend", "--innodb-log-file-size=4M",
                  "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
         self.folder(self.home)
+        self.folder(f"{self.home}/tmp")
         self.copy_key(self.home)
-        command((program("mariadb-install-db"), "--no-defaults", f"--datadir={self.home}/data", "--skip-test-db",
-                 "--auth-root-authentication-method=normal", *small), "mariadb-install-db", cwd="/", **self.identity)
+        command((program("mariadb-install-db"), "--no-defaults", f"--datadir={self.home}/data", f"--tmpdir={self.home}/tmp",
+                 "--skip-test-db", "--auth-root-authentication-method=normal", *small), "mariadb-install-db", cwd="/", **self.identity)
         self.launch((program("mariadbd"), "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/s",
+                     f"--tmpdir={self.home}/tmp",
                      f"--pid-file={self.home}/pid", f"--port={self.port}", "--bind-address=127.0.0.1",
                      "--skip-name-resolve", "--performance-schema=OFF", "--max-connections=60", "--local-infile=ON",
                      "--max-allowed-packet=64M",
