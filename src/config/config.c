@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/pgbouncer.h"
+#include "config/pgbouncer_table.h"
 #include "config/private.h"
 #include "config/value.h"
 
@@ -88,6 +90,19 @@ void config_each_without_effect(const struct config *config,
 		for (size_t i = 0; i < count; i++)
 			if (keys[i].flags & KEY_LATER && strcmp(s->settings[i].shown, s->settings[i].shown_default) != 0)
 				each(context, s->label, keys[i].name, s->settings[i].shown);
+	}
+}
+
+void config_each_of_pgbouncer(const struct config *config,
+			      void (*each)(void *context, const char *key, const char *value, const char *default_value),
+			      void *context) {
+	size_t count;
+	const struct pgb_key *keys = pgb_keys(PGB_MAIN, &count);
+	const struct pgb_given *given = config->private_->theirs;
+
+	for (size_t i = 0; given && i < count; i++) {
+		bool secret = given[i].given && strcmp(keys[i].name, "auth_ldap_options") == 0;
+		each(context, keys[i].name, secret ? "***" : given[i].text, keys[i].default_text);
 	}
 }
 

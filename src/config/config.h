@@ -214,6 +214,11 @@ void config_each(const struct config *config,
 		 void (*each)(void *context, const char *section, const char *key, const char *value,
 			      const char *default_value, bool reloadable),
 		 void *context);
+/* The settings of [pgbouncer] by PgBouncer's names, as they were written or by default, where the file is PgBouncer's; NULL
+ * where there is no value. What may hold a password is "***". */
+void config_each_of_pgbouncer(const struct config *config,
+			      void (*each)(void *context, const char *key, const char *value, const char *default_value),
+			      void *context);
 /* Settings that the file gives a value of their own, but that this version does not act on yet. */
 void config_each_without_effect(const struct config *config,
 				void (*each)(void *context, const char *section, const char *key, const char *value),

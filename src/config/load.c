@@ -510,6 +510,7 @@ static void take_items(struct loader *loader, const struct pgb_items *items) {
 	struct section *section = NULL;
 	const char *label = "";
 
+	loader->private->theirs = items->settings;
 	for (const struct pgb_item *item = items->first; item; item = item->next) {
 		struct setting_text text = {.file = item->at.file, .line = item->at.line, .dir = ""};
 		if (strcmp(item->section, label) != 0) {

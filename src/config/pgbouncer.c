@@ -384,6 +384,9 @@ void pgb_emit_tls(struct pgb *p, const char *section, const char *prefix) {
 	pgb_emit(p, section, "tls_mode", &mode->at, "%s", name);
 	if (strcmp(name, "disable") == 0)
 		return;
+	bool offers = strcmp(name, "allow") == 0 || strcmp(name, "prefer") == 0;
+	if (client && offers && !pgb_value(p, "client_tls_cert_file")->text[0])
+		pgb_remark(p, section, &mode->at, "client_tls_sslmode = %s: without client_tls_cert_file no TLS is offered", name);
 	emit_file(p, section, "tls_cert_file", client ? "client_tls_cert_file" : "server_tls_cert_file");
 	emit_file(p, section, "tls_key_file", client ? "client_tls_key_file" : "server_tls_key_file");
 	if (ca->text[0])
@@ -601,8 +604,7 @@ static void translate(const char *text, const char *name, const struct config_ov
 		      struct arena *arena, struct error_sink *errors, struct pgb_items *items) {
 	struct pgb *p = arena_alloc(arena, sizeof *p);
 
-	items->first = NULL;
-	items->end = &items->first;
+	*items = (struct pgb_items){.end = &items->first};
 	if (!p) {
 		error_sink_add(errors, name, 0, "out of memory");
 		return;
@@ -610,6 +612,7 @@ static void translate(const char *text, const char *name, const struct config_ov
 	p->arena = arena;
 	p->errors = errors;
 	p->items = items;
+	items->settings = p->settings;
 	p->main_at = (struct pgb_line){arena_strdup(arena, name), 0};
 	for (int scope = 0; scope < PGB_SCOPES; scope++)
 		p->ends[scope] = &p->entries[scope];
@@ -643,8 +646,7 @@ void pgbouncer_translate_file(const char *path, const struct config_override *ov
 	struct text content = {0};
 	char why[256];
 
-	items->first = NULL;
-	items->end = &items->first;
+	*items = (struct pgb_items){.end = &items->first};
 	if (!text_read_file(&content, path, FILE_LARGEST, NULL, why, sizeof why))
 		error_sink_add(errors, path, 0, "cannot read it: %s", why);
 	else if (memchr(text_string(&content), 0, content.len))

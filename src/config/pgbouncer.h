@@ -24,8 +24,16 @@ struct pgb_item {
 	struct pgb_line at;  /* what it comes from; a default: its section */
 };
 
+/* A value of [pgbouncer]. */
+struct pgb_given {
+	const char *text; /* NULL: nothing was given and there is no default */
+	struct pgb_line at;
+	bool given;
+};
+
 struct pgb_items {
 	struct pgb_item *first, **end;
+	const struct pgb_given *settings; /* of [pgbouncer], by their places in its table; the arena's; NULL: out of memory */
 };
 
 /* Whether it is one for PgBouncer: see pgb_file_is(). False too when it cannot be read. Reads the disk. */

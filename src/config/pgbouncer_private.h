@@ -8,12 +8,6 @@
 #include "config/pgbouncer.h"
 #include "config/pgbouncer_table.h"
 
-struct pgb_given {
-	const char *text; /* NULL: nothing was given and there is no default */
-	struct pgb_line at;
-	bool given;
-};
-
 /* A line of [databases], [users] or [peers]. */
 struct pgb_entry {
 	struct pgb_entry *next;

@@ -44,6 +44,8 @@ struct remark {
 	int line;
 };
 
+struct pgb_given;
+
 struct config_private {
 	atomic_uint references;
 	struct arena arena;                       /* all else here lives in it */
@@ -51,6 +53,7 @@ struct config_private {
 	struct auth_file_user *auth_file_users;   /* those that have no section of their own */
 	struct remark *remarks, **remarks_end;
 	bool is_pgbouncers;
+	const struct pgb_given *theirs; /* what its [pgbouncer] said, for SHOW CONFIG; NULL: nothing */
 	struct name_index by_label, listeners, pools, users;
 };
 

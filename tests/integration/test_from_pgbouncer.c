@@ -136,7 +136,11 @@ START_TEST(a_minimal_file_serves_every_kind_of_secret_and_the_console) {
 	works(forebay, words, "app", "app");
 
 	PGconn *ops = connect_with(forebay, "user=ops password=ops-secret dbname=pgbouncer");
-	PQclear(PQexec(ops, "show pools"));
+	PGresult *config = PQexec(ops, "show config");
+	ck_assert_int_eq(PQresultStatus(config), PGRES_TUPLES_OK);
+	ck_assert_str_eq(PQgetvalue(config, 0, 0), _i == AS_IT_IS ? "admin_users" : "workers");
+	ck_assert_str_eq(PQgetvalue(config, 0, 1), _i == AS_IT_IS ? "ops" : "auto");
+	PQclear(config);
 	execute(ops, "reload");
 	PQfinish(ops);
 	is_refused(forebay, "dbname=pgbouncer", "may not enter the console");

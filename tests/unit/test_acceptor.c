@@ -1,8 +1,8 @@
 /* Listening sockets, and the workers that accept from them in turn. */
 #include <arpa/inet.h>
 #include <check.h>
-#include <grp.h>
 #include <errno.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -105,10 +105,8 @@ START_TEST(a_unix_socket_has_the_permissions_and_the_group_that_are_asked_for) {
 	const struct tcp_silence silence = {0, 0};
 	struct listener_access access = {.mode = 0640, .group = "no such group"};
 	struct error error = {0};
-	char path[64];
 	struct stat st;
 
-	snprintf(path, sizeof path, "/tmp/forebay-access-%d", (int)getpid());
 	ck_assert(!listener_open(&listener, path, 16, &silence, &access, &error));
 	ck_assert_msg(strstr(error.text, "there is no such group") != NULL, "%s", error.text);
 	ck_assert_int_ne(lstat(path, &st), 0);

@@ -555,9 +555,40 @@ START_TEST(what_is_ignored_is_said_with_its_reason) {
 	main_remark("auth_type = trust", "not in auth_file");
 	main_remark("unix_socket_dir = @x", "abstract");
 	main_remark("client_tls_sslmode = prefer\nclient_tls_protocols = all", "older than TLS 1.2");
+	main_remark("client_tls_sslmode = prefer", "no TLS is offered");
 	main_remark("server_lifetime = 0", "first use");
 	main_remark("client_login_timeout = 0.001", "10ms");
 	main_remark("auth_file = nowhere.txt", "cannot read");
+}
+END_TEST
+
+static void find_theirs(void *context, const char *key, const char *value, const char *default_value) {
+	struct wanted *wanted = context;
+
+	if (strcmp(key, wanted->key) != 0)
+		return;
+	wanted->found = true;
+	snprintf(wanted->value, sizeof wanted->value, "%s/%s", value ? value : "none", default_value ? default_value : "none");
+}
+
+START_TEST(its_settings_are_shown_by_their_names) {
+	static const char *const cases[][2] = {{"max_client_conn", "0x80/100"},
+					       {"max_user_connections", "0/0"},
+					       {"auth_user", "none/none"},
+					       {"auth_ldap_options", "***/none"}};
+	struct config *config = must_parse(SHOP MAIN "max_client_conn = 0x80\nauth_ldap_options = ldapbindpasswd=hunter2\n");
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct wanted wanted = {.key = cases[i][0]};
+		config_each_of_pgbouncer(config, find_theirs, &wanted);
+		ck_assert_str_eq(wanted.value, cases[i][1]);
+	}
+	config_unref(config);
+	struct wanted wanted = {.key = "max_client_conn"};
+	config = config_parse("[listener:pg]\nlisten = 127.0.0.1:6432\n", "f.ini", NULL);
+	config_each_of_pgbouncer(config, find_theirs, &wanted);
+	ck_assert(!wanted.found);
+	config_unref(config);
 }
 END_TEST
 
@@ -749,6 +780,7 @@ static Suite *suite(void) {
 	tcase_add_test(t, times_of_pools_are_translated);
 	tcase_add_test(t, users_are_translated);
 	tcase_add_test(t, what_is_ignored_is_said_with_its_reason);
+	tcase_add_test(t, its_settings_are_shown_by_their_names);
 	tcase_add_test(t, an_auth_file_is_taken_as_far_as_it_is_sound);
 	tcase_add_loop_test(t, a_sample_loads_and_its_conversion_means_the_same, 0, SAMPLE_COUNT);
 	tcase_add_test(t, odd_values_survive_the_conversion);
