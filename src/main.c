@@ -387,7 +387,7 @@ static bool start(struct config *config, struct error *error) {
 		return false;
 	if (config->listener_count == 0)
 		return error_set(error, 0, "nothing to listen on; add a section [listener:pg] with listen = 127.0.0.1:6432");
-	mailbox_init(&forebay.mailbox, forebay.loop, NULL, NULL);
+	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
 	forebay.mailbox_made = true;
 	process_raise_limit(descriptors_needed(config));
 	if (!listeners_open(forebay.generation, error))

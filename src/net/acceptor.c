@@ -180,7 +180,6 @@ static void on_connections(struct ev_loop *loop, ev_io *io, int revents) {
 
 	(void)loop, (void)revents;
 	take(seat, watch);
-	worker_flush(seat->worker);
 }
 
 /* ---- sockets come and go ---- */

@@ -7,10 +7,9 @@ static void on_wake(struct ev_loop *loop, ev_async *wake, int revents) {
 	mailbox_deliver(container_of(wake, struct mailbox, wake));
 }
 
-void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, void *receiver, void (*after)(void *)) {
+void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, void *receiver) {
 	mailbox->loop = loop;
 	mailbox->receiver = receiver;
-	mailbox->after = after;
 	pthread_mutex_init(&mailbox->shared.mutex, NULL);
 	mailbox->shared.head = NULL;
 	mailbox->shared.tail = &mailbox->shared.head;
@@ -49,7 +48,5 @@ bool mailbox_deliver(struct mailbox *mailbox) {
 		mail->deliver(mail, mailbox->receiver);
 		mail = next;
 	}
-	if (mailbox->after)
-		mailbox->after(mailbox->receiver);
 	return true;
 }

@@ -18,7 +18,6 @@ struct mailbox {
 	struct ev_loop *loop;
 	ev_async wake;
 	void *receiver;
-	void (*after)(void *receiver); /* called once after each batch; may be NULL */
 	struct { /* under the mutex */
 		pthread_mutex_t mutex;
 		struct mail *head, **tail;
@@ -26,7 +25,7 @@ struct mailbox {
 };
 
 /* Owner thread (or before its loop runs). */
-void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, void *receiver, void (*after)(void *));
+void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, void *receiver);
 /* Frees nothing that is still inside: deliver first. */
 void mailbox_destroy(struct mailbox *mailbox);
 /* Any thread. Wakes the receiver's loop when the box was empty. */

@@ -378,8 +378,7 @@ bool stream_write(struct stream *stream, const void *data, size_t len) {
 	}
 	if (!queue(stream, data, len))
 		return false;
-	if (!list_linked(&stream->dirty))
-		list_push_back(&stream->worker->dirty, &stream->dirty);
+	worker_send_later(stream->worker, &stream->dirty);
 	return true;
 }
 
@@ -550,7 +549,6 @@ static int ready(struct stream *s, int revents) {
 
 static void on_io(struct ev_loop *loop, ev_io *io, int revents) {
 	struct stream *s = container_of(io, struct stream, io);
-	struct worker *worker = s->worker;
 	int events = 0;
 
 	(void)loop;
@@ -568,7 +566,6 @@ static void on_io(struct ev_loop *loop, ev_io *io, int revents) {
 	/* The stream may be closed, freed or another worker's when this returns. */
 	if (events)
 		s->on_ready(s, events);
-	worker_flush(worker);
 }
 
 /* From worker to worker, and the end */

@@ -44,7 +44,7 @@ struct stream {
 	void (*on_ready)(struct stream *stream, int events); /* a set of enum stream_event */
 	struct ssl_st *ssl;                                   /* NULL: plain */
 	struct buf out;
-	struct list dirty; /* on worker->dirty while output of this callback is not sent */
+	struct list dirty; /* on worker->dirty while output of this wake-up is not sent */
 	int fd;            /* -1: closed */
 	uint16_t error;    /* errno of what broke it; 0: whole */
 	uint8_t phase : 2; /* private: connecting, handshaking, open */
@@ -95,8 +95,8 @@ ssize_t stream_recv(struct stream *stream, void *buf, size_t len);
 size_t stream_room(const struct stream *stream);
 /* Peeks without consuming, plain streams only (to tell direct TLS from a start-up message). As stream_recv(). */
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len);
-/* Queues bytes for the peer: small ones are copied and leave in one send at the end of this callback; large
- * ones (8 KiB and more) are sent at once (behind what is queued) and only what the socket does not take is copied.
+/* Queues bytes for the peer: small ones are copied and leave in one send when all callbacks of this wake-up are
+ * done; large ones (8 KiB and more) are sent at once (behind what is queued) and only what the socket does not take is copied.
  * On a stream that is broken or closed the bytes are dropped. False: out of memory; the stream is broken then. */
 bool stream_write(struct stream *stream, const void *data, size_t len);
 /* Bytes that the socket has not taken yet. */

@@ -32,6 +32,16 @@ static bool run_deferred(struct worker *worker) {
 }
 
 /*
+ * All that one wake-up has produced leaves at its end: the peer is woken once for a batch, and finds it whole. With a send
+ * at the end of each callback it would wake for the first, and run beside us for the others.
+ */
+static void send_gathered(struct worker *worker) {
+	for (struct list *node; (node = list_first(&worker->dirty));)
+		/* takes the stream off the list; a failure is told to its owner by an event of its own */
+		stream_flush(list_entry(node, struct stream, dirty));
+}
+
+/*
  * The timer is moved only when something is due before it. Most deadlines are cleared long before they come, so
  * that a timer which fires early, finds nothing and is armed anew costs less than one that always is exact.
  */
@@ -62,7 +72,7 @@ static void on_before_wait(struct ev_loop *loop, ev_prepare *prepare, int revent
 
 	(void)loop, (void)revents;
 	run_deferred(worker);
-	worker_flush(worker);
+	send_gathered(worker);
 	arm_timer(worker);
 }
 
@@ -73,11 +83,6 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int revents) {
 	worker->timer_due_ns = TIME_NEVER;
 	worker->now_ns = clock_monotonic_ns();
 	timeouts_run(&worker->timeouts, worker->now_ns);
-	worker_flush(worker);
-}
-
-static void after_mail(void *receiver) {
-	worker_flush(receiver);
 }
 
 #ifdef __linux__
@@ -154,7 +159,7 @@ bool worker_init(struct worker *worker, int id, struct error *error) {
 	atomic_init(&worker->clients, 0);
 	atomic_init(&worker->stopping, false);
 	worker->now_ns = clock_monotonic_ns();
-	mailbox_init(&worker->mailbox, worker->loop, worker, after_mail);
+	mailbox_init(&worker->mailbox, worker->loop, worker);
 	ev_init(&worker->timer, on_timer);
 	ev_check_init(&worker->after_wait, on_after_wait);
 	ev_set_priority(&worker->after_wait, EV_MAXPRI);
@@ -175,7 +180,7 @@ static void *run_worker(void *arg) {
 	/* What is still under way: mail may defer, and what was deferred may post. */
 	while (mailbox_deliver(&worker->mailbox) || run_deferred(worker))
 		;
-	worker_flush(worker);
+	send_gathered(worker);
 	current = NULL;
 	return NULL;
 }
@@ -261,8 +266,10 @@ void worker_timeout_clear(struct worker *worker, struct timeout *timeout) {
 	timeouts_clear(&worker->timeouts, timeout);
 }
 
-void worker_flush(struct worker *worker) {
-	for (struct list *node; (node = list_first(&worker->dirty));)
-		/* takes the stream off the list; a failure is told to its owner by an event of its own */
-		stream_flush(list_entry(node, struct stream, dirty));
+void worker_send_later(struct worker *worker, struct list *dirty) {
+	if (list_linked(dirty))
+		return;
+	if (list_empty(&worker->dirty))
+		wait_later(worker);
+	list_push_back(&worker->dirty, dirty);
 }

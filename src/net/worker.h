@@ -40,7 +40,7 @@ struct worker {
 	struct list deferred;   /* worker_defer(): run when no callback is on the stack */
 	uint64_t now_ns;        /* monotonic; refreshed at each wake-up of the loop */
 	uint8_t *scratch;       /* WORKER_SCRATCH_SIZE bytes to receive into, valid within one callback */
-	struct list dirty;      /* streams with bytes queued in this callback; worker_flush() sends them */
+	struct list dirty;      /* streams with bytes gathered since the loop's last wait: worker_send_later() */
 
 	/* any thread */
 	struct mailbox mailbox;
@@ -78,8 +78,8 @@ void worker_defer(struct worker *worker, struct deferred *deferred);
 /* Sets or moves a timeout `after_ns` from now (worker->now_ns). 0 clears it. False: out of memory, it is not set. */
 bool worker_timeout(struct worker *worker, struct timeout *timeout, uint64_t after_ns);
 void worker_timeout_clear(struct worker *worker, struct timeout *timeout);
-/* Sends what was queued on dirty streams. Called at the end of each callback from a socket, mail or timer by net/ itself. */
-void worker_flush(struct worker *worker);
+/* For net/stream: what is queued on the stream of this node (its `dirty`) is sent when all callbacks of this wake-up are done. */
+void worker_send_later(struct worker *worker, struct list *dirty);
 /*
  * Takes a descriptor that no watcher watches any more out of the loop's epoll set now. libev does so only when a
  * late event comes, and by then the descriptor may be another worker's, or closed, or a new one of that number.

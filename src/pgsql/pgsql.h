@@ -4,7 +4,6 @@
 
 #include "pgsql/aborted.h"
 #include "pgsql/begin.h"
-#include "pgsql/block.h"
 #include "pgsql/greeting.h"
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"

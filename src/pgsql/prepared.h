@@ -23,6 +23,7 @@
 
 #include "base/list.h"
 #include "pgsql/settings.h"
+#include "pgsql/sql.h"
 
 enum {
 	PG_STATEMENT_ID = 16,
@@ -30,14 +31,6 @@ enum {
 	PG_TEXT_MAX = 1 << 20,         /* SQL of a statement that is remembered */
 	PG_CLIENT_NAMES_MAX = 20000,   /* statements of one client */
 	PG_CLIENT_TEXTS_MAX = 64 << 20 /* bytes of their texts */
-};
-
-enum pg_text_kind {
-	PG_TEXT_PLAIN,
-	PG_TEXT_DEALLOCATE,     /* DEALLOCATE [PREPARE] name */
-	PG_TEXT_DEALLOCATE_ALL, /* DEALLOCATE ALL, DISCARD ALL */
-	PG_TEXT_SET_LOCAL,      /* SET LOCAL: leaves nothing behind */
-	PG_TEXT_RESET           /* RESET name, RESET ALL */
 };
 
 /* What follows the name in a Parse message: SQL, zero, count and types of parameters. Owner worker only. */
@@ -67,8 +60,6 @@ struct pg_text *pg_text_ref(struct pg_text *text);
 void pg_text_unref(struct pg_text *text); /* NULL is fine */
 /* The statement's id: a hash of the text and of what the settings make it mean. NULL: out of memory. */
 const uint8_t *pg_text_id(struct pg_text *text, struct settings *settings);
-/* What the first words of a SQL text say; `name` (to be freed) for PG_TEXT_DEALLOCATE and PG_TEXT_RESET. */
-enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name);
 void pg_statement_name(const uint8_t id[PG_STATEMENT_ID], char out[PG_STATEMENT_NAME]);
 
 /* One name of a client. `text` NULL: there is no such statement (a removal whose outcome is not known yet). */

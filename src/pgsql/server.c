@@ -301,25 +301,39 @@ void pg_settle_restored(struct pg_client *pc, struct pg_server *ps) {
 		client->hold = before;
 }
 
+/*
+ * The request that the server was for gets this answer. What came behind it must not run there without the settings: the
+ * server, which is none the worse for it, goes back, and the next request is for another, with the same answer.
+ */
+static void settings_refused(struct pg_client *pc, struct pg_server *ps) {
+	struct client *client = &pc->base;
+	char text[400];
+
+	snprintf(text, sizeof text, "the server refuses a setting that this client asks for: %s", ps->task_error);
+	if (!server_untouched(&ps->base)) {
+		/* a session that has been at work there, and has just reset its settings to those of its start-up */
+		client_end(client, REFUSAL_BACKEND_LOST, text);
+		return;
+	}
+	pg_send_error(client, "ERROR", ps->task_sqlstate, text, NULL);
+	pg_refuse(pc, text);
+	if (client->state == CLIENT_CLOSED || client->closing)
+		return;
+	client->hold = HOLD_NONE;
+	client_lose_server(client);
+}
+
 static void settings_given(struct pg_server *ps) {
 	struct client *client = ps->base.client;
 	if (!client)
 		return;
-	struct pg_client *pc = pg_client(client);
 	if (ps->task_failed) {
-		char text[400];
-		snprintf(text, sizeof text, "the server refuses a setting that this client asks for: %s", ps->task_error);
-		/* Its request gets this answer, and so will the next; the server is none the worse for it. */
-		pg_send_error(client, "ERROR", ps->task_sqlstate, text, NULL);
-		pg_refuse(pc, text);
-		client_resume(client);
-		return;
-	}
-	if (!agree(pc, ps)) {
+		settings_refused(pg_client(client), ps);
+	} else if (!agree(pg_client(client), ps)) {
 		server_close(&ps->base, "out of memory");
-		return;
+	} else {
+		client_resume(client);
 	}
-	client_resume(client);
 }
 
 static void untouched(struct pg_server *ps) {

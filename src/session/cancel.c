@@ -263,7 +263,3 @@ void cancel_stop(struct session_worker *sw) {
 	list_for_each_safe (node, &sw->cancel_list)
 		cancel_finished(container_of(node, struct cancel, all));
 }
-
-uint32_t cancel_count(const struct session_worker *sw) {
-	return sw->cancels;
-}

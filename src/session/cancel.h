@@ -70,7 +70,5 @@ bool cancel_fence(struct server *server);
 void cancel_withdraw(struct server *server);
 /* The process stops: ends all that are under way. */
 void cancel_stop(struct session_worker *sw);
-/* How many carry a request now, for the console. */
-uint32_t cancel_count(const struct session_worker *sw);
 
 #endif

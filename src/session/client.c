@@ -29,11 +29,6 @@ static struct client *client_of(struct stream *stream) {
 	return container_of(stream, struct client, stream);
 }
 
-const char *client_state_name(enum client_state state) {
-	static const char *const names[] = {"login", "idle", "waiting", "active", "console", "closed"};
-	return names[state];
-}
-
 /* Where clients of this state are counted; NULL: nowhere. */
 static _Atomic uint32_t *gauge_of(const struct client *client, enum client_state state) {
 	static const enum pool_client in_pool[] = {[CLIENT_IDLE] = POOL_CLIENT_IDLE,
@@ -97,11 +92,8 @@ static void client_input_over(struct client *client) {
 	client_gate(client);
 	if (client->state == CLIENT_IDLE && client->hold == HOLD_NONE && buf_len(&client->in) == 0)
 		client_maybe_goodbye(client); /* it has lost its server, or got none, since it was to be told */
-	if (client->server && client->hold == HOLD_NONE && !client->closing) {
-		if (!stream_flush(&client->server->stream))
-			return; /* broken: its own event tells */
+	if (client->server && client->hold == HOLD_NONE && !client->closing)
 		server_maybe_release(client->server);
-	}
 }
 
 /* Hands what is kept to the protocol until it takes no more. */

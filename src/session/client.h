@@ -128,7 +128,6 @@ void client_not_served(struct client *client, enum refusal why, const char *text
 void client_gate(struct client *client);
 /* Moves it to the list of its new state. */
 void client_set_state(struct client *client, enum client_state state);
-const char *client_state_name(enum client_state state);
 /* Cancel while it waits in the queue: leaves the queue; the protocol answers. False: it was not waiting. */
 bool client_stop_waiting(struct client *client);
 

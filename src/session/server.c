@@ -585,8 +585,12 @@ void server_recovered(struct server *server) {
 void server_maybe_release(struct server *server) {
 	if (server->state == SERVER_CLOSED || server->in_input || server->close_wanted)
 		return;
+	struct client *client = server->client;
+	bool active = server->state == SERVER_ACTIVE && client && client->hold != HOLD_PREPARE;
 	bool recovered = (server->state == SERVER_RECOVERING || server->state == SERVER_FENCED) && server->recovery_done;
-	/* what is merely queued can leave now; what the socket does not take ends with STREAM_DRAINED */
+	if (active && !server->protocol->server_clean(server))
+		return;
+	/* What no answer will follow is sent at once, so that it can go; what the socket does not take ends with STREAM_DRAINED. */
 	if (stream_pending(&server->stream) > 0 && (!stream_flush(&server->stream) || stream_pending(&server->stream) > 0))
 		return;
 	if (recovered) {
@@ -597,10 +601,7 @@ void server_maybe_release(struct server *server) {
 		keepalive_settle(server);
 		return;
 	}
-	struct client *client = server->client;
-	if (server->state != SERVER_ACTIVE || !client || client->hold == HOLD_PREPARE)
-		return;
-	if (!server->protocol->server_clean(server))
+	if (!active)
 		return;
 	if (buf_len(&server->in) > 0) {
 		if (!client->keeps_server && !client->dedicated)

@@ -254,6 +254,54 @@ START_TEST(setting_unknown_to_postgresql_hurts_only_who_asked_for_it) {
 }
 END_TEST
 
+/* Each request behind the refused one wants the settings as much as that did. */
+START_TEST(nothing_behind_a_refused_setting_runs_without_it) {
+	static const char *const modes[] = {"transaction", "session"};
+
+	if (harness_direct())
+		return;
+	for (size_t mode = 0; mode < 2; mode++) {
+		char pool[64];
+		snprintf(pool, sizeof pool, "max_size = %zu\npool_mode = %s", mode + 1, modes[mode]);
+		struct forebay *forebay = forebay_start(&(struct forebay_setup){
+			.workers = WORKERS(_i), .pool = pool, .listener = "auth = trust"});
+		PGconn *good = connect_app(forebay);
+		struct raw bad = raw_connect(forebay);
+		struct bytes b = {0};
+		struct message m;
+		int refused = 0;
+
+		put_startup(&b, 3 << 16, "user", "app", "database", "app", "options", "-c work_mem=nonsense", NULL);
+		raw_send_bytes(&bad, &b);
+		do
+			ck_assert_int_eq(raw_read(&bad, &m), RAW_MESSAGE);
+		while (m.type != 'Z' && m.type != 'E');
+		if (m.type == 'Z') {
+			put_query(&b, "select 1");
+			put_query(&b, "create table ran_without_its_setting ()");
+			put_parse(&b, "", "select 2");
+			put_bind(&b, "", NULL);
+			put_execute(&b);
+			put_sync(&b);
+			put_query(&b, "select 3");
+			raw_send_bytes(&bad, &b);
+			for (int ready = 0; ready < 4;) {
+				ck_assert_int_eq(raw_read(&bad, &m), RAW_MESSAGE);
+				ck_assert_msg(m.type == 'E' || m.type == 'Z', "got a %c in mode %s: %s", m.type, modes[mode],
+					      m.type == 'N' ? error_field(&m, 'M') : "");
+				refused += m.type == 'E';
+				ready += m.type == 'Z';
+			}
+			ck_assert_int_eq(refused, 4);
+		}
+		raw_close(&bad);
+		expect_value(good, "select to_regclass('ran_without_its_setting') is null", "t");
+		PQfinish(good);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
 START_TEST(settings_of_many_clients_on_few_servers_never_mix) {
 	enum { CLIENTS = 12 };
 	struct forebay *forebay =
@@ -315,6 +363,7 @@ int main(void) {
 	LOOP(tcase, start_up_options_are_applied_to_whatever_server);
 	LOOP(tcase, start_up_values_of_any_length_and_content_arrive);
 	LOOP(tcase, setting_unknown_to_postgresql_hurts_only_who_asked_for_it);
+	LOOP(tcase, nothing_behind_a_refused_setting_runs_without_it);
 	LOOP(tcase, settings_of_many_clients_on_few_servers_never_mix);
 	LOOP(tcase, settings_apply_to_extended_queries_and_pipelines_too);
 	return harness_run(suite);

@@ -41,7 +41,7 @@ static void set_up(void) {
 	memset(&world, 0, sizeof world);
 	world.main_loop = ev_loop_new(0);
 	ck_assert_ptr_nonnull(world.main_loop);
-	mailbox_init(&world.main_mailbox, world.main_loop, NULL, NULL);
+	mailbox_init(&world.main_mailbox, world.main_loop, NULL);
 	ck_assert_msg(worker_init(&world.worker, 0, &error), "%s", error.text);
 	ck_assert(admin_start(&hooks));
 }

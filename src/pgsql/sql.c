@@ -1,8 +1,11 @@
-#include "pgsql/block.h"
+#include "pgsql/sql.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+enum { NAME_MAX_LEN = 63 }; /* NAMEDATALEN - 1 */
 
 struct scan {
 	const char *sql;
@@ -71,6 +74,53 @@ static bool string(struct scan *s) {
 	return true;
 }
 
+/* An identifier, folded or quoted, cut to the length of a name. NULL: none here, or out of memory. */
+static char *identifier(struct scan *s) {
+	const char *sql = s->sql;
+	size_t n = 0, i = s->at, len = s->len;
+	char *out = malloc(len - i + 1);
+	if (!out)
+		return NULL;
+	if (i < len && sql[i] == '"') {
+		for (i++; i < len; i++) {
+			if (sql[i] == '"') {
+				if (i + 1 < len && sql[i + 1] == '"')
+					i++;
+				else
+					break;
+			}
+			out[n++] = sql[i];
+		}
+		if (i >= len)
+			n = 0;
+		else
+			i++;
+	} else {
+		while (i < len && (isalnum((unsigned char)sql[i]) || sql[i] == '_' || sql[i] == '$' ||
+				   (unsigned char)sql[i] >= 0x80))
+			out[n++] = (char)tolower((unsigned char)sql[i++]);
+	}
+	if (n == 0) {
+		free(out);
+		return NULL;
+	}
+	out[n < NAME_MAX_LEN ? n : NAME_MAX_LEN] = 0;
+	s->at = i;
+	skip(s);
+	return out;
+}
+
+/* Semicolons at most. */
+static bool at_end(struct scan *s) {
+	while (s->at < s->len && s->sql[s->at] == ';') {
+		s->at++;
+		skip(s);
+	}
+	return s->at >= s->len;
+}
+
+/* ---- transaction blocks ---- */
+
 static enum pg_exit first_statement(struct scan *s) {
 	enum pg_exit kind = PG_EXIT_NONE;
 	bool rollback = word(s, "ROLLBACK");
@@ -100,22 +150,14 @@ enum pg_exit pg_sql_exit(const char *sql, size_t len, size_t *rest) {
 	struct scan s = {sql, len, 0};
 	*rest = 0;
 	skip(&s);
-	while (s.at < s.len && s.sql[s.at] == ';') {
-		s.at++;
-		skip(&s);
-	}
-	if (s.at == s.len)
+	if (at_end(&s))
 		return PG_EXIT_EMPTY;
 	enum pg_exit kind = first_statement(&s);
 	if (kind == PG_EXIT_NONE || kind == PG_EXIT_SAVEPOINT)
 		return kind;
 	if (s.at < s.len && s.sql[s.at] != ';')
 		return PG_EXIT_NONE; /* an error of syntax */
-	while (s.at < s.len && s.sql[s.at] == ';') {
-		s.at++;
-		skip(&s);
-	}
-	*rest = s.at < s.len ? s.at : 0;
+	*rest = at_end(&s) ? 0 : s.at;
 	return kind;
 }
 
@@ -149,4 +191,70 @@ enum pg_bare pg_sql_bare(const char *sql, size_t len) {
 		skip(&s);
 	}
 	return s.at == s.len && is_plain(sql, len) ? kind : PG_BARE_NONE;
+}
+
+/* ---- what concerns statements and settings ---- */
+
+/* Most texts are told to be plain by their first letters: DEallocate, DIscard, REset and SET are looked at. */
+static bool may_be_of_a_kind(const char *sql, size_t len) {
+	if (len < 4) /* "set " */
+		return false;
+	char first = (char)(sql[0] | 0x20), second = (char)(sql[1] | 0x20), third = (char)(sql[2] | 0x20);
+	switch (first) {
+	case 'd':
+		return (second == 'e' && third == 'a') || second == 'i';
+	case 'r':
+		return second == 'e' && third == 's';
+	case 's':
+		return second == 'e' && third == 't';
+	default:
+		return false;
+	}
+}
+
+/* What follows RESET. */
+static enum pg_text_kind reset(struct scan *s, char **name) {
+	*name = identifier(s);
+	if (*name && strcmp(*name, "time") == 0 && word(s, "ZONE")) {
+		free(*name);
+		*name = strdup("timezone");
+	}
+	return *name && at_end(s) ? PG_TEXT_RESET : PG_TEXT_PLAIN;
+}
+
+/* What follows DEALLOCATE. */
+static enum pg_text_kind deallocate(struct scan *s, char **name) {
+	struct scan ahead = *s;
+	if (word(&ahead, "PREPARE")) {
+		struct scan behind = ahead;
+		if (!at_end(&behind)) /* else it is a statement that is called "prepare" */
+			*s = ahead;
+	}
+	ahead = *s;
+	if (word(&ahead, "ALL"))
+		return PG_TEXT_DEALLOCATE_ALL;
+	*name = identifier(s);
+	return *name && at_end(s) ? PG_TEXT_DEALLOCATE : PG_TEXT_PLAIN;
+}
+
+enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name) {
+	struct scan s = {sql, len, 0};
+	enum pg_text_kind kind = PG_TEXT_PLAIN;
+	*name = NULL;
+	skip(&s);
+	if (!may_be_of_a_kind(sql + s.at, len - s.at))
+		return kind;
+	if (word(&s, "DISCARD"))
+		return word(&s, "ALL") ? PG_TEXT_DEALLOCATE_ALL : PG_TEXT_PLAIN;
+	if (word(&s, "SET"))
+		return word(&s, "LOCAL") && !memchr(sql + s.at, ';', len - s.at) ? PG_TEXT_SET_LOCAL : PG_TEXT_PLAIN;
+	if (word(&s, "RESET"))
+		kind = reset(&s, name);
+	else if (word(&s, "DEALLOCATE"))
+		kind = deallocate(&s, name);
+	if (kind == PG_TEXT_PLAIN) {
+		free(*name);
+		*name = NULL;
+	}
+	return kind;
 }

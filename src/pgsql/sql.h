@@ -1,6 +1,7 @@
-/* Which statements begin and end transaction blocks, as far as their words tell. Any thread. */
-#ifndef PGSQL_BLOCK_H
-#define PGSQL_BLOCK_H
+/* All that is ever read of SQL text: which statements begin and end transaction blocks, drop prepared statements and change
+ * settings, as far as their first words tell. Any thread. */
+#ifndef PGSQL_SQL_H
+#define PGSQL_SQL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,5 +37,16 @@ static inline bool pg_sql_may_begin(const uint8_t *sql) {
 	return first == 'b' || (first == 's' && (sql[1] | 0x20) == 't') || (sql[0] && sql[0] <= ' ') || sql[0] == '-' ||
 	       sql[0] == '/';
 }
+
+enum pg_text_kind {
+	PG_TEXT_PLAIN,
+	PG_TEXT_DEALLOCATE,     /* DEALLOCATE [PREPARE] name */
+	PG_TEXT_DEALLOCATE_ALL, /* DEALLOCATE ALL, DISCARD ALL */
+	PG_TEXT_SET_LOCAL,      /* SET LOCAL: leaves nothing behind */
+	PG_TEXT_RESET           /* RESET name, RESET ALL */
+};
+
+/* What the first words of a SQL text say; `*name` (to be freed; else NULL) is what DEALLOCATE or RESET names. */
+enum pg_text_kind pg_sql_kind(const char *sql, size_t len, char **name);
 
 #endif

@@ -1,9 +1,9 @@
-/* Which statements begin and end transactions. */
+/* What the first words of a SQL text say. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "pgsql/block.h"
+#include "pgsql/sql.h"
 
 static const struct {
 	const char *sql;
@@ -112,29 +112,83 @@ START_TEST(bare_statement_is_nothing_else) {
 }
 END_TEST
 
+static const struct {
+	const char *sql;
+	enum pg_text_kind kind;
+	const char *name;
+} kinds[] = {
+	{"select 1", PG_TEXT_PLAIN, NULL},
+	{"", PG_TEXT_PLAIN, NULL},
+	{"deallocate a", PG_TEXT_DEALLOCATE, "a"},
+	{"/**/ DEALLOCATE PREPARE \"a\"\"B\" ; ;", PG_TEXT_DEALLOCATE, "a\"B"},
+	{"deallocate Prepare", PG_TEXT_DEALLOCATE, "prepare"},
+	{"deallocate prepare;", PG_TEXT_DEALLOCATE, "prepare"},
+	{"deallocate FOLDS", PG_TEXT_DEALLOCATE, "folds"},
+	{"deallocate prepare; x", PG_TEXT_PLAIN, NULL},
+	{"deallocate a; select 1", PG_TEXT_PLAIN, NULL},
+	{"deallocate", PG_TEXT_PLAIN, NULL},
+	{"deallocate \"a", PG_TEXT_PLAIN, NULL},
+	{"deallocate$ a", PG_TEXT_PLAIN, NULL},
+	{"deallocate a /* no end", PG_TEXT_PLAIN, NULL},
+	{"deallocate all", PG_TEXT_DEALLOCATE_ALL, NULL},
+	{"deallocate prepare all", PG_TEXT_DEALLOCATE_ALL, NULL},
+	{"discard all", PG_TEXT_DEALLOCATE_ALL, NULL},
+	{"discard plans", PG_TEXT_PLAIN, NULL},
+	{"-- to a carriage return\rdiscard all", PG_TEXT_DEALLOCATE_ALL, NULL},
+	{"-- to a new line\ndiscard all", PG_TEXT_DEALLOCATE_ALL, NULL},
+	{"-- discard all", PG_TEXT_PLAIN, NULL},
+	{"set local a = 1", PG_TEXT_SET_LOCAL, NULL},
+	{"set local a = 1; set b = 2", PG_TEXT_PLAIN, NULL},
+	{"set a = 1", PG_TEXT_PLAIN, NULL},
+	{"reset DateStyle;", PG_TEXT_RESET, "datestyle"},
+	{"reset time zone", PG_TEXT_RESET, "timezone"},
+	{"reset all", PG_TEXT_RESET, "all"},
+	{"reset a; select 1", PG_TEXT_PLAIN, NULL},
+	{"reset", PG_TEXT_PLAIN, NULL},
+};
+
+START_TEST(what_is_done_to_statements_and_settings_is_known_by_its_words) {
+	char *name;
+
+	ck_assert_msg(pg_sql_kind(kinds[_i].sql, strlen(kinds[_i].sql), &name) == kinds[_i].kind, "%s", kinds[_i].sql);
+	if (kinds[_i].name)
+		ck_assert_str_eq(name, kinds[_i].name);
+	else
+		ck_assert_ptr_null(name);
+	free(name);
+}
+END_TEST
+
 /* However a text is cut short, nothing behind its end is looked at. */
 START_TEST(cut_statement_is_read_to_its_end_only) {
-	static const char text[] = "/* a */ begin work; -- end";
+	static const char *const texts[] = {"/* a */ begin work; -- end", "deallocate prepare \"a\"\"b\";;",
+					    "reset time zone /* x */;"};
 
-	for (size_t len = 0; len < sizeof text; len++) {
-		char *exact = malloc(len ? len : 1);
-		size_t rest;
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		for (size_t len = 0; len <= strlen(texts[i]); len++) {
+			char *exact = malloc(len ? len : 1), *name;
+			size_t rest;
 
-		memcpy(exact, text, len);
-		pg_sql_bare(exact, len);
-		pg_sql_exit(exact, len, &rest);
-		free(exact);
+			memcpy(exact, texts[i], len);
+			pg_sql_bare(exact, len);
+			pg_sql_exit(exact, len, &rest);
+			pg_sql_kind(exact, len, &name);
+			free(name);
+			free(exact);
+		}
 	}
 }
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("block");
-	TCase *tcase = tcase_create("block");
+	Suite *suite = suite_create("sql");
+	TCase *tcase = tcase_create("sql");
 
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(tcase, statement_is_known_by_its_words, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_loop_test(tcase, bare_statement_is_nothing_else, 0, sizeof(bare) / sizeof(bare[0]));
+	tcase_add_loop_test(tcase, what_is_done_to_statements_and_settings_is_known_by_its_words, 0,
+			    sizeof(kinds) / sizeof(kinds[0]));
 	tcase_add_test(tcase, cut_statement_is_read_to_its_end_only);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
