@@ -503,8 +503,8 @@ START_TEST(slow_huge_and_many_clients_hurt_nothing) {
 }
 END_TEST
 
-START_TEST(a_thousand_pools_are_scraped_whole_while_clients_work) {
-	enum { POOLS = 1000 };
+START_TEST(many_pools_are_scraped_whole_while_clients_work) {
+	enum { POOLS = SLOWNESS > 1 ? 300 : 1000 }; /* all of them in the plain build */
 	char *more = malloc(POOLS * 120 + 1), *at = more;
 
 	for (int i = 0; i < POOLS; i++)
@@ -522,7 +522,9 @@ START_TEST(a_thousand_pools_are_scraped_whole_while_clients_work) {
 	load_await(load, 50);
 	/* the page shows as many as somebody can look at */
 	char *json = http_body(seen.port, "/status.json");
-	ck_assert_ptr_nonnull(strstr(json, "\"pools_total\":1001"));
+	char total[40];
+	snprintf(total, sizeof total, "\"pools_total\":%d,", POOLS + 1);
+	ck_assert_ptr_nonnull(strstr(json, total));
 	ck_assert_uint_lt(strlen(json), 400 * 1024);
 	free(json);
 	load_stop(load);
@@ -554,7 +556,7 @@ int main(void) {
 	LOOP(ready, while_it_drains_it_is_not_ready_and_still_answers);
 	tcase_add_test(foes, odd_requests_are_refused);
 	tcase_add_loop_test(foes, slow_huge_and_many_clients_hurt_nothing, 1, 2);
-	tcase_add_test(foes, a_thousand_pools_are_scraped_whole_while_clients_work);
+	tcase_add_test(foes, many_pools_are_scraped_whole_while_clients_work);
 	suite_add_tcase(suite, numbers);
 	suite_add_tcase(suite, forms);
 	suite_add_tcase(suite, access);

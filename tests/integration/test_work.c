@@ -324,7 +324,7 @@ static const char *const uncounted[] = {
 	"pthread_create", "pthread_join", "pthread_setname_np", "puts", "putchar", "scandir", "setgid", "setrlimit",
 	"setuid", "signal", "vdprintf", "vfprintf",
 	/* the HTTP listener's, on threads of its own; a worker posts a semaphore for each status page */
-	"closedir", "fgets", "fileno", "fread", "fstat", "getrusage", "opendir", "readdir", "sem_destroy", "sem_init", "sem_post",
+	"closedir", "fgets", "fileno", "fread", "fstat", "getrusage", "opendir", "qsort", "readdir", "sem_destroy", "sem_init", "sem_post",
 	"sem_timedwait",
 	/* look-ups, on threads of their own */
 	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
