@@ -192,6 +192,7 @@ static bool move(struct pool_conn *conn, struct slot *to, uint64_t now) {
 	}
 	conn_set_state(conn, POOL_CONN_MOVING, now);
 	stat_add(&shard->stats.moved, 1);
+	slot_of(conn->user, shard)->moved_ns = now;
 	shard->gave |= (uint64_t)1 << to->shard->index;
 	atomic_fetch_add(&shard->pool->in_mail, 1);
 	conn->message.from = shard;
@@ -216,7 +217,7 @@ bool conn_give(struct pool_conn *conn, uint64_t now) {
 	struct pool_waiter *own = slot_first_waiter(slot);
 	struct place other;
 	while (!conn->held && user_oldest_elsewhere(slot, &other)) {
-		if (own && own->since_ns <= other.since_ns + POOL_UNFAIRNESS_NS)
+		if (own && !slot_owes(slot, &other, own->since_ns, now))
 			break;
 		POOL_TEST_POINT();
 		if (reserve(&other) && move(conn, other.slot, now))

@@ -39,9 +39,18 @@ bool user_oldest_elsewhere(const struct slot *slot, struct place *place) {
 	return place->since_ns != TIME_NEVER;
 }
 
+bool slot_owes(const struct slot *slot, const struct place *place, uint64_t own_since_ns, uint64_t now) {
+	if (place->since_ns + POOL_UNFAIRNESS_NS < own_since_ns)
+		return true;
+	if (now < slot->moved_ns + POOL_BALANCE_INTERVAL_NS)
+		return false;
+	uint64_t own_wait = now > own_since_ns ? now - own_since_ns : 0;
+	return place->since_ns + POOL_BALANCE_NS + own_wait / 2 < own_since_ns;
+}
+
 bool user_waits_elsewhere(const struct slot *slot, uint64_t now) {
 	struct place place;
-	return user_oldest_elsewhere(slot, &place) && place.since_ns + POOL_UNFAIRNESS_NS < now;
+	return user_oldest_elsewhere(slot, &place) && slot_owes(slot, &place, now, now);
 }
 
 /* --- what a slot wants --- */
@@ -206,6 +215,7 @@ static void arrive(struct pool_shard *shard, struct pool_conn *conn) {
 	struct slot *slot = slot_of(conn->user, shard);
 	uint64_t now = shard_now(shard);
 	conn->shard = shard;
+	slot->moved_ns = now;
 	conn_set_state(conn, POOL_CONN_BUSY, now);
 	pool->ops.attach(conn, shard);
 	atomic_fetch_sub(&slot->inbound, 1);

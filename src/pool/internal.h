@@ -34,6 +34,7 @@ struct slot {
 	uint32_t queue_served;   /* how many have been served since */
 	uint32_t holds;          /* counted up to where they tell something (worth.c) */
 	uint64_t hold_mean_ns;
+	uint64_t moved_ns;       /* when a connection last left for another shard, or came from one */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
@@ -219,7 +220,9 @@ struct place { /* where somebody waits */
 /* The longest waiter of the slot's user on other shards, for whom no connection is on its way. False: nobody.
  * */
 bool user_oldest_elsewhere(const struct slot *slot, struct place *place);
-/* Whether such a one has waited longer than a newcomer may be preferred to it. */
+/* Whether who waits there has waited so much longer than one of this slot (since then) that it goes first. */
+bool slot_owes(const struct slot *slot, const struct place *place, uint64_t own_since_ns, uint64_t now);
+/* Whether somebody elsewhere is owed a connection that a newcomer could have. */
 bool user_waits_elsewhere(const struct slot *slot, uint64_t now);
 /* Links the slot into its shard: it has something from now on. */
 void slot_link(struct slot *slot);
