@@ -280,7 +280,10 @@ static void judge(const struct lookup *lookup, const struct pq_answer *rows, str
 		answer->result = LOOKUP_NO_USER;
 	} else if (rows->rows > 1) {
 		fail(answer, "auth_query of pool \"%s\" gives more than one row; it must give one at most", pool);
-	} else if (PQgetisnull(rows->first, 0, 0) || strcmp(PQgetvalue(rows->first, 0, 0), lookup->user) != 0) {
+	} else if (PQgetisnull(rows->first, 0, 0)) {
+		/* a function that RETURNS record gives a row of NULLs where it has found nobody */
+		answer->result = LOOKUP_NO_USER;
+	} else if (strcmp(PQgetvalue(rows->first, 0, 0), lookup->user) != 0) {
 		fail(answer, "auth_query of pool \"%s\" gives another user than it was asked for", pool);
 	} else if (PQgetisnull(rows->first, 0, 1)) {
 		answer->result = LOOKUP_FOUND; /* but no password */
