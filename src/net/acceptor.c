@@ -13,6 +13,7 @@
 
 enum {
 	BATCH_MAX = 16,    /* accepted at a wake-up, then other watchers of the loop have their turn */
+	REST_MAX = 65536,  /* accepted of a socket that is closed */
 	CLOSE_WAIT_S = 2   /* acceptor_wait_closed() */
 };
 static const double PAUSE_S = 0.1; /* out of descriptors: this long nothing is accepted, instead of spinning */
@@ -193,6 +194,21 @@ static void deliver_begin(struct mail *mail, void *receiver) {
 		watch_start(seat, watch);
 }
 
+/* Who has connected by now is let in: to close the socket would reset them. Nobody else accepts from it any more. */
+static void take_rest(struct seat *seat, struct acceptor_socket *socket) {
+	for (int i = 0; i < REST_MAX; i++) {
+		struct sockaddr_storage peer;
+		socklen_t len = sizeof peer;
+		int fd = accept4(socket->listener.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			atomic_fetch_add(&seat->worker->clients, 1);
+			seat->acceptor->accepted(seat->worker, &socket->listener, fd, (struct sockaddr *)&peer, len);
+		} else if (errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			return;
+		}
+	}
+}
+
 static void socket_free(struct acceptor_socket *socket) {
 	struct acceptor *acceptor = socket->acceptor;
 
@@ -211,8 +227,10 @@ static void deliver_end(struct mail *mail, void *receiver) {
 
 	watch_stop(seat, watch);
 	list_remove(&watch->node);
-	if (atomic_fetch_sub(&socket->watches_left, 1) == 1)
+	if (atomic_fetch_sub(&socket->watches_left, 1) == 1) {
+		take_rest(seat, socket);
 		socket_free(socket);
+	}
 }
 
 struct acceptor_socket *acceptor_add(struct acceptor *acceptor, const struct listener *listener) {
