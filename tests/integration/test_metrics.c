@@ -18,7 +18,7 @@ struct seen {
 };
 
 static struct seen start(int i, const char *process, const char *pool, const char *more) {
-	static char lines[600];
+	static char lines[800];
 	struct seen seen = {.port = harness_free_port()};
 
 	snprintf(lines, sizeof lines, "metrics_listen = 127.0.0.1:%d\n%s", seen.port, process ? process : "");
