@@ -85,6 +85,7 @@ struct my_client_relay {
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
+	bool asks_warnings;       /* has looked at warnings before */
 	bool insert_id_unknown;   /* only its server knows it */
 	uint32_t discard;         /* bytes of a packet still to be skipped */
 	uint64_t bindings;        /* counts what its statements' parameters were bound as */

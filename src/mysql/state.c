@@ -9,8 +9,10 @@
 #include "mysql/collation.h"
 #include "mysql/sql.h"
 
-/* How long a client keeps its server for it might ask for the warnings of its last statement. */
-#define WARNINGS_HOLD_NS NS_PER_S
+/* How long a client keeps its server for it might ask for the warnings of its last statement: those who do, do so at once;
+ * one that has asked before is given more time. */
+#define WARNINGS_HOLD_NS (100 * NS_PER_MS)
+#define WARNINGS_HOLD_LONG_NS (2 * NS_PER_S)
 
 const char my_trackers_sql[] = "SET @@SESSION.session_track_schema=1, @@SESSION.session_track_state_change=1, "
 			       "@@SESSION.session_track_transaction_info='CHARACTERISTICS', "
@@ -401,6 +403,8 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
 		{SQL_ROW_COUNT, PIN_ROW_COUNT},             {SQL_FOUND_ROWS, PIN_FOUND_ROWS},
 	};
+	if (hints & SQL_DIAGNOSTICS)
+		mc->relay.asks_warnings = true;
 	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE))
 		ms->relay.touched = true; /* what ran is not seen */
 	for (size_t i = 0; i < sizeof pins / sizeof pins[0]; i++)
@@ -432,7 +436,8 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 		s->warnings_foreign = false;
 		hold_for_warnings(mc);
 		if (!kept)
-			worker_timeout(ms->base.sw->worker, &s->hold, WARNINGS_HOLD_NS);
+			worker_timeout(ms->base.sw->worker, &s->hold,
+				       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
 	} else if (!diagnostics) {
 		unpin(mc, 1u << PIN_WARNINGS);
 	}
