@@ -91,16 +91,16 @@ static void run_step(char *out, MYSQL *my, const struct step *step) {
 
 /* As all scripts find it. */
 static void clean_slate(MYSQL *root) {
-	mysql_set_server_option(root, MYSQL_OPTION_MULTI_STATEMENTS_ON);
-	maria_execute(root, "CREATE DATABASE IF NOT EXISTS other; USE app; "
-			    "CREATE OR REPLACE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT); "
-			    "CREATE OR REPLACE TABLE small (v TINYINT) ENGINE = MEMORY; CREATE OR REPLACE SEQUENCE q ENGINE = MyISAM; "
-			    "CREATE OR REPLACE TABLE other.o (x INT) ENGINE = MEMORY");
+	maria_execute(root, "CREATE DATABASE IF NOT EXISTS other; CREATE TABLE IF NOT EXISTS other.o (x INT) ENGINE = MEMORY; "
+			    "DELETE FROM other.o; DELETE FROM app.t; ALTER TABLE app.t AUTO_INCREMENT = 1; DELETE FROM app.small; "
+			    "ALTER SEQUENCE app.q RESTART");
 }
 
 static void make_routines(MYSQL *root) {
 	mysql_set_server_option(root, MYSQL_OPTION_MULTI_STATEMENTS_ON);
-	maria_execute(root, "USE app; CREATE OR REPLACE PROCEDURE sets_variable() SET @p = 7; "
+	maria_execute(root, "USE app; CREATE OR REPLACE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT); "
+			    "CREATE OR REPLACE TABLE small (v TINYINT) ENGINE = MEMORY; CREATE OR REPLACE SEQUENCE q ENGINE = MyISAM; "
+			    "CREATE OR REPLACE PROCEDURE sets_variable() SET @p = 7; "
 			    "CREATE OR REPLACE PROCEDURE makes_table() CREATE TEMPORARY TABLE made (a INT); "
 			    "CREATE OR REPLACE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END; "
 			    "CREATE OR REPLACE PROCEDURE sets_mode() SET sql_mode = 'ANSI'; "
