@@ -350,6 +350,25 @@ static bool is_explained(const struct my_request *r, const struct told *told) {
 	return (r->hints & (SQL_DROP_TEMPORARY | SQL_DEALLOCATE)) && !(r->hints & (SQL_SET | SQL_SEVERAL));
 }
 
+/*
+ * Temporary tables and statements prepared as text are counted, rather too many than too few: what replaces another of its
+ * name counts twice, a DROP of several once. Where none can be left the pin ends.
+ */
+static void count_objects(struct my_client *mc, uint64_t hints) {
+	const uint64_t hidden = SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE;
+	struct my_client_relay *c = &mc->relay;
+	if (hints & hidden)
+		return; /* pinned for what is not seen */
+	c->temporary_tables += (hints & SQL_CREATE_TEMPORARY) != 0;
+	c->sql_prepared += (hints & SQL_PREPARE) != 0;
+	if (hints & (SQL_SEVERAL | SQL_BLIND | SQL_CREATE_TEMPORARY | SQL_PREPARE))
+		return;
+	if ((hints & SQL_DROP_TEMPORARY) && c->temporary_tables > 0 && --c->temporary_tables == 0)
+		unpin(mc, 1u << PIN_TEMPORARY_TABLE);
+	if ((hints & SQL_DEALLOCATE) && c->sql_prepared > 0 && --c->sql_prepared == 0)
+		unpin(mc, 1u << PIN_SQL_PREPARED);
+}
+
 bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct my_ok *ok) {
 	struct my_client *mc = ms->base.client && r->task == MY_TASK_CLIENT ? my_client(ms->base.client) : NULL;
 	struct told told = {0};
@@ -387,6 +406,8 @@ bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct m
 	}
 	if (told.changed && mc && !is_explained(r, &told))
 		pin(mc, ms, unnamed_change(r->hints));
+	if (told.changed && mc)
+		count_objects(mc, r->hints);
 	return true;
 }
 

@@ -305,12 +305,72 @@ START_TEST(what_pins_a_client_to_its_server) {
 }
 END_TEST
 
+START_TEST(init_sql_holds_for_every_client) {
+	struct forebay_setup setup = {.workers = WORKERS(_i),
+				      .pool = "max_size = 1\nacquire_timeout = 4s\n"
+					      "init_sql = SET time_zone = '+02:00', sql_mode = 'ANSI_QUOTES'\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
+	maria_expect(a, "SELECT @@time_zone", "+02:00");
+	maria_execute(a, "SET time_zone = '+05:00'");
+	maria_expect(b, "SELECT @@time_zone", "+02:00");
+	maria_expect(a, "SELECT @@time_zone", "+05:00");
+	maria_expect(b, "SELECT @@sql_mode", "ANSI_QUOTES");
+	maria_execute(a, "SET @x = 1"); /* so that the server is reset behind it */
+	mysql_close(a);
+	maria_expect(b, "SELECT @@time_zone", "+02:00");
+	maria_expect(b, "SELECT @@sql_mode", "ANSI_QUOTES");
+	ck_assert_int_eq(mysql_reset_connection(b), 0);
+	maria_expect(b, "SELECT @@time_zone", "+02:00");
+	mysql_close(b);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* With one server, the other client gets it only when the pin has ended. */
+START_TEST(a_pin_ends_with_its_cause) {
+	static const char *const causes[][2] = {
+		{"LOCK TABLES app.t READ", "UNLOCK TABLES"},
+		{"FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"},
+		{"CREATE TEMPORARY TABLE app.z (a INT)", "DROP TEMPORARY TABLE app.z"},
+		{"PREPARE p FROM 'SELECT 1'", "DEALLOCATE PREPARE p"},
+		{"SELECT SQL_CALC_FOUND_ROWS 1", "SELECT 2"},
+		{"SET TRANSACTION READ ONLY", "BEGIN; COMMIT"},
+		{"SELECT GET_LOCK('pin', 0)", RESET_CONNECTION},
+		{"SET @pin = 1", RESET_CONNECTION},
+	};
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 150ms\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	MYSQL *root = maria_control();
+	struct maria_login login = {.flags = CLIENT_MULTI_STATEMENTS};
+	maria_execute(root, "GRANT RELOAD ON *.* TO app@'%%'");
+	make_routines(root);
+	MYSQL *a = maria_connect(forebay, &login), *b = maria_connect(forebay, NULL);
+	for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++) {
+		maria_execute(a, "%s", causes[i][0]);
+		ck_assert_msg(mysql_query(b, "SELECT 1") != 0 && mysql_errno(b) == 1040, "%s does not pin", causes[i][0]);
+		if (*causes[i][1] == *RESET_CONNECTION)
+			ck_assert_int_eq(mysql_reset_connection(a), 0);
+		else
+			maria_execute(a, "%s", causes[i][1]);
+		ck_assert_msg(mysql_query(b, "SELECT 1") == 0, "%s: still pinned: %s", causes[i][0], mysql_error(b));
+		mysql_free_result(mysql_store_result(b));
+	}
+	mysql_close(a);
+	mysql_close(b);
+	mysql_close(root);
+	forebay_stop(forebay);
+}
+END_TEST
+
 int main(void) {
 	maria_begin(NULL);
 	Suite *suite = suite_create("mysql sessions");
 	TCase *given = tcase_create("given"), *pins = tcase_create("pinned");
 	LOOP(given, what_is_given_to_the_next_server);
 	LOOP(pins, what_pins_a_client_to_its_server);
+	LOOP(given, init_sql_holds_for_every_client);
+	LOOP(pins, a_pin_ends_with_its_cause);
 	suite_add_tcase(suite, given);
 	suite_add_tcase(suite, pins);
 	return harness_run(suite);
