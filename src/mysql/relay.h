@@ -77,6 +77,8 @@ struct my_client_relay {
 	struct settings *initial; /* ... when it began */
 	struct my_statements statements;
 	uint64_t insert_id;       /* what LAST_INSERT_ID() is for it */
+	uint32_t temporary_tables; /* at most so many are on its server ... */
+	uint32_t sql_prepared;    /* ... and statements prepared as text */
 	uint32_t pins;            /* 1 << enum pin_reason: why it keeps its server */
 	uint16_t status;          /* of the last answer */
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
@@ -85,6 +87,7 @@ struct my_client_relay {
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
+	bool asks_warnings;       /* has looked at warnings before */
 	bool insert_id_unknown;   /* only its server knows it */
 	uint32_t discard;         /* bytes of a packet still to be skipped */
 	uint64_t bindings;        /* counts what its statements' parameters were bound as */
