@@ -528,7 +528,7 @@ static int check(void) {
 }
 
 static void usage(FILE *out) {
-	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL\n"
+	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL, MySQL and MariaDB\n"
 		     "\n"
 		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"

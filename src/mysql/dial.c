@@ -78,16 +78,6 @@ void my_dial_begin(struct my_dial *dial, const struct my_dial_target *target) {
 	dial->state = MY_DIAL_GREETING;
 }
 
-void my_dial_change_user(struct my_dial *dial, const struct my_dial_target *target, uint8_t sequence, bool secured,
-			 const struct my_server_facts *facts) {
-	my_dial_begin(dial, target);
-	dial->state = MY_DIAL_ANSWER;
-	dial->plugin = MY_PLUGIN_OTHER;
-	dial->sequence = sequence;
-	dial->secured = secured;
-	dial->facts = *facts;
-}
-
 void my_dial_end(struct my_dial *dial) {
 	my_credential_unref(dial->target.credential);
 	secret_wipe(dial, sizeof *dial);

@@ -92,11 +92,6 @@ enum my_dial_step my_dial_input(struct my_dial *dial, const uint8_t *data, size_
 				struct my_builder *out);
 /* TLS is on. */
 enum my_dial_step my_dial_secured(struct my_dial *dial, struct my_builder *out);
-/* The authentication of COM_CHANGE_USER on a connection that is logged in: from its AuthSwitchRequest on (or OK, or ERR).
- * `sequence`: of the packet that is due. */
-void my_dial_change_user(struct my_dial *dial, const struct my_dial_target *target, uint8_t sequence, bool secured,
-			 const struct my_server_facts *facts);
-
 /* How an error of a server's at login is to be taken. */
 enum server_failure my_failure_of(uint16_t code);
 

@@ -68,16 +68,12 @@ bool my_read_ok(const uint8_t *body, size_t len, uint32_t capabilities, struct m
 	out->warnings = my_u16(&r);
 	if (!r.ok)
 		return false;
-	if (!(capabilities & MY_CLIENT_SESSION_TRACK)) {
-		out->info_len = reader_left(&r);
-		out->info = reader_bytes(&r, out->info_len);
-		return true;
-	}
+	bool has_state = (capabilities & MY_CLIENT_SESSION_TRACK) && (out->status & MY_STATUS_SESSION_STATE_CHANGED);
 	/* Where nothing follows even the empty info may be missing. */
 	if (reader_left(&r) == 0)
-		return !(out->status & MY_STATUS_SESSION_STATE_CHANGED);
+		return !has_state;
 	out->info = my_lenenc_bytes(&r, &out->info_len);
-	if (out->status & MY_STATUS_SESSION_STATE_CHANGED)
+	if (has_state)
 		out->state = my_lenenc_bytes(&r, &out->state_len);
 	return r.ok;
 }

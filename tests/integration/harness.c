@@ -794,6 +794,20 @@ int forebay_exit_code(const char *ini) {
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+int forebay_check(const char *ini, char **output) {
+	const char *log = harness_path("check.log");
+	int status = -1;
+
+	unlink(log);
+	pid_t pid = start((const char *const[]){harness.forebay, "-c", ini, "--check", NULL}, log, false);
+	if (!await_child(pid, HARNESS_DEADLINE_MS, &status)) {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+	}
+	*output = harness_read(log);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 void forebay_await_exit(struct forebay *forebay) {
 	static const char *const reports[] = {"AddressSanitizer", "ThreadSanitizer", "LeakSanitizer", "runtime error:",
 					      "invariant"};

@@ -86,6 +86,8 @@ void forebay_stop(struct forebay *forebay);
 void forebay_await_exit(struct forebay *forebay);
 /* Runs it with this file as configuration, which it is to refuse: its exit code, or -1 where it went on running. */
 int forebay_exit_code(const char *ini);
+/* `forebay --check` of this file: its exit code, and what it says, malloc'd. */
+int forebay_check(const char *ini, char **output);
 void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *setup);
 void forebay_await_log(struct forebay *forebay, const char *needle);
 size_t forebay_rss_kib(const struct forebay *forebay);

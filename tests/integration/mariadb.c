@@ -81,6 +81,7 @@ static void choose_options(const char *const *further) {
 	add_option("--no-defaults");
 	add_option("--datadir=%s", harness_path("maria/data"));
 	add_option("--socket=%s", maria_socket());
+	add_option("--tmpdir=%s", harness_path("maria/tmp"));
 	add_option("--pid-file=%s", harness_path("maria/pid"));
 	add_option("--port=%d", maria.port);
 	add_option("--bind-address=127.0.0.1");
@@ -180,7 +181,7 @@ static void create_users(void) {
 }
 
 void maria_begin(const char *const *options) {
-	char datadir[300];
+	char datadir[300], tmpdir[300];
 
 	if (!*harness_dir())
 		harness_begin_bare();
@@ -190,9 +191,11 @@ void maria_begin(const char *const *options) {
 	copy_key("server.crt");
 	copy_key("server.key");
 	copy_key("ca.crt");
+	harness_mkdir_as_postgres(harness_path("maria/tmp"));
 	snprintf(datadir, sizeof(datadir), "--datadir=%s", harness_path("maria/data"));
+	snprintf(tmpdir, sizeof(tmpdir), "--tmpdir=%s", harness_path("maria/tmp"));
 	if (!harness_command_as_postgres((const char *const[]){
-		    maria.installer, "--no-defaults", datadir, "--skip-test-db", "--auth-root-authentication-method=normal",
+		    maria.installer, "--no-defaults", datadir, tmpdir, "--skip-test-db", "--auth-root-authentication-method=normal",
 		    "--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0",
 		    "--innodb-data-file-path=ibdata1:5M:autoextend", "--innodb-flush-method=nosync", NULL}))
 		die("mariadb-install-db failed:\n%s", harness_read(harness_path("commands.log")));

@@ -170,6 +170,62 @@ START_TEST(a_monitor_that_is_not_let_in_says_so_once_and_takes_the_host_for_ther
 }
 END_TEST
 
+/* ---- users of both protocols ---- */
+
+START_TEST(mysqls_hash_is_no_password_on_a_postgresql_listener) {
+	static const char hash[] = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
+	static const char *const auths[] = {"scram-sha-256", "md5", "password"};
+	char more[500], conninfo[300];
+
+	for (size_t i = 0; i < 3; i++) {
+		int port = harness_free_port();
+		snprintf(more, sizeof(more),
+			 "[listener:pg]\nlisten = 127.0.0.1:%d\nauth = %s\n[pool:pg]\nhosts = 127.0.0.1:1\nmin_idle = 0\n"
+			 "[user:hashed]\npassword = %s\n",
+			 port, auths[i], hash);
+		struct forebay *forebay = start(1, NULL, more, true);
+		snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%d user=hashed dbname=pg password='%s' sslmode=disable", port,
+			 hash);
+		PGconn *conn = PQconnectdb(conninfo);
+		ck_assert_int_ne(PQstatus(conn), CONNECTION_OK);
+		ck_assert_msg(strstr(PQerrorMessage(conn), "password authentication failed"), "%s", PQerrorMessage(conn));
+		PQfinish(conn);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
+/* ---- --check ---- */
+
+START_TEST(check_says_what_it_finds_at_a_mysql_host) {
+	const char *ini = harness_path("check.ini");
+	char text[600], *said;
+	static const struct {
+		const char *pool;
+		int code;
+		const char *words;
+	} cases[] = {
+		{"user = app\npassword = app-secret\n", 0, "10.11"},
+		{"user = app\npassword = wrong\n", 1, "Access denied"},
+		{"", 0, "reached only"},
+		{"auth_user = authuser\nauth_password = authuser-secret\n", 0, "tried as auth_user"},
+		{"user = app\npassword = *2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19\n", 0, "reached only"},
+	};
+	for (size_t i = 0; i <= sizeof(cases) / sizeof(cases[0]); i++) {
+		bool gone = i == sizeof(cases) / sizeof(cases[0]);
+		snprintf(text, sizeof(text),
+			 "[listener:my]\nprotocol = mysql\nlisten = 127.0.0.1:%d\n[pool:app]\nprotocol = mysql\nhosts = 127.0.0.1:%d\n%s",
+			 harness_free_port(), gone ? harness_free_port() : maria_port(), gone ? "" : cases[i].pool);
+		harness_write(ini, text);
+		int code = forebay_check(ini, &said);
+		ck_assert_msg(code == (gone ? 1 : cases[i].code), "exit code %d:\n%s", code, said);
+		if (!gone)
+			ck_assert_msg(strstr(said, cases[i].words), "no \"%s\" in:\n%s", cases[i].words, said);
+		free(said);
+	}
+}
+END_TEST
+
 int main(void) {
 	Suite *suite = suite_create("control plane over MySQL");
 	TCase *tc = tcase_create("control");
@@ -179,6 +235,8 @@ int main(void) {
 	LOOP(tc, secrets_of_unlisted_users_are_looked_up);
 	tcase_add_test(tc, own_query_is_asked_and_judged);
 	LOOP(tc, a_database_that_cannot_be_asked_is_no_wrong_password);
+	tcase_add_test(tc, mysqls_hash_is_no_password_on_a_postgresql_listener);
+	tcase_add_test(tc, check_says_what_it_finds_at_a_mysql_host);
 	LOOP(tc, monitor_tells_what_a_host_is_and_when_it_goes_and_comes);
 	LOOP(tc, a_monitor_that_is_not_let_in_says_so_once_and_takes_the_host_for_there);
 	suite_add_tcase(suite, tc);

@@ -333,6 +333,45 @@ START_TEST(tls_begins_right_behind_the_request_however_it_is_cut) {
 }
 END_TEST
 
+/* ---- clients of old ---- */
+
+START_TEST(a_client_that_knows_no_plugins_gets_in_by_the_native_one_only) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, NULL);
+	static const char *const users[] = {"app", "hashed", "sha2", "nobody"};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct raw raw = raw_connect(forebay);
+		static struct my_packet p;
+		struct bytes b = {0};
+		uint8_t key[MY_SHA1], proof[MY_SHA1];
+		char password[40];
+
+		my_expect(&raw, &p, 10);
+		struct my_greeted g = my_read_greeting(&p);
+		snprintf(password, sizeof(password), "%s-secret", users[i]);
+		my_native_key(password, key);
+		my_native_answer(key, g.scramble, proof);
+		my_put_response(&b, &(struct my_response){.capabilities = MY_USUAL & ~(uint32_t)MY_CLIENT_PLUGIN_AUTH,
+							  .user = users[i],
+							  .proof = proof,
+							  .proof_len = sizeof(proof)});
+		my_send(&raw, 1, b.at, b.len);
+		bytes_free(&b);
+		if (i < 2) {
+			my_expect(&raw, &p, MY_PACKET_OK);
+		} else {
+			/* who is to prove himself otherwise is told so; one who does not exist is told either */
+			my_expect(&raw, &p, MY_PACKET_ERR);
+			struct my_err err;
+			ck_assert(my_read_err(p.body, p.len, &err));
+			ck_assert_msg(err.code == 1251 || (i == 3 && err.code == 1045), "%u", err.code);
+		}
+		raw_close(&raw);
+	}
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- which pool ---- */
 
 START_TEST(pool_is_by_schema_then_user_then_listener) {
@@ -458,7 +497,7 @@ START_TEST(malformed_logins_are_survived) {
 	/* lengths that lie */
 	for (size_t at = 0; at < body.len; at++) {
 		static const uint8_t values[] = {0, 0xfb, 0xfc, 0xfe, 0xff};
-		for (size_t v = 0; v < sizeof(values); v++) {
+		for (size_t v = 0; v < sizeof(values); v += _i ? 2 : 1) {
 			packet.len = 0;
 			my_put_packet(&packet, 1, body.at, body.len);
 			packet.at[MY_HEADER + at] = values[v];
@@ -522,6 +561,7 @@ int main(void) {
 	LOOP(tc, greeting_says_what_the_backend_is_once_that_is_known);
 	LOOP(tc, tls_is_as_the_listener_says);
 	LOOP(tc, tls_begins_right_behind_the_request_however_it_is_cut);
+	LOOP(tc, a_client_that_knows_no_plugins_gets_in_by_the_native_one_only);
 	LOOP(tc, pool_is_by_schema_then_user_then_listener);
 	LOOP(tc, wildcard_pool_bears_every_schema);
 	LOOP(tc, beyond_max_clients_an_error_comes_in_place_of_the_greeting);

@@ -918,6 +918,28 @@ START_TEST(settings_that_contradict_each_other_are_refused) {
 }
 END_TEST
 
+#define MY_LISTENER "[listener:my]\nprotocol = mysql\nlisten = *:1\n"
+
+START_TEST(each_protocol_has_its_own_ways_to_authenticate) {
+	struct config *c = must_parse(MY_LISTENER "[listener:sha]\nprotocol = mysql\nlisten = *:2\nauth = caching_sha2_password\n"
+						  "default_charset = latin1\nserver_version = 8.0.1\n");
+	const struct listener_config *my = config_listener(c, "my"), *sha = config_listener(c, "sha");
+
+	ck_assert_int_eq(my->auth, AUTH_PASSWORD); /* there is no SCRAM in MySQL */
+	ck_assert_ptr_null(my->server_version);
+	ck_assert_int_eq(my->default_collation, 0);
+	ck_assert_int_eq(sha->auth, AUTH_CACHING_SHA2_PASSWORD);
+	ck_assert_int_eq(sha->default_collation, 8);
+	ck_assert_str_eq(sha->server_version, "8.0.1");
+	config_unref(c);
+	refuse(MY_LISTENER "auth = scram-sha-256\n", 4, "auth = scram-sha-256 is PostgreSQL's; expected trust, password,");
+	refuse(MY_LISTENER "auth = hba\nhba_file = /h\n", 4, "auth = hba is PostgreSQL's");
+	refuse(LISTENER "auth = mysql_native_password\n", 3, "auth = mysql_native_password is MySQL's");
+	refuse(MY_LISTENER "auth = mysql_clear_password\n", 4, "auth = mysql_clear_password needs tls_mode = require");
+	refuse(MY_LISTENER "default_charset = utf7\n", 4, "expected one of backend, utf8mb4");
+}
+END_TEST
+
 START_TEST(two_listeners_on_one_address_are_refused) {
 	refuse(LISTENER "[listener:b]\nlisten = 127.0.0.1:6432\n", 4,
 	       "[listener:b] listen: 127.0.0.1:6432 is listened on by [listener:pg] listen already");
@@ -1386,7 +1408,8 @@ int main(void) {
 		       lines_that_are_nothing_are_refused_without_a_word_of_them,
 		       values_that_are_not_right_are_refused, addresses_that_are_not_right_are_refused,
 		       settings_that_contradict_each_other_are_refused,
-		       two_listeners_on_one_address_are_refused, all_errors_are_reported_at_once,
+		       two_listeners_on_one_address_are_refused,
+		       each_protocol_has_its_own_ways_to_authenticate, all_errors_are_reported_at_once,
 		       errors_without_end_end_somewhere));
 	add_case(suite, "auth_file",
 		 TESTS(users_of_the_auth_file_are_found_and_sections_win,
