@@ -104,7 +104,6 @@ struct my_server_relay {
 	uint32_t half_sent;           /* bytes still to come of a client's packet that has begun to leave */
 	bool half_more;               /* ... and another packet of the same command follows */
 	bool file;                    /* the client is sending a file */
-	bool file_refused;            /* it may not: an empty one was sent in its place */
 	uint8_t head, count;
 	struct my_request queue[MY_QUEUE];
 	struct settings *has;         /* variables and schema in force */

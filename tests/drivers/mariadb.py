@@ -30,15 +30,16 @@ class MariaDB(Server):
         small = ("--innodb-data-file-path=ibdata1:5M:autoextend", "--innodb-log-file-size=4M",
                  "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
         self.folder(self.home)
+        self.folder(f"{self.home}/tmp")
         self.copy_key(self.home)
-        command((program("mariadb-install-db"), "--no-defaults", f"--datadir={self.home}/data", "--skip-test-db",
-                 "--auth-root-authentication-method=normal", *small), "mariadb-install-db", cwd="/", **self.identity)
-        self.launch((program("mariadbd"), "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/s",
-                     f"--pid-file={self.home}/pid", f"--port={self.port}", "--bind-address=127.0.0.1",
-                     "--skip-name-resolve", "--performance-schema=OFF", "--max-connections=60", "--local-infile=ON",
-                     "--max-allowed-packet=64M",
-                     "--innodb-fast-shutdown=2", f"--ssl-cert={self.home}/server.crt", f"--ssl-key={self.home}/server.key",
-                     *small), lambda: self.sql("select 1"), "MariaDB")
+        common = ("--no-defaults", f"--datadir={self.home}/data", f"--tmpdir={self.home}/tmp", *small)
+        command((program("mariadb-install-db"), *common, "--skip-test-db", "--auth-root-authentication-method=normal"),
+                "mariadb-install-db", cwd="/", **self.identity)
+        self.launch((program("mariadbd"), *common, f"--socket={self.home}/s", f"--pid-file={self.home}/pid",
+                     f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", "--performance-schema=OFF",
+                     "--max-connections=60", "--local-infile=ON", "--max-allowed-packet=64M", "--innodb-fast-shutdown=2",
+                     f"--ssl-cert={self.home}/server.crt", f"--ssl-key={self.home}/server.key"),
+                    lambda: self.sql("select 1"), "MariaDB")
         self.sql("create database app; create database other; create user app identified by 'app-secret'; "
                  "grant all on app.* to app; grant all on other.* to app")
 
