@@ -56,6 +56,11 @@ void my_server_logged_in(struct my_server *ms) {
 	account_set_error(account_of(server->conn.user), "", "");
 	server->admitted = true;
 	/* the schema that it has logged in with */
+	if (!(ms->facts.capabilities & MY_CLIENT_DEPRECATE_EOF)) {
+		server_failed(server, SERVER_REFUSED,
+			      "the backend is too old: it has no CLIENT_DEPRECATE_EOF, which came with MySQL 5.7 and MariaDB 10.2");
+		return;
+	}
 	struct settings *start = my_settings_start(ms->collation, config_of(ms)->database);
 	if (!start) {
 		server_failed(server, SERVER_UNREACHABLE, "out of memory");
@@ -348,8 +353,14 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 		server_close(&ms->base, text);
 		return;
 	}
+	if (r->task == MY_TASK_SCHEMA && failed && !s->preparing) { /* its client has gone: which schema it has is not known */
+		server_close(&ms->base, "its schema could not be set");
+		return;
+	}
 	if (r->task == MY_TASK_SCHEMA && failed)
 		s->refuse_schema = true;
+	if ((r->task == MY_TASK_SETTINGS || r->task == MY_TASK_OPTION) && failed)
+		s->unknown = true;
 	if (r->task == MY_TASK_LEARN)
 		my_learnt(ms);
 	if (r->task == MY_TASK_PREPARE && failed && ms->base.client) { /* the client's misfortune: it is told as of its own */
