@@ -155,7 +155,7 @@ START_TEST(errors_waits_and_failures_have_their_reasons) {
 
 	snprintf(more, sizeof more, "[pool:dead]\nhosts = 127.0.0.1:%d\ntls_mode = disable\nmin_idle = 0\n"
 				    "acquire_timeout = 300ms\nmonitor_interval = 0\n", nobody);
-	struct seen seen = start(_i, NULL, "max_size = 1\nacquire_timeout = 300ms\nleak_detection_threshold = 100ms", more);
+	struct seen seen = start(_i, NULL, "max_size = 1\nacquire_timeout = 2s\nleak_detection_threshold = 100ms", more);
 	PGconn *conn = connect_app(seen.forebay), *other = connect_app(seen.forebay);
 	PGresult *res;
 
