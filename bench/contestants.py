@@ -107,9 +107,10 @@ class Forebay(Contestant):
 
     def start(self, row, backend):
         port = free_port()
+        protocol = "mysql" if row.mysql else "postgresql"
         pools = "".join(f"""
 [pool:{name}]
-protocol = postgresql
+protocol = {protocol}
 hosts = 127.0.0.1:{backend}
 max_size = {row.servers}
 {"min_idle = 0" if row.pools else ""}
@@ -124,17 +125,17 @@ log_level = warning
 log_connections = false
 metrics_listen =
 
-[listener:pg]
-protocol = postgresql
+[listener:bench]
+protocol = {protocol}
 listen = 127.0.0.1:{port}
 auth = {"scram-sha-256" if row.scram else "trust"}
 tls_mode = {"require" if row.tls else "disable"}
 """ + (f"""tls_cert_file = {self.bench.dir}/cert.pem
 tls_key_file = {self.bench.dir}/key.pem
-""" if row.tls else "") + pools + f"""
+""" if row.tls else "") + pools + ("" if row.mysql else f"""
 [user:bench]
 password = {self.bench.secret}
-""")], port, row)
+"""))], port, row)
         return port
 
 
@@ -151,6 +152,8 @@ class PgBouncer(Contestant):
         return text.split("\n")[0].strip()
 
     def can(self, row):
+        if row.mysql:
+            return "it speaks PostgreSQL's protocol only"
         if row.mode in ("prepared", "pipelined") and self.number < (1, 21):
             return "it manages no prepared statements before 1.21"
         return None
@@ -216,9 +219,9 @@ defaults
     timeout connect 10s
     timeout client 1h
     timeout server 1h
-listen pg
+listen bench
     bind 127.0.0.1:{port}
-    server pg 127.0.0.1:{backend}
+    server backend 127.0.0.1:{backend}
 """)], port, row)
         return port
 

@@ -1,9 +1,10 @@
 /*
- * A load generator for PostgreSQL's protocol: n clients in a closed loop, each sending its next transaction as soon as it
+ * A load generator for PostgreSQL's and MySQL's protocols: n clients in a closed loop, each sending its next transaction as soon as it
  * has the answer to the last. See README.md for the modes.
  *
  * It must be cheaper than what it measures: one send and one receive for each round trip, requests put together once,
- * headers parsed and bodies skipped. A round trip ends with its ReadyForQuery.
+ * headers parsed and bodies skipped. A round trip ends with its ReadyForQuery, or with what ends a
+ * result of MySQL.
  */
 #include "load.h"
 
@@ -247,6 +248,8 @@ static void print_result(struct thread *threads, double seconds)
 static _Noreturn void usage(int status)
 {
 	fputs("usage: load -M MODE [OPTION...]\n"
+	      "  --mysql       MySQL's protocol; no extended, pipelined, --tls and --password\n"
+	      "  --eof         MySQL without CLIENT_DEPRECATE_EOF\n"
 	      "  -M MODE       simple extended prepared pipelined transaction connect idle large slow\n"
 	      "  -h ADDRESS    127.0.0.1        -p PORT   6432\n"
 	      "  -U USER       bench            -d NAME   bench\n"
@@ -260,7 +263,7 @@ static _Noreturn void usage(int status)
 	      "  --touch                        one query of each idle client before\n"
 	      "  --password PASSWORD            for cleartext and SCRAM-SHA-256\n"
 	      "  --tls                          the certificate is not verified\n"
-	      "  --sql SQL     SELECT 1         --parameter VALUE  of its $1 (not in simple queries)\n"
+	      "  --sql SQL     SELECT 1, or what sysbench asks for  --parameter VALUE  of its $1 (prepared)\n"
 	      "  --statement NAME               of the prepared statement\n"
 	      "  --pipeline N  10               statements in a pipeline\n"
 	      "  --mib N       16               size of a large result\n"
@@ -298,9 +301,10 @@ static double seconds_of(const char *text)
 
 static void parse_options(int argc, char **argv)
 {
-	enum { TLS = 256, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, RUNS,
-	       ADDRESSES, DATABASES, KEEP_ONE_OF, TOUCH, HELP };
-	static const struct option options[] = { { "tls", no_argument, NULL, TLS },
+	enum { MYSQL = 256, TLS, SYNC, PASSWORD, SQL, PARAMETER, STATEMENT, PIPELINE, MIB, SLOW_COUNT, SLOW_RATE, ERRORS, RUNS,
+	       ADDRESSES, DATABASES, KEEP_ONE_OF, TOUCH, END_OF_FILE, HELP };
+	static const struct option options[] = { { "mysql", no_argument, NULL, MYSQL },
+						 { "tls", no_argument, NULL, TLS },
 						 { "sync", no_argument, NULL, SYNC },
 						 { "password", required_argument, NULL, PASSWORD },
 						 { "sql", required_argument, NULL, SQL },
@@ -316,11 +320,13 @@ static void parse_options(int argc, char **argv)
 						 { "databases", required_argument, NULL, DATABASES },
 						 { "keep-one-of", required_argument, NULL, KEEP_ONE_OF },
 						 { "touch", no_argument, NULL, TOUCH },
+						 { "eof", no_argument, NULL, END_OF_FILE },
 						 { "help", no_argument, NULL, HELP },
 						 { NULL, 0, NULL, 0 } };
 	const char *host = "127.0.0.1";
 	int port = 6432, option;
 
+	conf.protocol = &load_postgresql;
 	conf.mode = MODES;
 	conf.user = conf.database = "bench";
 	conf.statement = "S_1";
@@ -372,6 +378,9 @@ static void parse_options(int argc, char **argv)
 		case 'n':
 			conf.transactions_max = (uint64_t)number(optarg, 1, INT32_MAX);
 			break;
+		case MYSQL:
+			conf.protocol = &load_mysql;
+			break;
 		case TLS:
 			conf.tls = SSL_CTX_new(TLS_client_method());
 			if (!conf.tls)
@@ -422,6 +431,9 @@ static void parse_options(int argc, char **argv)
 		case TOUCH:
 			conf.touch = true;
 			break;
+		case END_OF_FILE:
+			conf.eof = true;
+			break;
 		default:
 			usage(option == HELP ? 0 : 2);
 		}
@@ -430,6 +442,8 @@ static void parse_options(int argc, char **argv)
 		fputs("load: --keep-one-of wants clients that stay\n", stderr);
 		exit(2);
 	}
+	if (conf.protocol == &load_mysql && (conf.mode == EXTENDED || conf.mode == PIPELINED || conf.tls || conf.password))
+		usage(2);
 	if (conf.mode == MODES || optind != argc || conf.threads > conf.clients)
 		usage(2);
 	if (conf.mode == SLOW && conf.slow >= conf.clients) {
@@ -448,7 +462,7 @@ static void parse_options(int argc, char **argv)
 		exit(2);
 	}
 	if (!conf.sql)
-		conf.sql = conf.mode == LARGE ? large_sql() : "SELECT 1";
+		conf.sql = conf.mode == LARGE ? conf.protocol->large_sql() : conf.protocol->sql;
 }
 
 int main(int argc, char **argv)
@@ -457,7 +471,7 @@ int main(int argc, char **argv)
 	struct thread *threads;
 
 	parse_options(argc, argv);
-	prepare_requests();
+	conf.protocol->prepare_requests();
 	signal(SIGPIPE, SIG_IGN);
 	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
 		limit.rlim_cur = limit.rlim_max;

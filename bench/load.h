@@ -58,6 +58,12 @@ struct client {
 	SSL *ssl;
 	struct bytes login_in, login_out; /* while it logs in */
 	struct scram scram;
+	/* MySQL's answers have parts, and its prepared statements numbers. */
+	struct bytes own[2]; /* what it sends instead of conf.requests: at first, and from then on */
+	bool executed;
+	bool no_eof; /* behind columns */
+	unsigned char part; /* of an answer, as the protocol counts them */
+	uint32_t parts_left; /* packets of that part */
 };
 
 struct thread {
@@ -82,15 +88,31 @@ struct thread {
 	pthread_t id;
 };
 
+struct load_protocol {
+	bool server_speaks_first;
+	/* Fills in what conf keeps of requests. */
+	void (*prepare_requests)(void);
+	/* A query with a result of conf.mib MiB, from the stub as well as from a real server. On the heap. */
+	char *(*large_sql)(void);
+	const char *sql; /* unless another is named */
+	/* Bytes of a login: NULL, or what is wrong. */
+	const char *(*login_input)(struct thread *t, struct client *c, const char *data, size_t len);
+	/* Bytes of answers; calls client_ready(). False: the connection must go. */
+	bool (*answer_input)(struct thread *t, struct client *c, const char *data, size_t len);
+	const struct bytes *goodbye;
+};
+extern const struct load_protocol load_postgresql, load_mysql;
+
 /* Set up before the threads start. */
 struct load_conf {
+	const struct load_protocol *protocol;
 	enum mode mode;
 	struct sockaddr_in address;
 	const char *user, *database, *password, *sql, *parameter, *statement;
 	int clients, threads, runs, addresses, databases, keep_one_of, pipeline, mib, slow, slow_rate;
 	double seconds, warm_up;
 	uint64_t transactions_max, errors_max; /* for each thread */
-	bool sync, touch;
+	bool sync, touch, eof;
 	SSL_CTX *tls;
 	struct bytes *startups; /* one for each database */
 	struct bytes prepare;
@@ -106,11 +128,6 @@ extern _Atomic uint64_t start_ns, end_ns;
 
 _Noreturn void fail(const char *what);
 
-/* load_requests.c: puts together what each transaction sends. */
-void prepare_requests(void);
-/* A query with a result of conf.mib MiB, from the stub as well as from a real server. On the heap. */
-char *large_sql(void);
-
 /* load_client.c; all for the client's own thread. */
 
 /* Begins to connect and log in; what comes of it is seen in t->ready. */
@@ -123,6 +140,12 @@ void client_close(struct client *c);
 void client_event(struct thread *t, struct client *c, uint32_t events);
 /* Receives once, at most so many bytes. */
 void client_input(struct thread *t, struct client *c, size_t at_most);
+bool client_send(struct thread *t, struct client *c, const struct bytes *what);
+const struct bytes *client_startup(const struct client *c);
+/* Its login, or the answer to its request, has come to its end. False if the connection is lost. */
+bool client_ready(struct thread *t, struct client *c);
+/* Counts an answer that is an error. */
+void client_error(struct thread *t, const char *text);
 /* May this thread begin another transaction? */
 bool may_begin(const struct thread *t);
 

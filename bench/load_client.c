@@ -21,6 +21,8 @@ void client_close(struct client *c)
 	SSL_free(c->ssl);
 	free(c->login_in.data);
 	free(c->login_out.data);
+	free(c->own[0].data);
+	free(c->own[1].data);
 	*c = (struct client){ .index = c->index, .is_slow = c->is_slow, .begun_ns = c->begun_ns };
 }
 
@@ -92,7 +94,7 @@ static bool client_flush(struct thread *t, struct client *c)
 	return true;
 }
 
-static bool client_send(struct thread *t, struct client *c, const struct bytes *request)
+bool client_send(struct thread *t, struct client *c, const struct bytes *request)
 {
 	c->out = request->data;
 	c->out_left = request->len;
@@ -112,9 +114,18 @@ static void choose_address(const struct client *c)
 		fail("bind");
 }
 
-static const struct bytes *startup_of(const struct client *c)
+const struct bytes *client_startup(const struct client *c)
 {
 	return &conf.startups[conf.databases ? c->index % conf.databases : 0];
+}
+
+/* Its own, where it depends on what the server has said. */
+static const struct bytes *request_of(struct client *c)
+{
+	const struct bytes *request = c->own[c->executed].len ? &c->own[c->executed] : &conf.requests[c->round_trip];
+
+	c->executed = true;
+	return request;
 }
 
 void client_connect(struct thread *t, struct client *c)
@@ -143,8 +154,8 @@ void client_connect(struct thread *t, struct client *c)
 		c->out_left = sizeof ssl_request;
 	} else {
 		c->state = CLIENT_LOGIN;
-		c->out = startup_of(c)->data;
-		c->out_left = startup_of(c)->len;
+		c->out = conf.protocol->server_speaks_first ? NULL : client_startup(c)->data;
+		c->out_left = conf.protocol->server_speaks_first ? 0 : client_startup(c)->len;
 	}
 	/* On loopback the connection is mostly there by now. */
 	if (!client_flush(t, c))
@@ -160,7 +171,7 @@ bool client_begin(struct thread *t, struct client *c)
 	c->round_trip = 0;
 	if (c->is_slow) /* read by the clock, not when there is something */
 		epoll_ctl(t->epoll, EPOLL_CTL_DEL, c->fd, NULL);
-	return client_send(t, c, c->is_slow ? &conf.slow_request : &conf.requests[0]);
+	return client_send(t, c, c->is_slow ? &conf.slow_request : request_of(c));
 }
 
 bool may_begin(const struct thread *t)
@@ -185,11 +196,8 @@ static void transaction_done(struct thread *t, const struct client *c)
 
 static bool connect_next(struct thread *t, struct client *c)
 {
-	static char goodbye[] = { 'X', 0, 0, 0, 4 };
-	static const struct bytes terminate = { .data = goodbye, .len = sizeof goodbye };
-
 	transaction_done(t, c);
-	client_send(t, c, &terminate);
+	client_send(t, c, conf.protocol->goodbye);
 	t->busy--;
 	t->ready--;
 	client_close(c);
@@ -201,8 +209,7 @@ static bool connect_next(struct thread *t, struct client *c)
 	return true;
 }
 
-/* A ReadyForQuery has come. */
-static bool client_is_ready(struct thread *t, struct client *c)
+bool client_ready(struct thread *t, struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_LOGIN:
@@ -217,12 +224,12 @@ static bool client_is_ready(struct thread *t, struct client *c)
 		c->state = CLIENT_READY;
 		if (conf.mode == CONNECT) {
 			c->state = CLIENT_BUSY; /* and counted so since it connected */
-			return client_send(t, c, &conf.requests[0]);
+			return client_send(t, c, request_of(c));
 		}
 		return !may_begin(t) || conf.mode == IDLE || client_begin(t, c);
 	case CLIENT_BUSY:
 		if (!c->is_slow && ++c->round_trip < conf.round_trips)
-			return client_send(t, c, &conf.requests[c->round_trip]);
+			return client_send(t, c, request_of(c));
 		if (conf.mode == CONNECT)
 			return connect_next(t, c);
 		transaction_done(t, c);
@@ -234,97 +241,7 @@ static bool client_is_ready(struct thread *t, struct client *c)
 	}
 }
 
-/* ---- logging in ---- */
-
-/* Takes an authentication request; NULL, or what is wrong. */
-static const char *authenticate(struct thread *t, struct client *c, const char *body, size_t len)
-{
-	uint32_t kind = len >= 4 ? get32(body) : UINT32_MAX;
-	size_t at, sized;
-
-	if (kind == 0)
-		return NULL;
-	if (!conf.password)
-		return "the server wants a password: say --password";
-	c->login_out.len = 0;
-	at = bytes_begin(&c->login_out, 'p');
-	switch (kind) {
-	case 3:
-		bytes_str(&c->login_out, conf.password);
-		break;
-	case 10:
-		if (!memmem(body + 4, len - 4, "SCRAM-SHA-256", 14))
-			return "the server offers no SCRAM-SHA-256";
-		bytes_str(&c->login_out, "SCRAM-SHA-256");
-		sized = c->login_out.len;
-		bytes_32(&c->login_out, 0);
-		scram_first(&c->scram, &c->login_out);
-		put32(c->login_out.data + sized, (uint32_t)(c->login_out.len - sized - 4));
-		break;
-	case 11:
-		if (!scram_final(&c->scram, &t->scram, conf.password, body + 4, len - 4, &c->login_out))
-			return "the server's SCRAM message makes no sense";
-		break;
-	case 12:
-		c->login_out.len = 0;
-		return scram_verify(&c->scram, body + 4, len - 4) ? NULL : "the server does not know the password";
-	default:
-		return "the server wants a login other than trust, password and scram-sha-256";
-	}
-	bytes_end(&c->login_out, at);
-	return client_send(t, c, &c->login_out) ? NULL : "the connection was closed during login";
-}
-
-/* The text of an ErrorResponse. */
-static const char *error_text(const char *body, size_t len, char *text, size_t size)
-{
-	for (size_t at = 0; at < len && body[at];) {
-		size_t field = strnlen(body + at + 1, len - at - 1);
-
-		if (body[at] == 'M') {
-			snprintf(text, size, "%.*s", (int)field, body + at + 1);
-			return text;
-		}
-		at += field + 2;
-	}
-	return "an error without a text";
-}
-
-/* Messages of a login are put together whole. NULL, or what is wrong. */
-static const char *login_input(struct thread *t, struct client *c, const char *data, size_t len)
-{
-	static _Thread_local char text[256];
-	size_t at = 0;
-
-	bytes_add(&c->login_in, data, len);
-	while (c->login_in.len - at >= 5) {
-		const char *message = c->login_in.data + at;
-		size_t size = get32(message + 1);
-		const char *wrong = NULL;
-
-		if (size < 4 || size > 1024 * 1024)
-			return "a message of a login has no sensible length";
-		if (c->login_in.len - at < size + 1)
-			break;
-		at += size + 1;
-		if (message[0] == 'R')
-			wrong = authenticate(t, c, message + 5, size - 4);
-		else if (message[0] == 'E')
-			wrong = error_text(message + 5, size - 4, text, sizeof text);
-		if (wrong)
-			return wrong;
-		if (message[0] != 'Z')
-			continue;
-		/* Nothing can be behind it, as nothing was asked yet. */
-		free(c->login_in.data);
-		free(c->login_out.data);
-		c->login_in = c->login_out = (struct bytes){ 0 };
-		return client_is_ready(t, c) ? NULL : "the connection was closed after login";
-	}
-	memmove(c->login_in.data, c->login_in.data + at, c->login_in.len - at);
-	c->login_in.len -= at;
-	return NULL;
-}
+/* ---- what comes ---- */
 
 static const char *tls_input(struct thread *t, struct client *c)
 {
@@ -345,77 +262,25 @@ static const char *tls_input(struct thread *t, struct client *c)
 
 	if (r == 1) {
 		c->state = CLIENT_LOGIN;
-		return client_send(t, c, startup_of(c)) ? NULL : "the connection was closed after the TLS handshake";
+		return client_send(t, c, client_startup(c)) ? NULL : "the connection was closed after the TLS handshake";
 	}
 	r = SSL_get_error(c->ssl, r);
 	ERR_clear_error();
 	return r == SSL_ERROR_WANT_READ || r == SSL_ERROR_WANT_WRITE ? NULL : "the TLS handshake failed";
 }
 
-/* ---- answers ---- */
-
-static void note_error(struct thread *t, const char *body, size_t len)
+/* An answer is an error: `text` says so. */
+void client_error(struct thread *t, const char *text)
 {
-	char text[256];
 	int none = 0;
 
 	t->errors++;
 	if (atomic_compare_exchange_strong(&first_error, &none, 1))
-		fprintf(stderr, "load: the first error: %s\n", error_text(body, len, text, sizeof text));
+		fprintf(stderr, "load: the first error: %s\n", text);
 	if (t->errors > conf.errors_max) {
 		fprintf(stderr, "load: more than %llu errors\n", (unsigned long long)conf.errors_max);
 		exit(1);
 	}
-}
-
-/* Walks headers; true until the connection must go. Bodies are skipped, as far as they are here. */
-static bool answer_input(struct thread *t, struct client *c, const char *data, size_t len)
-{
-	while (len) {
-		if (c->body_left) {
-			size_t n = c->body_left < len ? c->body_left : len;
-
-			c->body_left -= (uint32_t)n;
-			data += n;
-			len -= n;
-			continue;
-		}
-		const unsigned char *head = (const unsigned char *)data;
-
-		if (!c->head_len && len >= 5) {
-			data += 5;
-			len -= 5;
-		} else {
-			c->head[c->head_len++] = (unsigned char)*data++;
-			len--;
-			if (c->head_len < 5)
-				continue;
-			c->head_len = 0;
-			head = c->head;
-		}
-		uint32_t size = get32(head + 1);
-
-		if (size < 4)
-			return false;
-		c->body_left = size - 4;
-		if (head[0] == 'D') {
-			t->rows++;
-		} else if (head[0] == 'E') {
-			note_error(t, data, len < c->body_left ? len : c->body_left);
-		} else if (head[0] == 'Z') {
-			/* Its one byte: skipped now if it is here, as the client may be another's after this. */
-			if (len) {
-				c->body_left = 0;
-				data++;
-				len--;
-			}
-			if (!client_is_ready(t, c))
-				return false;
-			if (conf.mode == CONNECT)
-				return true;
-		}
-	}
-	return true;
 }
 
 void client_input(struct thread *t, struct client *c, size_t at_most)
@@ -441,13 +306,13 @@ void client_input(struct thread *t, struct client *c, size_t at_most)
 		else if (t->now_ns >= start_ns && t->now_ns < end_ns)
 			t->bytes += (size_t)n;
 		if (c->state == CLIENT_LOGIN) {
-			const char *wrong = login_input(t, c, t->input, (size_t)n);
+			const char *wrong = conf.protocol->login_input(t, c, t->input, (size_t)n);
 
 			if (wrong) {
 				client_lost(t, c, wrong);
 				return;
 			}
-		} else if (!answer_input(t, c, t->input, (size_t)n)) {
+		} else if (!conf.protocol->answer_input(t, c, t->input, (size_t)n)) {
 			client_lost(t, c, "an answer that makes no sense, or the connection was closed");
 			return;
 		}

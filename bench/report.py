@@ -129,6 +129,8 @@ class Report:
                                         ("transaction", 0.8, 0.8)):
             against(f"CPU, {row}", row, "cpu_us", "pgbouncer", pgbouncer)
             against(f"CPU, {row}", row, "cpu_us", "haproxy", haproxy)
+        for row in ("mysql-text", "mysql-prepared"):
+            against(f"CPU, {row}", row, "cpu_us", "haproxy", 1.15)
         for row in ("simple", "prepared"):
             alone(f"system calls, {row}", row, "calls", 4.2)
         for row in ("simple", "extended", "prepared", "transaction", "simple-1000"):

@@ -3,6 +3,7 @@
 #include <config.h>
 #endif
 
+#include <errno.h>
 #include <ev.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 #include "config/text_units.h"
 #include "control/check.h"
 #include "control/control.h"
+#include "listening.h"
+#include "mysql/internal.h"
 #include "net/acceptor.h"
 #include "net/offload.h"
 #include "net/resolver.h"
@@ -25,6 +28,7 @@
 #include "pgsql/pgsql.h"
 #include "process.h"
 #include "session/database.h"
+#include "session/drain.h"
 #include "session/generation.h"
 #include "session/session.h"
 
@@ -39,13 +43,7 @@
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
-/* A listening socket. */
-struct listening {
-	struct list node;
-	struct listener listener;         /* until the workers accept from it */
-	struct acceptor_socket *accepted; /* from then on */
-	bool wanted;                      /* while a configuration is compared with what is open */
-};
+enum { OVERRIDES_MOST = 100 };
 
 /* The main thread's; hooks and signals have no other way to it. */
 static struct {
@@ -54,121 +52,28 @@ static struct {
 	struct mailbox mailbox;
 	struct generation *generation; /* the newest */
 	struct worker *workers;
-	struct acceptor *acceptor;
 	struct http *http; /* NULL: metrics_listen is empty */
 	int workers_made, workers_running;
 	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
-	struct list listenings;
+	struct listenings listenings;
 	struct pid_file pid_file;
 	ev_signal on_term, on_int, on_hup;
-	ev_timer housekeeping, shutdown_timeout;
+	ev_timer housekeeping, drain_delay, shutdown_timeout;
 	bool stopping;
+	/* SET on the console, until the next reload: owned */
+	struct config_override overrides[OVERRIDES_MOST];
+	size_t override_count;
 } forebay = {.pid_file.fd = -1};
-
-/* ---- listeners ---- */
-
-static struct listener *listener_of(struct listening *l) {
-	return l->accepted ? acceptor_listener(l->accepted) : &l->listener;
-}
-
-static void listening_close(struct listening *l) {
-	list_remove(&l->node);
-	if (l->accepted)
-		acceptor_remove(l->accepted);
-	else
-		listener_close(&l->listener);
-	free(l);
-}
-
-static struct listening *listening_find(const char *address) {
-	list_for_each(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		if (strcmp(listener_of(l)->address, address) == 0)
-			return l;
-	}
-	return NULL;
-}
-
-static struct listening *listening_open(const char *address, int backlog, const struct tcp_silence *silence,
-					struct error *error) {
-	struct listening *l = calloc(1, sizeof *l);
-
-	if (!l) {
-		error_set(error, 0, "out of memory");
-		return NULL;
-	}
-	/* of the reload before this one, it may be the same address, or one that excludes it */
-	if (forebay.acceptor)
-		acceptor_wait_closed(forebay.acceptor);
-	if (!listener_open(&l->listener, address, backlog, silence, error)) {
-		free(l);
-		return NULL;
-	}
-	list_push_back(&forebay.listenings, &l->node);
-	return l;
-}
-
-/* Opens what the configuration names and is not open yet, all or nothing; what it does not name is not wanted after
- * this. */
-static bool listeners_open(const struct generation *generation, struct error *error) {
-	const struct config *config = generation->config;
-	struct tcp_silence silence = generation_silence(generation);
-	bool ok = true;
-
-	list_for_each(node, &forebay.listenings)
-		list_entry(node, struct listening, node)->wanted = false;
-	const struct list *last_before = list_last(&forebay.listenings);
-	for (size_t i = 0; ok && i < config->listener_count; i++) {
-		const struct listener_config *c = &config->listeners[i];
-		for (size_t a = 0; ok && a < c->listen_count; a++) {
-			struct listening *l = listening_find(c->listen[a]);
-			if (!l)
-				l = listening_open(c->listen[a], c->backlog, &silence, error);
-			ok = l != NULL;
-			if (l)
-				l->wanted = true;
-		}
-	}
-	while (!ok && list_last(&forebay.listenings) != last_before)
-		listening_close(list_entry(list_last(&forebay.listenings), struct listening, node));
-	return ok;
-}
-
-/* Closes what is not wanted any more; what is new is accepted from. The workers know the configuration, or have its letter
- * before them. */
-static void listeners_settle(const struct generation *generation) {
-	struct tcp_silence silence = generation_silence(generation);
-
-	list_for_each_safe(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		const char *address = listener_of(l)->address;
-		if (!l->wanted) {
-			log_info("listener_closed", LOG_FIELDS(LOG_TEXT("address", address)), "no longer listening on %s",
-				 address);
-			listening_close(l);
-			continue;
-		}
-		if (l->accepted)
-			listener_set_silence(acceptor_listener(l->accepted), &silence);
-		else
-			l->accepted = acceptor_add(forebay.acceptor, &l->listener);
-		if (!l->accepted) {
-			log_error("listener_failed", LOG_FIELDS(LOG_TEXT("address", address)),
-				  "out of memory: nothing is accepted on %s; reload again", address);
-			listening_close(l);
-		}
-	}
-}
-
-static void listeners_close(void) {
-	list_for_each_safe(node, &forebay.listenings)
-		listening_close(list_entry(node, struct listening, node));
-}
 
 /* ---- the configuration ---- */
 
+static void log_remark(void *context, const char *file, int line, const char *text) {
+	(void)context;
+	log_warning("config_remark", LOG_FIELDS(LOG_TEXT("file", file), LOG_NUMBER("line", line)), "%s:%d: %s", file, line, text);
+}
+
 static struct config *load(const char *event, struct config_errors *errors) {
-	struct config *config = config_load(forebay.file, errors);
+	struct config *config = config_load_with(forebay.file, forebay.overrides, forebay.override_count, errors);
 
 	for (size_t i = 0; i < errors->count; i++) {
 		const struct config_error *e = &errors->at[i];
@@ -178,15 +83,39 @@ static struct config *load(const char *event, struct config_errors *errors) {
 		else
 			log_error(event, fields, "%s: %s", e->file, e->text);
 	}
+	if (config)
+		config_each_remark(config, log_remark, NULL);
 	return config;
 }
 
-static uint64_t descriptors_needed(const struct config *config) {
-	uint64_t needed = (uint64_t)config->max_clients + 64 + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
+/* Beside the clients' and the pools': listening sockets, loops, probes, helpers. */
+enum { DESCRIPTORS_BESIDE = 64 };
 
-	for (size_t i = 0; i < config->pool_count; i++)
-		needed += config->pools[i].max_size;
-	return needed;
+/* Raises the limit of descriptors. False: max_clients and the pools cannot fit in it. */
+static bool take_descriptors(const struct config *config, struct error *error) {
+	uint64_t pools = 0, automatic = 0;
+
+	for (size_t i = 0; i < config->pool_count; i++) {
+		pools += config->pools[i].max_size;
+		if (strcmp(config->pools[i].name, "*") == 0)
+			automatic += (uint64_t)(config->max_auto_pools - 1) * config->pools[i].max_size;
+	}
+	uint64_t beside = DESCRIPTORS_BESIDE + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
+	uint64_t needed = (uint64_t)config->max_clients + pools + beside, limit = process_raise_limit();
+	if (limit < needed)
+		return error_set(error, 0,
+				 "the process may open %llu descriptors, but max_clients = %u and %llu connections of the "
+				 "pools (the sum of max_size) need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the "
+				 "unit) or lower them",
+				 (unsigned long long)limit, config->max_clients, (unsigned long long)pools,
+				 (unsigned long long)needed);
+	if (limit < needed + automatic)
+		log_warning("descriptor_limit",
+			    LOG_FIELDS(LOG_NUMBER("limit", limit), LOG_NUMBER("needed", needed + automatic)),
+			    "the process may open %llu descriptors, and as many pools as max_auto_pools = %u allows would "
+			    "need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the unit) or lower it",
+			    (unsigned long long)limit, config->max_auto_pools, (unsigned long long)(needed + automatic));
+	return true;
 }
 
 static void log_change(void *context, const char *section, const char *key, const char *before, const char *after,
@@ -197,14 +126,31 @@ static void log_change(void *context, const char *section, const char *key, cons
 			   LOG_TEXT("after", after));
 
 	++*changes;
-	/* sockets are opened and closed by their addresses, without a restart */
-	if (needs_restart && strcmp(key, "listen") != 0)
+	if (needs_restart)
 		log_warning("config_needs_restart", fields,
 			    "[%s] %s is \"%s\" in the file now; \"%s\" stays in force until a restart", section, key,
 			    after ? after : "", before ? before : "");
 	else
 		log_info("config_changed", fields, "[%s] %s: \"%s\" is now \"%s\"", section, key, before ? before : "",
 			 after ? after : "");
+}
+
+/* Certificates are read anew whether or not their paths have changed. */
+static void log_certificates(const struct generation *before, const struct generation *after, size_t *changes) {
+	for (size_t i = 0; i < after->config->listener_count; i++) {
+		const struct listener_runtime *l = &after->listeners[i];
+		for (size_t k = 0; k < before->config->listener_count; k++) {
+			const struct listener_runtime *old = &before->listeners[k];
+			if (!l->tls || !old->tls || strcmp(l->config->name, old->config->name) != 0 ||
+			    tls_context_same_certificate(l->tls, old->tls))
+				continue;
+			++*changes;
+			log_info("certificate_changed",
+				 LOG_FIELDS(LOG_TEXT("listener", l->config->name), LOG_TEXT("file", l->config->tls.cert_file)),
+				 "[listener:%s] has another certificate now, read from %s", l->config->name,
+				 l->config->tls.cert_file);
+		}
+	}
 }
 
 static void reload_refused(struct console_result *result, const char *why) {
@@ -224,46 +170,83 @@ static void explain_errors(const struct config_errors *errors, char *out, size_t
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
 }
 
-/* Whole or not at all. */
-static void reload(struct console_result *result) {
+/* Whole or not at all. True: it was done. */
+static bool apply_file(struct console_result *result) {
 	struct config_errors errors = {0};
 	struct error error = {0};
 	char why[400] = "";
 
 	if (forebay.stopping) {
 		reload_refused(result, "the process stops");
-		return;
+		return false;
 	}
 	struct config *config = load("config_error", &errors);
 	explain_errors(&errors, why, sizeof why);
 	config_errors_free(&errors);
 	if (!config) {
 		reload_refused(result, *why ? why : "out of memory");
-		return;
+		return false;
 	}
 	struct generation *generation = generation_new(config_ref(config), &error);
-	if (!generation || !listeners_open(generation, &error)) {
+	if (!generation || !take_descriptors(config, &error) ||
+	    !listenings_open(&forebay.listenings, generation, &error)) {
 		reload_refused(result, error.text);
 		generation_unref(generation);
 		config_unref(config);
-		return;
+		return false;
 	}
 	size_t changes = 0;
 	config_diff(forebay.generation->config, config, log_change, &changes);
+	log_certificates(forebay.generation, generation, &changes);
 	log_configure(config->log_level, config->log_format);
-	process_raise_limit(descriptors_needed(config));
 	if (!databases_apply(generation, forebay.workers_made, &error))
 		log_error("reload_incomplete", NULL, "%s", error.text);
 	control_reload();
+	listenings_drop(&forebay.listenings);
 	session_reload(generation);
 	control_watch(generation);
 	http_reload(forebay.http, config);
-	listeners_settle(generation);
+	listenings_settle(&forebay.listenings, generation);
 	generation_unref(forebay.generation);
 	forebay.generation = generation;
 	config_unref(config);
 	log_info("reloaded", LOG_FIELDS(LOG_TEXT("file", forebay.file), LOG_NUMBER("changes", changes)),
 		 "the configuration was read anew: %zu settings changed", changes);
+	return true;
+}
+
+static void forget_override(void) {
+	const struct config_override *last = &forebay.overrides[--forebay.override_count];
+
+	free((char *)last->key);
+	free((char *)last->value);
+}
+
+/* What was SET goes with a reload, as with PgBouncer. */
+static void reload(struct console_result *result) {
+	while (forebay.override_count)
+		forget_override();
+	apply_file(result);
+}
+
+static void set_hook(struct console_result *result, const char *key, const char *value) {
+	char *key_copy = strdup(key), *value_copy = strdup(value);
+
+	if (!config_is_pgbouncers(forebay.generation->config)) {
+		console_error(result, "42704",
+			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed there, then "
+			      "RELOAD applies it",
+			      key);
+	} else if (!key_copy || !value_copy || forebay.override_count == OVERRIDES_MOST) {
+		console_error(result, "53200", "too many settings were set on the console, or out of memory; RELOAD forgets them");
+	} else {
+		forebay.overrides[forebay.override_count++] = (struct config_override){key_copy, value_copy};
+		if (!apply_file(result))
+			forget_override();
+		return;
+	}
+	free(key_copy);
+	free(value_copy);
 }
 
 /* ---- stopping ---- */
@@ -274,26 +257,52 @@ static void drained(void *context) {
 	ev_break(forebay.loop, EVBREAK_ALL);
 }
 
-static void stop(enum shutdown_mode mode, const char *why) {
-	if (mode == SHUTDOWN_NOW || forebay.stopping) {
-		log_info("stopping_now", NULL, "stopping at once: %s", why);
-		ev_break(forebay.loop, EVBREAK_ALL);
-		return;
-	}
-	char limit[32];
+/* Nobody is let in any more, and clients are told to go. */
+static void drain(void) {
 	uint64_t timeout_ns = forebay.generation->config->shutdown_timeout;
-	duration_format(timeout_ns, limit, sizeof limit);
-	log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
-	forebay.stopping = true;
-	process_notify_stopping();
-	http_drain(forebay.http);
-	listeners_close();
+
+	listenings_close(&forebay.listenings);
 	if (timeout_ns) {
 		ev_now_update(forebay.loop);
 		ev_timer_set(&forebay.shutdown_timeout, (double)timeout_ns / 1e9, 0.);
 		ev_timer_start(forebay.loop, &forebay.shutdown_timeout);
 	}
-	session_drain(&forebay.mailbox, drained, NULL);
+	drain_start(&forebay.mailbox, forebay.generation->config->drain_pace, drained, NULL);
+}
+
+static void on_drain_delay(struct ev_loop *loop, ev_timer *timer, int revents) {
+	(void)loop, (void)timer, (void)revents;
+	log_info("draining", NULL, "drain_delay is over: nobody is let in any more, and clients are told to go");
+	drain();
+}
+
+static void stop(enum shutdown_mode mode, const char *why) {
+	const struct config *config = forebay.generation->config;
+	char limit[32], delay[32];
+
+	if (mode == SHUTDOWN_NOW || forebay.stopping) {
+		log_info("stopping_now", NULL, "stopping at once: %s", why);
+		ev_break(forebay.loop, EVBREAK_ALL);
+		return;
+	}
+	forebay.stopping = true;
+	atomic_store(&session_totals()->leaving, true);
+	process_notify_stopping();
+	http_drain(forebay.http);
+	duration_format(config->shutdown_timeout, limit, sizeof limit);
+	if (!config->drain_delay) {
+		log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
+		drain();
+		return;
+	}
+	duration_format(config->drain_delay, delay, sizeof delay);
+	log_info("stopping", NULL,
+		 "stopping: %s; clients are still let in for %s (drain_delay), then open transactions may finish within %s "
+		 "(shutdown_timeout)",
+		 why, delay, limit);
+	ev_now_update(forebay.loop);
+	ev_timer_set(&forebay.drain_delay, (double)config->drain_delay / 1e9, 0.);
+	ev_timer_start(forebay.loop, &forebay.drain_delay);
 }
 
 static void on_shutdown_timeout(struct ev_loop *loop, ev_timer *timer, int revents) {
@@ -310,6 +319,7 @@ static void shutdown_hook(enum shutdown_mode mode) {
 static const struct admin_hooks hooks = {
 	.mailbox = &forebay.mailbox,
 	.reload = reload,
+	.set = set_hook,
 	.shutdown = shutdown_hook,
 };
 
@@ -343,6 +353,7 @@ static void watch(void) {
 	ev_signal_start(forebay.loop, &forebay.on_hup);
 	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
 	ev_timer_start(forebay.loop, &forebay.housekeeping);
+	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
 	ev_timer_init(&forebay.shutdown_timeout, on_shutdown_timeout, 0., 0.);
 	forebay.signals_made = true;
 }
@@ -366,8 +377,8 @@ static bool start_workers(struct error *error) {
 	forebay.control_made = control_start(error);
 	if (!forebay.control_made)
 		return false;
-	forebay.acceptor = acceptor_new(forebay.workers, count, session_accept);
-	if (!forebay.acceptor)
+	forebay.listenings.acceptor = acceptor_new(forebay.workers, count, session_accept);
+	if (!forebay.listenings.acceptor)
 		return error_set(error, 0, "out of memory");
 	forebay.session_made = true;
 	if (!session_start(forebay.workers, count, forebay.generation, error))
@@ -376,7 +387,7 @@ static bool start_workers(struct error *error) {
 		if (!worker_start(&forebay.workers[forebay.workers_running], error))
 			return false;
 	control_watch(forebay.generation);
-	listeners_settle(forebay.generation);
+	listenings_settle(&forebay.listenings, forebay.generation);
 	return http_start(forebay.http, error);
 }
 
@@ -389,8 +400,7 @@ static bool start(struct config *config, struct error *error) {
 		return error_set(error, 0, "nothing to listen on; add a section [listener:pg] with listen = 127.0.0.1:6432");
 	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
 	forebay.mailbox_made = true;
-	process_raise_limit(descriptors_needed(config));
-	if (!listeners_open(forebay.generation, error))
+	if (!take_descriptors(config, error) || !listenings_open(&forebay.listenings, forebay.generation, error))
 		return false;
 	if (config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
 		return false;
@@ -413,13 +423,7 @@ static void announce(const struct config *config) {
 	char listens[512] = "", pools[512] = "", status[128];
 	size_t len = 0;
 
-	list_for_each(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		if (len < sizeof listens)
-			len += (size_t)snprintf(listens + len, sizeof listens - len, "%s%s", len ? ", " : "",
-						listener_of(l)->address);
-	}
-	len = 0;
+	listenings_text(&forebay.listenings, listens, sizeof listens);
 	for (size_t i = 0; i < config->pool_count && len < sizeof pools; i++)
 		len += (size_t)snprintf(pools + len, sizeof pools - len, "%s%s", i ? ", " : "", config->pools[i].name);
 	log_info("ready",
@@ -440,9 +444,10 @@ static void end(void) {
 		ev_signal_stop(forebay.loop, &forebay.on_int);
 		ev_signal_stop(forebay.loop, &forebay.on_hup);
 		ev_timer_stop(forebay.loop, &forebay.housekeeping);
+		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
-	listeners_close();
+	listenings_close(&forebay.listenings);
 	http_close(forebay.http); /* it asks the workers: they still run */
 	if (forebay.workers_running)
 		session_close_all();
@@ -464,7 +469,7 @@ static void end(void) {
 	/* orders of consoles that have gone */
 	while (forebay.mailbox_made && mailbox_deliver(&forebay.mailbox))
 		;
-	acceptor_free(forebay.acceptor);
+	acceptor_free(forebay.listenings.acceptor);
 	for (int i = 0; i < forebay.workers_made; i++)
 		worker_destroy(&forebay.workers[i]);
 	free(forebay.workers);
@@ -473,6 +478,8 @@ static void end(void) {
 		mailbox_destroy(&forebay.mailbox);
 	pid_file_remove(&forebay.pid_file);
 	ev_loop_destroy(forebay.loop);
+	while (forebay.override_count)
+		forget_override();
 }
 
 static int run(void) {
@@ -488,7 +495,7 @@ static int run(void) {
 	}
 	config_errors_free(&errors);
 	log_configure(config->log_level, config->log_format);
-	list_init(&forebay.listenings);
+	list_init(&forebay.listenings.all);
 	forebay.loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!forebay.loop) {
 		log_error("cannot_start", NULL, "cannot make an event loop");
@@ -512,15 +519,42 @@ static int run(void) {
 
 /* ---- the command line ---- */
 
+static void print_errors(const struct config_errors *errors) {
+	for (size_t i = 0; i < errors->count; i++)
+		fprintf(stderr, "%s:%d: %s\n", errors->at[i].file, errors->at[i].line, errors->at[i].text);
+}
+
+static void print_remark(void *context, const char *file, int line, const char *text) {
+	(void)context;
+	fprintf(stderr, "%s:%d: %s\n", file, line, text);
+}
+
+/* `--convert`: what is wrong with the file goes to stderr, and then nothing to stdout. */
+static int convert(const char *file) {
+	struct config_errors errors = {0};
+	bool ok = config_convert(file, stdout, &errors);
+
+	print_errors(&errors);
+	if (!ok)
+		fprintf(stderr, "%s cannot be converted.\n", file);
+	config_errors_free(&errors);
+	if (ok && fflush(stdout) != 0) {
+		perror("forebay: cannot write");
+		return EXIT_CANNOT_START;
+	}
+	return ok ? 0 : EXIT_BAD_USAGE;
+}
+
 /* `--check`: the file, then the files that it names, then the backends. */
 static int check(void) {
 	struct config_errors errors = {0};
 	struct error error = {0};
 	struct config *config = config_load(forebay.file, &errors);
 
-	for (size_t i = 0; i < errors.count; i++)
-		fprintf(stderr, "%s:%d: %s\n", errors.at[i].file, errors.at[i].line, errors.at[i].text);
-	if (!config)
+	print_errors(&errors);
+	if (config)
+		config_each_remark(config, print_remark, NULL);
+	else
 		fprintf(stderr, "%s cannot be used.\n", forebay.file);
 	config_errors_free(&errors);
 	if (!config)
@@ -536,16 +570,18 @@ static int check(void) {
 }
 
 static void usage(FILE *out) {
-	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL\n"
+	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL, MySQL and MariaDB\n"
 		     "\n"
 		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"
+		     "       forebay --convert PGBOUNCER.INI     print the forebay.ini that means the same\n"
 		     "       forebay --print-defaults            a commented configuration with every key\n"
 		     "       forebay --print-metrics             what /metrics tells, as a table in Markdown\n"
 		     "       forebay --version | --help\n"
 		     "\n"
 		     "  -c, --config FILE   the configuration; otherwise ./forebay.ini where that exists,\n"
-		     "                      else " DEFAULT_FILE "\n"
+		     "                      else " DEFAULT_FILE ";\n"
+		     "                      a pgbouncer.ini is read as PgBouncer reads it\n"
 		     "\n"
 		     "SIGTERM, SIGINT: stop when open transactions have finished; again: at once.\n"
 		     "SIGHUP: read the configuration anew.\n"
@@ -557,8 +593,10 @@ int main(int argc, char **argv) {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, 'C'},
+		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
 		{"print-metrics", no_argument, NULL, 'm'},
+		{"print-manual", no_argument, NULL, 'M'}, /* for doc/forebay.ini.5 */
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -573,11 +611,16 @@ int main(int argc, char **argv) {
 		case 'C':
 			checking = true;
 			break;
+		case 'b':
+			return convert(optarg);
 		case 'p':
 			config_print_defaults(stdout);
 			return 0;
 		case 'm':
 			metrics_print_doc(stdout);
+			return 0;
+		case 'M':
+			config_print_manual(stdout);
 			return 0;
 		case 'V':
 			printf("forebay " PACKAGE_VERSION "\n");
@@ -598,6 +641,7 @@ int main(int argc, char **argv) {
 	if (!forebay.file)
 		forebay.file = access("forebay.ini", F_OK) == 0 ? "forebay.ini" : DEFAULT_FILE;
 	process_harden();
+	protocol_register(&mysql_protocol);
 	protocol_register(&pgsql_protocol);
 	return checking ? check() : run();
 }

@@ -90,27 +90,6 @@ static void run_show_setting(struct console_request *request, const struct words
 		one_value(request, settings[i].name, CONSOLE_TEXT, settings[i].value);
 }
 
-/* SET [SESSION | LOCAL] name { = | TO } value; SET TIME ZONE value; SET NAMES value. */
-static void run_set(struct console_request *request, const struct words *arguments) {
-	size_t at = is_mark(arguments, 0, "SESSION") || is_mark(arguments, 0, "LOCAL") ? 1 : 0;
-
-	snprintf(request->result.tag, sizeof request->result.tag, "SET");
-	if ((is_mark(arguments, at, "TIME") && is_mark(arguments, at + 1, "ZONE") && arguments->count > at + 2) ||
-	    (is_mark(arguments, at, "NAMES") && arguments->count == at + 2)) {
-		admin_answer(request);
-		return;
-	}
-	if (arguments->count < at + 3 || !(is_mark(arguments, at + 1, "=") || is_mark(arguments, at + 1, "TO"))) {
-		console_error(&request->result, "42601", "SET on the console has the form SET name = value");
-	} else if (find_setting(arguments->at[at]) < 0) {
-		console_error(&request->result, "42704",
-			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed "
-			      "there, then RELOAD applies it",
-			      arguments->at[at]);
-	}
-	admin_answer(request);
-}
-
 /* What tools ask to see whether the line is alive, and with whom they talk. */
 static void run_select(struct console_request *request, const struct words *arguments) {
 	const char *what = arguments->count ? arguments->at[0] : "";
@@ -140,42 +119,98 @@ static void run_nothing(struct console_request *request, const struct words *arg
 struct order {
 	struct mail mail;
 	struct console_request *request;
+	char *key, *value; /* SET; NULL: RELOAD */
 };
+
+static void order_free(struct order *order) {
+	if (!order)
+		return;
+	free(order->key);
+	free(order->value);
+	free(order);
+}
 
 static void deliver_answer(struct mail *mail, void *receiver) {
 	struct order *order = (struct order *)mail;
 	struct console_request *request = order->request;
 
 	(void)receiver;
-	free(order);
+	order_free(order);
 	admin_answer(request);
 }
 
-static void deliver_reload(struct mail *mail, void *receiver) {
+static void deliver_order(struct mail *mail, void *receiver) {
 	struct order *order = (struct order *)mail;
 
 	if (!hooks) { /* the workers have ended, and whoever asked with them */
 		deliver_answer(mail, receiver);
 		return;
 	}
-	hooks->reload(&order->request->result);
+	if (order->key)
+		hooks->set(&order->request->result, order->key, order->value);
+	else
+		hooks->reload(&order->request->result);
 	order->mail.deliver = deliver_answer;
 	mailbox_post(&order->request->worker->mailbox, &order->mail);
 }
 
-static void run_reload(struct console_request *request, const struct words *arguments) {
+/* `key` NULL: RELOAD. */
+static void give_order(struct console_request *request, const char *key, const char *value) {
 	struct order *order = calloc(1, sizeof *order);
 
-	(void)arguments;
-	if (!order) {
+	if (order && key) {
+		order->key = strdup(key);
+		order->value = strdup(value);
+	}
+	if (!order || (key && (!order->key || !order->value))) {
+		order_free(order);
 		console_error(&request->result, "53200", "out of memory");
 		admin_answer(request);
 		return;
 	}
-	log_info("console_reload", LOG_FIELDS(LOG_TEXT("user", request->user)), "RELOAD was asked for on the console");
 	order->request = request;
-	order->mail.deliver = deliver_reload;
+	order->mail.deliver = deliver_order;
 	mailbox_post(hooks->mailbox, &order->mail);
+}
+
+static void run_reload(struct console_request *request, const struct words *arguments) {
+	(void)arguments;
+	log_info("console_reload", LOG_FIELDS(LOG_TEXT("user", request->user)), "RELOAD was asked for on the console");
+	give_order(request, NULL, NULL);
+}
+
+/* A setting of the file's, by PgBouncer's name. `value` NULL: there was more than one word. */
+static void set_in_force(struct console_request *request, const char *key, const char *value) {
+	if (!request->is_admin) {
+		console_error(&request->result, "42501", "only admin_users may change settings");
+		admin_answer(request);
+	} else if (!value) {
+		console_error(&request->result, "42601", "SET takes one value; put it in single quotes");
+		admin_answer(request);
+	} else {
+		log_info("console_set", LOG_FIELDS(LOG_TEXT("user", request->user), LOG_TEXT("key", key)),
+			 "SET %.64s was said on the console by \"%s\"", key, request->user);
+		give_order(request, key, value);
+	}
+}
+
+/* SET [SESSION | LOCAL] name { = | TO } value; SET TIME ZONE value; SET NAMES value. */
+static void run_set(struct console_request *request, const struct words *arguments) {
+	size_t at = is_mark(arguments, 0, "SESSION") || is_mark(arguments, 0, "LOCAL") ? 1 : 0;
+
+	snprintf(request->result.tag, sizeof request->result.tag, "SET");
+	if ((is_mark(arguments, at, "TIME") && is_mark(arguments, at + 1, "ZONE") && arguments->count > at + 2) ||
+	    (is_mark(arguments, at, "NAMES") && arguments->count == at + 2)) {
+		admin_answer(request);
+		return;
+	}
+	if (arguments->count < at + 3 || !(is_mark(arguments, at + 1, "=") || is_mark(arguments, at + 1, "TO"))) {
+		console_error(&request->result, "42601", "SET on the console has the form SET name = value");
+	} else if (find_setting(arguments->at[at]) < 0) {
+		set_in_force(request, arguments->at[at], arguments->count == at + 3 ? arguments->at[at + 2] : NULL);
+		return;
+	}
+	admin_answer(request);
 }
 
 struct shutdown_order {

@@ -449,7 +449,7 @@ struct http *http_open(struct config *config, struct error *error) {
 		struct error why = {0};
 		struct endpoint *endpoint = &http->endpoints[i];
 		endpoint->http = http;
-		ok = listener_open(&endpoint->listener, config->metrics_listen[i], BACKLOG, &silence, &why);
+		ok = listener_open(&endpoint->listener, config->metrics_listen[i], BACKLOG, &silence, NULL, &why);
 		if (ok)
 			http->endpoint_count++;
 		else

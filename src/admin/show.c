@@ -350,6 +350,19 @@ static void config_row(void *context, const char *section, const char *key, cons
 	console_set_text(r, 4, section);
 }
 
+/* What tools made for PgBouncer look for. */
+static void pgbouncer_row(void *context, const char *key, const char *value, const char *default_value) {
+	struct console_result *r = context;
+
+	if (!console_row(r))
+		return;
+	console_set_text(r, 0, key);
+	console_set_text(r, 1, value);
+	console_set_text(r, 2, default_value);
+	console_set_text(r, 3, "yes");
+	console_set_text(r, 4, "pgbouncer");
+}
+
 SHOW_COMMAND(config) {
 	static const struct column columns[] = {{"key", CONSOLE_TEXT},
 						{"value", CONSOLE_TEXT},
@@ -359,8 +372,10 @@ SHOW_COMMAND(config) {
 						{"section", CONSOLE_TEXT}};
 
 	(void)arguments;
-	if (SHOW_COLUMNS(&request->result, columns))
+	if (SHOW_COLUMNS(&request->result, columns)) {
+		config_each_of_pgbouncer(show_config_of(request), pgbouncer_row, &request->result);
 		config_each(show_config_of(request), config_row, &request->result);
+	}
 	admin_answer(request);
 }
 
@@ -384,10 +399,10 @@ SHOW_COMMAND(state) {
 	(void)arguments;
 	if (SHOW_COLUMNS(&request->result, columns)) {
 		databases_each(find_paused, &paused);
-		state_row(&request->result, "active", !paused && !sw->draining);
+		state_row(&request->result, "active", !paused && !sw->drain.on);
 		state_row(&request->result, "paused", paused);
 		state_row(&request->result, "suspended", false);
-		state_row(&request->result, "draining", sw->draining); /* our own */
+		state_row(&request->result, "draining", sw->drain.on); /* our own */
 	}
 	admin_answer(request);
 }

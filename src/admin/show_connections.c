@@ -114,6 +114,7 @@ static const struct column client_columns[] = {
 	{"total_wait_us", CONSOLE_INT8},
 	{"keeps_server", CONSOLE_BOOL},
 	{"begin_deferred", CONSOLE_BOOL},
+	{"pinned", CONSOLE_TEXT},
 };
 
 /* PgBouncer's word for it. */
@@ -174,6 +175,7 @@ static void client_row(struct console_result *r, struct client *client, int work
 	console_set_number(r, COL_OWN + 3, (int64_t)(client->wait_ns_total / NS_PER_US));
 	console_set_bool(r, COL_OWN + 4, client->keeps_server);
 	console_set_bool(r, COL_OWN + 5, client->begin_deferred);
+	console_set_text(r, COL_OWN + 6, details.pinned ? details.pinned : "");
 }
 
 static void clients_of_worker(struct session_worker *sw, struct gathering *gathering) {
@@ -205,6 +207,7 @@ static const struct column server_columns[] = {
 	{"host", CONSOLE_TEXT},
 	{"last_client", CONSOLE_INT4},
 	{"expires_in", CONSOLE_INT4},
+	{"pinned", CONSOLE_TEXT},
 };
 
 static const char *server_state_word(const struct server *server) {
@@ -274,6 +277,7 @@ static void server_row(struct console_result *r, struct server *server, int work
 	uint64_t now_ns = clock_monotonic_ns(), expires_ns = server->conn.expires_ns;
 	if (expires_ns && expires_ns != TIME_NEVER)
 		console_set_number(r, COL_OWN + 6, expires_ns > now_ns ? (int64_t)((expires_ns - now_ns) / NS_PER_S) : 0);
+	console_set_text(r, COL_OWN + 7, details.pinned ? details.pinned : "");
 }
 
 static void servers_of_worker(struct session_worker *sw, struct gathering *gathering) {

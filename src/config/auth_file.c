@@ -36,15 +36,24 @@ static const char *take_quoted(struct cursor *c, struct text *out) {
 	}
 }
 
-static const char *read_line(struct cursor line, struct text *name, struct text *secret) {
+static const char *read_line(struct cursor line, struct text *name, struct text *secret, bool *usable) {
+	struct text more = {0};
 	const char *problem;
 
+	*usable = false;
 	if ((problem = take_quoted(&line, name)) || (problem = take_quoted(&line, secret)))
 		return problem;
-	skip_blanks(&line);
-	if (line.at < line.end && *line.at != ';')
-		return "there is text behind the secret; expected \"name\" \"secret\" and no more";
-	return name->len ? NULL : "the name is empty";
+	if (!name->len)
+		return "the name is empty";
+	*usable = true;
+	/* further fields in quotes mean nothing: PgBouncer's own script writes when the password ends */
+	for (skip_blanks(&line); !problem && line.at < line.end && *line.at == '"'; skip_blanks(&line))
+		problem = take_quoted(&line, &more);
+	text_free(&more);
+	if (problem || (line.at < line.end && *line.at != ';'))
+		return "there is text behind the secret; expected \"name\" \"secret\", and fields in quotes at most behind it "
+		       "(within quotes, write \"\" for one quote)";
+	return NULL;
 }
 
 bool auth_file_read(const char *path,
@@ -67,12 +76,13 @@ bool auth_file_read(const char *path,
 		skip_blanks(&line);
 		if (line.at == line.end || *line.at == ';')
 			continue;
+		bool usable = false;
 		const char *problem = memchr(line.at, 0, (size_t)(line.end - line.at))
 					      ? "there is a zero byte here"
-					      : read_line(line, &name, &secret);
+					      : read_line(line, &name, &secret, &usable);
 		if (problem)
 			error_sink_add(errors, path, number, "auth_file: %s", problem);
-		else
+		if (usable)
 			each(context, text_string(&name), text_string(&secret), number);
 	}
 	text_free(&content);

@@ -148,10 +148,37 @@ static void check_pool_name(struct check *check, const char *key, const char *na
 	     search.best ? text_printable(search.best, best, sizeof(best)) : "", search.best ? "?" : "");
 }
 
+/* What only listeners of one protocol know. */
+static void check_auth_protocol(struct check *check, const struct listener_config *listener) {
+	const char *shown = section_setting(check->section, "auth")->shown;
+	bool mysql = listener->protocol == PROTOCOL_MYSQL;
+
+	if (listener->auth == AUTH_TRUST || listener->auth == AUTH_PASSWORD)
+		return;
+	if (mysql && listener->auth < AUTH_MYSQL_NATIVE_PASSWORD)
+		fail(check, "auth",
+		     "auth = %s is PostgreSQL's; expected trust, password, mysql_native_password, caching_sha2_password or "
+		     "mysql_clear_password",
+		     shown);
+	if (!mysql && listener->auth >= AUTH_MYSQL_NATIVE_PASSWORD)
+		fail(check, "auth", "auth = %s is MySQL's; expected trust, password, md5, scram-sha-256, cert or hba", shown);
+}
+
 static void check_listener(struct check *check, const struct listener_config *listener) {
 	bool auth_known = !is_bad(check, "auth");
+	const char *mode = listener->unix_socket_mode;
+
+	if (!is_bad(check, "unix_socket_mode") &&
+	    (!mode || !*mode || strlen(mode) > 4 || mode[strspn(mode, "01234567")] || (strlen(mode) == 4 && *mode != '0')))
+		fail(check, "unix_socket_mode", "expected octal digits such as 0770");
 
 	check_tls(check, &listener->tls, true);
+	if (auth_known && !is_bad(check, "protocol"))
+		check_auth_protocol(check, listener);
+	if (auth_known && listener->auth == AUTH_MYSQL_CLEAR_PASSWORD && listener->tls.mode < CONFIG_TLS_REQUIRE &&
+	    !is_bad(check, "tls_mode"))
+		fail(check, "auth", "auth = mysql_clear_password needs tls_mode = require or a stricter one: passwords go over "
+				    "the wire as they are");
 	if (auth_known && listener->auth == AUTH_HBA)
 		need(check, "auth", "hba_file", "auth = hba");
 	if (auth_known && listener->auth == AUTH_CERT && listener->tls.mode < CONFIG_TLS_VERIFY_CA &&

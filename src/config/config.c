@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/pgbouncer.h"
+#include "config/pgbouncer_table.h"
 #include "config/private.h"
 #include "config/value.h"
 
@@ -66,6 +68,16 @@ struct setting *section_setting(const struct section *section, const char *key) 
 	return i < 0 ? NULL : &section->settings[i];
 }
 
+bool config_is_pgbouncers(const struct config *config) {
+	return config->private_->is_pgbouncers;
+}
+
+void config_each_remark(const struct config *config,
+			void (*each)(void *context, const char *file, int line, const char *text), void *context) {
+	for (const struct remark *r = config->private_->remarks; r; r = r->next)
+		each(context, r->file, r->line, r->text);
+}
+
 /* ---- what is shown ---- */
 
 void config_each_without_effect(const struct config *config,
@@ -78,6 +90,19 @@ void config_each_without_effect(const struct config *config,
 		for (size_t i = 0; i < count; i++)
 			if (keys[i].flags & KEY_LATER && strcmp(s->settings[i].shown, s->settings[i].shown_default) != 0)
 				each(context, s->label, keys[i].name, s->settings[i].shown);
+	}
+}
+
+void config_each_of_pgbouncer(const struct config *config,
+			      void (*each)(void *context, const char *key, const char *value, const char *default_value),
+			      void *context) {
+	size_t count;
+	const struct pgb_key *keys = pgb_keys(PGB_MAIN, &count);
+	const struct pgb_given *given = config->private_->theirs;
+
+	for (size_t i = 0; given && i < count; i++) {
+		bool secret = given[i].given && strcmp(keys[i].name, "auth_ldap_options") == 0;
+		each(context, keys[i].name, secret ? "***" : given[i].text, keys[i].default_text);
 	}
 }
 
@@ -130,21 +155,15 @@ static void diff_common(const struct diff *diff, const struct section *before, c
 				   after->settings[i].shown, !key_is_reloadable(&keys[i]));
 }
 
-/* What is listened on is fixed at the start; pools and users come and go. */
-static bool section_needs_restart(const struct section *section) {
-	return section->kind == SECTION_LISTENER;
-}
-
 static void diff_added(const struct diff *diff, const struct section *section) {
 	size_t count;
 	const struct config_key *keys = schema_keys(section->kind, &count);
-	bool restart = section_needs_restart(section);
 
-	diff->each(diff->context, section->label, SECTION_KEY, ABSENT, PRESENT, restart);
+	diff->each(diff->context, section->label, SECTION_KEY, ABSENT, PRESENT, false);
 	for (size_t i = 0; i < count; i++)
 		if (section->settings[i].state == SETTING_GIVEN)
 			diff->each(diff->context, section->label, keys[i].name, "",
-				   section->settings[i].shown, restart);
+				   section->settings[i].shown, false);
 }
 
 /* A user's secret in the auth_file, and only there. */
@@ -182,8 +201,7 @@ void config_diff(const struct config *before, const struct config *after,
 			if (other)
 				diff_common(&diff, s, other);
 			else
-				each(context, s->label, SECTION_KEY, PRESENT, ABSENT,
-				     section_needs_restart(s));
+				each(context, s->label, SECTION_KEY, PRESENT, ABSENT, false);
 		}
 		for (struct section *s = config_first_section(after); s; s = s->next)
 			if ((int)s->kind == kind && !name_index_find(&before->private_->by_label, s->label))

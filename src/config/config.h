@@ -13,7 +13,17 @@
 
 enum protocol_id { PROTOCOL_POSTGRESQL, PROTOCOL_MYSQL };
 enum pool_mode { POOL_MODE_TRANSACTION, POOL_MODE_SESSION, POOL_MODE_STATEMENT };
-enum auth_method { AUTH_TRUST, AUTH_PASSWORD, AUTH_MD5, AUTH_SCRAM_SHA_256, AUTH_CERT, AUTH_HBA };
+enum auth_method {
+	AUTH_TRUST,
+	AUTH_PASSWORD, /* mysql: by whichever plugin the user's stored secret is for */
+	AUTH_MD5,
+	AUTH_SCRAM_SHA_256,
+	AUTH_CERT,
+	AUTH_HBA,
+	AUTH_MYSQL_NATIVE_PASSWORD, /* from here on: mysql only */
+	AUTH_CACHING_SHA2_PASSWORD,
+	AUTH_MYSQL_CLEAR_PASSWORD
+};
 /* In the order and with the meaning of libpq's sslmode; the same numbers as net/tls.h's enum tls_mode. */
 enum config_tls_mode {
 	CONFIG_TLS_DISABLE,
@@ -49,8 +59,14 @@ struct listener_config {
 	const char *ident_file; /* user maps, pg_ident.conf's format; NULL: none */
 	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
 	struct config_tls tls;
+	const char **ignore_startup_parameters; /* NULL-terminated */
 	const char *default_pool; /* NULL: none */
+	const char *server_version; /* mysql: told to clients; NULL: the backend's */
+	int default_collation;      /* mysql: the same; 0: the backend's */
+	const char *rsa_key_file;   /* mysql: NULL: a key is made when it is first needed */
 	int backlog;
+	const char *unix_socket_mode;  /* octal digits */
+	const char *unix_socket_group; /* NULL: as it is */
 };
 
 /* A duration that is not given: what a wider section says holds. */
@@ -103,6 +119,7 @@ struct user_config {
 	const char *password; /* plaintext or a stored secret; NULL: none */
 	const char *pool;     /* mysql: NULL none */
 	uint32_t max_connections;
+	uint32_t max_size; /* 0: the pool's max_size_per_user */
 	/* CONFIG_INHERIT: as the pool says */
 	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
 	uint64_t client_login_timeout;
@@ -115,8 +132,10 @@ struct config {
 	int workers; /* as resolved: at least 1 */
 	uint32_t max_clients;
 	uint32_t max_login_clients; /* clients that have not logged in yet, over all workers */
+	uint32_t max_connections_per_user; /* 0: no limit */
 	uint32_t max_auto_pools;    /* pools made on demand from [pool:*] */
 	const char **admin_users, **stats_users; /* NULL-terminated */
+	const char *admin_socket_user;           /* NULL: nobody */
 	const char **metrics_listen;             /* metrics_listen_count of them; none: off */
 	size_t metrics_listen_count;
 	const char *metrics_user, *metrics_password;           /* NULL: nobody is asked; both or none */
@@ -126,7 +145,8 @@ struct config {
 	bool log_connections;
 	const char *auth_file; /* NULL: none */
 	const char *pid_file, *run_as; /* NULL: none */
-	uint64_t client_login_timeout, shutdown_timeout;
+	uint64_t client_login_timeout, shutdown_timeout, drain_delay;
+	uint32_t drain_pace; /* clients told to go a second; 0: all at once */
 	uint64_t tcp_keepalive_idle, tcp_user_timeout;
 	uint64_t dns_refresh; /* 0: names are looked up at each connect only */
 	enum statement_text statement_text;
@@ -139,6 +159,7 @@ struct config {
 	struct config_private *private_;
 };
 
+/* Also of a remark. */
 struct config_error {
 	const char *file; /* owned by the list */
 	int line;         /* 0: the file as a whole */
@@ -150,12 +171,30 @@ struct config_errors {
 	size_t count;
 };
 
-/* Reads and validates a file, whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
+/* Reads and validates a file, a forebay.ini or a pgbouncer.ini (one whose first section or directive is PgBouncer's),
+ * whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
  * disk: main or control thread. */
 struct config *config_load(const char *path, struct config_errors *errors);
+/* The same of a pgbouncer.ini, as if these were the last lines of [pgbouncer], by PgBouncer's names. With a forebay.ini they
+ * are errors. */
+struct config_override {
+	const char *key, *value;
+};
+struct config *config_load_with(const char *path, const struct config_override *overrides, size_t count,
+				struct config_errors *errors);
 /* The same from text, `name` in its messages (tests, defaults). */
 struct config *config_parse(const char *text, const char *name, struct config_errors *errors);
 void config_errors_free(struct config_errors *errors);
+/* Whether it came from a pgbouncer.ini. */
+bool config_is_pgbouncers(const struct config *config);
+/* What is to be said of a configuration that is in force all the same: settings of a pgbouncer.ini that are ignored or mean
+ * something else here. */
+void config_each_remark(const struct config *config,
+			void (*each)(void *context, const char *file, int line, const char *text), void *context);
+/* Writes the forebay.ini that means what a pgbouncer.ini does, with comments where it differs. False: `errors` says why
+ * not, and nothing was written. Reads the disk. */
+struct _IO_FILE;
+bool config_convert(const char *path, struct _IO_FILE *out, struct config_errors *errors);
 
 struct config *config_ref(struct config *config); /* any thread */
 void config_unref(struct config *config);         /* wipes secrets with the last; NULL is fine */
@@ -176,6 +215,11 @@ void config_each(const struct config *config,
 		 void (*each)(void *context, const char *section, const char *key, const char *value,
 			      const char *default_value, bool reloadable),
 		 void *context);
+/* The settings of [pgbouncer] by PgBouncer's names, as they were written or by default, where the file is PgBouncer's; NULL
+ * where there is no value. What may hold a password is "***". */
+void config_each_of_pgbouncer(const struct config *config,
+			      void (*each)(void *context, const char *key, const char *value, const char *default_value),
+			      void *context);
 /* Settings that the file gives a value of their own, but that this version does not act on yet. */
 void config_each_without_effect(const struct config *config,
 				void (*each)(void *context, const char *section, const char *key, const char *value),
@@ -189,7 +233,8 @@ void config_diff(const struct config *before, const struct config *after,
 			      const char *after_value, bool needs_restart),
 		 void *context);
 /* The commented sample with every key at its default, to a FILE. */
-struct _IO_FILE;
 void config_print_defaults(struct _IO_FILE *out);
+/* forebay.ini(5), in mdoc. */
+void config_print_manual(struct _IO_FILE *out);
 
 #endif

@@ -6,6 +6,7 @@
 #include "config/auth_file.h"
 #include "config/config.h"
 #include "config/nearest.h"
+#include "config/pgbouncer.h"
 #include "config/private.h"
 #include "config/reader.h"
 #include "config/text.h"
@@ -24,6 +25,19 @@ struct loader {
 
 static void out_of_memory(struct loader *loader) {
 	error_sink_add(&loader->errors, loader->config->file ? loader->config->file : "", 0, "out of memory");
+}
+
+/* `text` must live as long as the arena. */
+static void add_remark(struct loader *loader, const char *file, int line, const char *text) {
+	struct remark *remark = arena_alloc(&loader->private->arena, sizeof(*remark));
+
+	if (!remark || !text) {
+		out_of_memory(loader);
+		return;
+	}
+	*remark = (struct remark){.file = file, .line = line, .text = text};
+	*loader->private->remarks_end = remark;
+	loader->private->remarks_end = &remark->next;
 }
 
 /* ---- sections ---- */
@@ -286,6 +300,16 @@ static void complete_pool(struct section *section) {
 	}
 }
 
+static void complete_listener(struct section *section) {
+	struct listener_config *listener = section->target;
+	struct setting *auth = section_setting(section, "auth");
+
+	if (listener->protocol == PROTOCOL_MYSQL && auth->state == SETTING_DEFAULT) {
+		listener->auth = AUTH_PASSWORD;
+		auth->shown = "password";
+	}
+}
+
 /* A secret that came from a file is shown with its key, too. */
 static void show_secrets(struct section *section) {
 	size_t count;
@@ -331,6 +355,8 @@ static void complete(struct loader *loader) {
 	for (struct section *s = p->sections; s; s = s->next) {
 		if (s->kind == SECTION_POOL)
 			complete_pool(s);
+		if (s->kind == SECTION_LISTENER)
+			complete_listener(s);
 		show_secrets(s);
 	}
 	config->listeners = gather(loader, SECTION_LISTENER, &p->listeners, &config->listener_count);
@@ -340,11 +366,27 @@ static void complete(struct loader *loader) {
 
 /* ---- the auth_file ---- */
 
+/* PgBouncer takes the last line of a name. */
+static void listed_again(struct loader *loader, const char *name, const char *secret, int line) {
+	struct arena *arena = &loader->private->arena;
+	struct user_config *user = name_index_find(&loader->private->users, name);
+	char shown[80];
+
+	user->password = secret[0] ? arena_strdup(arena, secret) : NULL;
+	add_remark(loader, loader->auth_file, line,
+		   arena_printf(arena, "auth_file: the user %s is there twice: as with PgBouncer, the last line counts",
+				text_printable(name, shown, sizeof(shown))));
+}
+
 static void add_listed_user(void *context, const char *name, const char *secret, int line) {
 	struct loader *loader = context;
 	struct config_private *p = loader->private;
 	char shown[80];
 
+	if (name_index_find(&loader->auth_file_names, name) && p->is_pgbouncers) {
+		listed_again(loader, name, secret, line);
+		return;
+	}
 	if (name_index_find(&loader->auth_file_names, name)) {
 		error_sink_add(&loader->errors, loader->auth_file, line,
 			       "auth_file: the user %s is there twice",
@@ -388,14 +430,38 @@ static void load_auth_file(struct loader *loader) {
 	loader->auth_file = loader->config->auth_file;
 	if (!loader->auth_file)
 		return;
-	if (!auth_file_read(loader->auth_file, add_listed_user, loader, &loader->errors, why, sizeof(why)))
-		error_sink_add(&loader->errors, setting->file, setting->line,
-			       "[forebay] auth_file: cannot read %s: %s",
-			       text_printable(loader->auth_file, path, sizeof(path)), why);
+	struct config_errors problems = {0};
+	struct error_sink into_remarks = {.list = &problems};
+	bool lenient = loader->private->is_pgbouncers;
+	text_printable(loader->auth_file, path, sizeof(path));
+	if (!auth_file_read(loader->auth_file, add_listed_user, loader, lenient ? &into_remarks : &loader->errors, why,
+			    sizeof(why)))
+		error_sink_add(lenient ? &into_remarks : &loader->errors, setting->file, setting->line,
+			       "[forebay] auth_file: cannot read %s: %s", path, why);
+	for (size_t i = 0; i < problems.count; i++)
+		add_remark(loader, arena_strdup(&loader->private->arena, problems.at[i].file), problems.at[i].line,
+			   arena_printf(&loader->private->arena, "%s; as PgBouncer does, Forebay goes on without it",
+					problems.at[i].text));
+	config_errors_free(&problems);
 	name_index_free(&loader->auth_file_names);
-	for (struct section *s = loader->private->sections; s; s = s->next)
-		if (s->kind == SECTION_USER)
+}
+
+/* Who logs in to the database without a password of its own there has the one that clients of that name have. */
+static void inherit_secrets(struct loader *loader) {
+	for (struct section *s = loader->private->sections; s; s = s->next) {
+		if (s->kind == SECTION_POOL) {
+			struct pool_config *pool = s->target;
+			const struct user_config *user = pool->user ? config_user(loader->config, pool->user) : NULL;
+			const struct user_config *asker =
+				pool->auth_user ? config_user(loader->config, pool->auth_user) : NULL;
+			if (user && !pool->password)
+				pool->password = user->password;
+			if (asker && !pool->auth_password)
+				pool->auth_password = asker->password;
+		}
+		if (s->kind == SECTION_POOL || s->kind == SECTION_USER)
 			show_secrets(s);
+	}
 }
 
 /* ---- loading ---- */
@@ -415,6 +481,7 @@ static bool begin(struct loader *loader, const char *name, struct config_errors 
 	config->private_ = p;
 	atomic_init(&p->references, 1);
 	p->sections_end = &p->sections;
+	p->remarks_end = &p->remarks;
 	config->file = arena_strdup(&p->arena, name);
 	struct section *forebay = section_new(loader, SECTION_FOREBAY, "", "forebay");
 	if (!config->file || !forebay) {
@@ -430,6 +497,7 @@ static bool begin(struct loader *loader, const char *name, struct config_errors 
 static struct config *finish(struct loader *loader) {
 	complete(loader);
 	load_auth_file(loader);
+	inherit_secrets(loader);
 	config_check(loader->config, !loader->incomplete, &loader->errors);
 	if (loader->errors.count == 0)
 		return loader->config;
@@ -437,24 +505,66 @@ static struct config *finish(struct loader *loader) {
 	return NULL;
 }
 
+/* A pgbouncer.ini, translated, as if its translation had been in the file. */
+static void take_items(struct loader *loader, const struct pgb_items *items) {
+	struct section *section = NULL;
+	const char *label = "";
+
+	loader->private->theirs = items->settings;
+	for (const struct pgb_item *item = items->first; item; item = item->next) {
+		struct setting_text text = {.file = item->at.file, .line = item->at.line, .dir = ""};
+		if (strcmp(item->section, label) != 0) {
+			label = text.text = item->section;
+			section = begin_section(loader, &text);
+		}
+		text.text = item->text;
+		if (!item->key)
+			add_remark(loader, item->at.file, item->at.line, item->text);
+		else if (section)
+			add_setting(loader, section, item->key, &text);
+	}
+}
+
 struct config *config_load(const char *path, struct config_errors *errors) {
+	return config_load_with(path, NULL, 0, errors);
+}
+
+struct config *config_load_with(const char *path, const struct config_override *overrides, size_t count,
+				struct config_errors *errors) {
 	struct loader loader = {0};
 	const struct settings_handler handler = {begin_section, add_setting, &loader};
+	struct pgb_items items;
 
 	if (!begin(&loader, path, errors))
 		return NULL;
-	if (!settings_read_file(path, &handler, &loader.private->arena, &loader.errors))
+	if (pgbouncer_is(path)) {
+		loader.private->is_pgbouncers = true;
+		pgbouncer_translate_file(path, overrides, count, &loader.private->arena, &loader.errors, &items);
+		loader.incomplete = loader.errors.count > 0;
+		take_items(&loader, &items);
+	} else if (!settings_read_file(path, &handler, &loader.private->arena, &loader.errors)) {
 		loader.incomplete = true;
+	}
+	for (size_t i = 0; i < count && !loader.private->is_pgbouncers; i++)
+		error_sink_add(&loader.errors, path, 0, "%s: only settings of a pgbouncer.ini can be set aside from the file",
+			       overrides[i].key);
 	return finish(&loader);
 }
 
 struct config *config_parse(const char *text, const char *name, struct config_errors *errors) {
 	struct loader loader = {0};
 	const struct settings_handler handler = {begin_section, add_setting, &loader};
+	struct pgb_items items;
 
 	if (!begin(&loader, name, errors))
 		return NULL;
-	if (!settings_read_text(text, name, &handler, &loader.private->arena, &loader.errors))
+	if (pgb_file_is(text, strlen(text))) {
+		loader.private->is_pgbouncers = true;
+		pgbouncer_translate_text(text, name, &loader.private->arena, &loader.errors, &items);
+		loader.incomplete = loader.errors.count > 0;
+		take_items(&loader, &items);
+	} else if (!settings_read_text(text, name, &handler, &loader.private->arena, &loader.errors)) {
 		loader.incomplete = true;
+	}
 	return finish(&loader);
 }

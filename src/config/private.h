@@ -38,11 +38,22 @@ struct auth_file_user {
 	struct user_config user;
 };
 
+struct remark {
+	struct remark *next;
+	const char *file, *text;
+	int line;
+};
+
+struct pgb_given;
+
 struct config_private {
 	atomic_uint references;
 	struct arena arena;                       /* all else here lives in it */
 	struct section *sections, **sections_end; /* in the file's order, [forebay] first */
 	struct auth_file_user *auth_file_users;   /* those that have no section of their own */
+	struct remark *remarks, **remarks_end;
+	bool is_pgbouncers;
+	const struct pgb_given *theirs; /* what its [pgbouncer] said, for SHOW CONFIG; NULL: nothing */
 	struct name_index by_label, listeners, pools, users;
 };
 

@@ -39,6 +39,19 @@ static const struct config_choice AUTH_METHODS[] = {
 	{"scram-sha-256", AUTH_SCRAM_SHA_256},
 	{"cert", AUTH_CERT},
 	{"hba", AUTH_HBA},
+	{"mysql_native_password", AUTH_MYSQL_NATIVE_PASSWORD},
+	{"caching_sha2_password", AUTH_CACHING_SHA2_PASSWORD},
+	{"mysql_clear_password", AUTH_MYSQL_CLEAR_PASSWORD},
+	{NULL, 0},
+};
+/* The numbers of their default collations. */
+static const struct config_choice CHARSETS[] = {
+	{"backend", 0},
+	{"utf8mb4", 45},
+	{"utf8mb3", 33},
+	{"latin1", 8},
+	{"ascii", 11},
+	{"binary", 63},
 	{NULL, 0},
 };
 static const struct config_choice TLS_MODES[] = {
@@ -135,6 +148,10 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("max_login_clients", max_login_clients), INTEGER("1000", 1, 10000000, "clients"),
 	 .description = "Clients that may be connected and not logged in yet, so that strangers cannot use "
 			"up max_clients."},
+	{IN_FOREBAY("max_connections_per_user", max_connections_per_user), INTEGER("0", 1, 10000000, "clients"),
+	 .flags = KEY_ZERO,
+	 .description = "Clients of one user that may be connected, unless [user:NAME] has a limit for it; 0 is no limit "
+			"but max_clients."},
 	{IN_FOREBAY("max_auto_pools", max_auto_pools), INTEGER("100", 1, 100000, "pools"),
 	 .description = "Pools that may be made on demand from [pool:*]."},
 
@@ -143,6 +160,9 @@ static const struct config_key KEYS[] = {
 			"ops, alice."},
 	{IN_FOREBAY("stats_users", stats_users), TEXT(KEY_NAMES),
 	 .description = "Users who may look around on the console and change nothing, such as: grafana."},
+	{IN_FOREBAY("admin_socket_user", admin_socket_user), TEXT(KEY_STRING),
+	 .description = "Who comes to the console under this name by a Unix socket, from a process of the same system user "
+			"as Forebay's, may change things there and needs no password; empty is nobody."},
 	{IN_FOREBAY("metrics_listen", metrics_listen), COUNT(config, metrics_listen_count), .type = KEY_LISTEN,
 	 .default_text = "127.0.0.1:9127", .flags = KEY_RESTART,
 	 .description = "Where HTTP answers with /metrics, /healthz, /readyz and a status page: host:port or the path of "
@@ -182,6 +202,12 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("shutdown_timeout", shutdown_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
 			"waits for ever."},
+	{IN_FOREBAY("drain_delay", drain_delay), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "When the process is asked to stop, /readyz fails at once, and for so long clients are let in "
+			"and served as before, so that load balancers can look elsewhere first."},
+	{IN_FOREBAY("drain_pace", drain_pace), INTEGER("0", 1, 1000000, "clients a second"), .flags = KEY_ZERO,
+	 .description = "When the process stops, no more than so many clients a second are told to go, so that they do "
+			"not all come back at once; 0 is no limit. What shutdown_timeout finds is cut off."},
 	{IN_FOREBAY("tcp_keepalive_idle", tcp_keepalive_idle), DURATION("30s", SECOND), .flags = KEY_ZERO,
 	 .description = "A silent TCP connection, a client's or to a database, is probed after this long, in whole "
 			"seconds, and given up when nothing has been heard for twice as long; 0 leaves it to the "
@@ -195,17 +221,25 @@ static const struct config_key KEYS[] = {
 			"they no longer have are retired; 0 looks up at each connect only."},
 
 	/* ---- [listener:NAME] ---- */
-	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
+	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS),
 	 .heading = "Address", .description = "What its clients speak."},
 	{IN_LISTENER("listen", listen), COUNT(listener_config, listen_count), TEXT(KEY_LISTEN),
 	 .flags = KEY_REQUIRED, .example = "127.0.0.1:6432",
 	 .description = "Addresses to listen on: host:port, [IPv6]:port, *:port for all, or the path of a "
 			"Unix socket such as /run/forebay/.s.PGSQL.6432."},
-	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,
-	 .description = "Connections that may wait for accept(); the system may allow fewer."},
+	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"),
+	 .description = "Connections that may wait to be accepted; the system may allow fewer."},
+
+	{IN_LISTENER("unix_socket_mode", unix_socket_mode), .type = KEY_STRING, .default_text = "0777",
+	 .flags = KEY_RESTART,
+	 .description = "The permissions of Unix sockets, in octal digits; who may log in is decided by auth."},
+	{IN_LISTENER("unix_socket_group", unix_socket_group), TEXT(KEY_STRING), .flags = KEY_RESTART,
+	 .description = "The group that Unix sockets belong to; empty is Forebay's own."},
 
 	{IN_LISTENER("auth", auth), CHOICE(KEY_ENUM, "scram-sha-256", AUTH_METHODS), .heading = "Logging in",
-	 .description = "How a client proves who it is; hba decides line by line of hba_file."},
+	 .description = "How a client proves who it is; hba decides line by line of hba_file. mysql: trust, or "
+			"password, which is the default there and lets the sort of a user's stored secret decide, or "
+			"one of the plugins alone."},
 	{IN_LISTENER("hba_file", hba_file), TEXT(KEY_PATH),
 	 .description = "Rules in the form of PostgreSQL's pg_hba.conf, for auth = hba."},
 	{IN_LISTENER("ident_file", ident_file), TEXT(KEY_PATH),
@@ -213,8 +247,18 @@ static const struct config_key KEYS[] = {
 	{IN_LISTENER("user_map", user_map), TEXT(KEY_STRING),
 	 .description = "The map of ident_file that auth = cert uses; empty is that the certificate's common "
 			"name must be the user's."},
+	{IN_LISTENER("ignore_startup_parameters", ignore_startup_parameters), TEXT(KEY_NAMES),
+	 .description = "Settings that clients ask for when they connect and that are passed over, such as: "
+			"extra_float_digits; options is all that is in that parameter."},
 	{IN_LISTENER("default_pool", default_pool), TEXT(KEY_STRING),
 	 .description = "mysql: the pool of a client that names no schema which a pool bears."},
+	{IN_LISTENER("rsa_key_file", rsa_key_file), TEXT(KEY_PATH),
+	 .description = "mysql: the RSA key by which caching_sha2_password hides a password where there is no TLS, "
+			"PEM; empty makes one when it is first needed."},
+	{IN_LISTENER("server_version", server_version), TEXT(KEY_STRING), .heading = "What clients are told",
+	 .description = "mysql: the version of the server; empty is what the pool's backends say."},
+	{IN_LISTENER("default_charset", default_collation), CHOICE(KEY_ENUM, "backend", CHARSETS),
+	 .description = "mysql: the server's default character set."},
 
 	{IN_LISTENER("tls_mode", tls.mode), CHOICE(KEY_ENUM, "prefer", TLS_MODES), .heading = "TLS",
 	 .description = "prefer offers TLS when certificate and key are set, require refuses clients without "
@@ -247,12 +291,13 @@ static const struct config_key KEYS[] = {
 	 .description = "Which hosts are for this pool: any, the primary, standbys, or standbys as long as there "
 			"is one."},
 	{IN_POOL("database", database), TEXT(KEY_STRING),
-	 .description = "The database's name there; empty is the name that the client asked for."},
+	 .description = "The database's name there; empty is the name that the client asked for. mysql: the schema in "
+			"which connections begin; empty is none but the client's."},
 	{IN_POOL("user", user), TEXT(KEY_STRING),
 	 .description = "Log in there as this user whoever the client is; empty is as the client."},
 	{IN_POOL("password", password), TEXT(KEY_SECRET),
 	 .description = "The password there, best as ${SHOP_PASSWORD}; or a stored secret (md5..., "
-			"SCRAM-SHA-256$...)."},
+			"SCRAM-SHA-256$...); empty is what [user:NAME] or auth_file says of that user."},
 	{IN_POOL("password_file", password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is the password."},
 	{IN_POOL("application_name", application_name), TEXT(KEY_STRING),
@@ -355,14 +400,16 @@ static const struct config_key KEYS[] = {
 	 .heading = "Asking the database for users' secrets",
 	 .description = "The user who looks up the secrets of clients that are not listed here; empty is not "
 			"to look up."},
-	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET), .description = "Its password."},
+	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET),
+	 .description = "Its password; empty is what [user:NAME] or auth_file says of it."},
 	{IN_POOL("auth_password_file", auth_password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is its password."},
 	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),
 	 .description = "The database to ask; empty is the pool's own."},
 	{IN_POOL("auth_query", auth_query), TEXT(KEY_SQL),
-	 .description = "Takes a user's name as $1 and gives a row of name and secret; empty asks "
-			"pg_catalog.pg_shadow and heeds VALID UNTIL."},
+	 .description = "Takes a user's name as $1 (mysql: as ?) and gives a row of name and secret; empty asks "
+			"pg_catalog.pg_shadow and heeds VALID UNTIL, or mysql's table of accounts for one that is not "
+			"locked."},
 	{IN_POOL("auth_cache_ttl", auth_cache_ttl), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "A secret that was looked up is trusted this long; 0 looks up at each login."},
 
@@ -391,7 +438,10 @@ static const struct config_key KEYS[] = {
 	{IN_USER("pool", pool), TEXT(KEY_STRING),
 	 .description = "mysql: the pool of this user's clients when they name no schema that a pool bears."},
 	{IN_USER("max_connections", max_connections), INTEGER("0", 1, 10000000, "clients"), .flags = KEY_ZERO,
-	 .description = "Clients of this user that may be connected; 0 is no limit but max_clients."},
+	 .description = "Clients of this user that may be connected; 0 is max_connections_per_user."},
+	{IN_USER("max_size", max_size), INTEGER("0", 1, 100000, "connections"), .flags = KEY_ZERO,
+	 .description = "The bound of this user's connections in each pool, in place of the pool's max_size_per_user; 0 is "
+			"as the pool says."},
 	{IN_USER("query_timeout", query_timeout), OVERRIDE, .description = "For this user in place of the pool's."},
 	{IN_USER("transaction_timeout", transaction_timeout), OVERRIDE,
 	 .description = "For this user in place of the pool's."},

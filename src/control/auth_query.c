@@ -15,6 +15,8 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "config/config.h"
+#include "control/auth_query_mysql.h"
+#include "control/libmysql.h"
 #include "control/libpq.h"
 #include "session/generation.h"
 
@@ -278,7 +280,10 @@ static void judge(const struct lookup *lookup, const struct pq_answer *rows, str
 		answer->result = LOOKUP_NO_USER;
 	} else if (rows->rows > 1) {
 		fail(answer, "auth_query of pool \"%s\" gives more than one row; it must give one at most", pool);
-	} else if (PQgetisnull(rows->first, 0, 0) || strcmp(PQgetvalue(rows->first, 0, 0), lookup->user) != 0) {
+	} else if (PQgetisnull(rows->first, 0, 0)) {
+		/* a function that RETURNS record gives a row of NULLs where it has found nobody */
+		answer->result = LOOKUP_NO_USER;
+	} else if (strcmp(PQgetvalue(rows->first, 0, 0), lookup->user) != 0) {
 		fail(answer, "auth_query of pool \"%s\" gives another user than it was asked for", pool);
 	} else if (PQgetisnull(rows->first, 0, 1)) {
 		answer->result = LOOKUP_FOUND; /* but no password */
@@ -328,8 +333,15 @@ static void look_up(struct thread *thread, const struct lookup *lookup, struct a
 	struct error error = {0};
 	char key[KEY_MAX];
 
-	if (!pool->auth_user || !pool->auth_query) {
+	if (!pool->auth_user || (!pool->auth_query && pool->protocol == PROTOCOL_POSTGRESQL)) {
 		fail(answer, "pool \"%s\" has no auth_user", pool->name);
+		return;
+	}
+	if (pool->protocol == PROTOCOL_MYSQL) {
+		char why[sizeof answer->error];
+		answer->result = auth_query_mysql(lookup, &answer->secret, why);
+		if (answer->result == LOOKUP_FAILED)
+			fail(answer, "auth_query of pool \"%s\": %.150s", pool->name, why);
 		return;
 	}
 	snprintf(key, sizeof key, "%p %s", (const void *)pool, database);
@@ -395,6 +407,7 @@ static void *run_thread(void *arg) {
 		secret_free(answer.secret);
 	}
 	close_idle(thread, 0);
+	mysql_thread_end();
 	return NULL;
 }
 

@@ -1,11 +1,11 @@
 #include "control/check.h"
 
-#include <mysql.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "config/config.h"
+#include "control/libmysql.h"
 #include "control/libpq.h"
 #include "control/probe.h"
 
@@ -103,77 +103,40 @@ static void check_postgresql(struct finding *f, size_t host) {
 
 /* ---- MySQL and MariaDB ---- */
 
-static void mysql_tls(MYSQL *mysql, const struct config_tls *tls) {
-	bool system = tls->ca_file && strcmp(tls->ca_file, "system") == 0;
-
-	if (tls->ca_file && !system)
-		mysql_options(mysql, MYSQL_OPT_SSL_CA, tls->ca_file);
-	if (tls->cert_file)
-		mysql_options(mysql, MYSQL_OPT_SSL_CERT, tls->cert_file);
-	if (tls->key_file)
-		mysql_options(mysql, MYSQL_OPT_SSL_KEY, tls->key_file);
-#ifdef MARIADB_PACKAGE_VERSION
-	my_bool enforce = tls->mode >= CONFIG_TLS_REQUIRE, verify = tls->mode >= CONFIG_TLS_VERIFY_CA;
-	if (tls->mode != CONFIG_TLS_DISABLE)
-		mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
-	mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
-#else
-	static const unsigned modes[] = {
-		[CONFIG_TLS_DISABLE] = SSL_MODE_DISABLED,     [CONFIG_TLS_ALLOW] = SSL_MODE_PREFERRED,
-		[CONFIG_TLS_PREFER] = SSL_MODE_PREFERRED,     [CONFIG_TLS_REQUIRE] = SSL_MODE_REQUIRED,
-		[CONFIG_TLS_VERIFY_CA] = SSL_MODE_VERIFY_CA,  [CONFIG_TLS_VERIFY_FULL] = SSL_MODE_VERIFY_IDENTITY,
-	};
-	mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[tls->mode]);
-#endif
-}
-
 static void ask_mysql(struct finding *f, MYSQL *mysql) {
-	MYSQL_RES *rows = NULL;
-	MYSQL_ROW row;
+	struct backend_facts facts = {0};
+	struct error error = {0};
 
-	if (mysql_query(mysql, "SELECT VERSION(), @@global.read_only, @@global.max_connections") != 0 ||
-	    !(rows = mysql_store_result(mysql))) {
-		remark(f, true, "%s", mysql_error(mysql));
+	if (!mq_probe(mysql, &facts, &error)) {
+		remark(f, true, "%s", error.text);
 		return;
 	}
-	if (mysql_num_fields(rows) == 3 && (row = mysql_fetch_row(rows)) && row[0] && row[1] && row[2]) {
-		snprintf(f->version, sizeof f->version, "%s", row[0]);
-		snprintf(f->role, sizeof f->role, "%s", *row[1] == '0' ? "primary" : "read-only");
-		f->max_connections = atol(row[2]);
-	}
-	mysql_free_result(rows);
+	snprintf(f->version, sizeof f->version, "%s", facts.version);
+	snprintf(f->role, sizeof f->role, "%s", backend_role_name(facts.role));
+	f->max_connections = (long)facts.max_connections;
 }
 
-static void check_mysql(struct finding *f) {
-	const struct pool_config *pool = f->pool;
-	unsigned timeout_s = (unsigned)((timeout_of(pool) + NS_PER_S - 1) / NS_PER_S);
-	const char *database = pool->database ? pool->database : strcmp(pool->name, "*") == 0 ? NULL : pool->name;
-	bool is_socket = f->host->host[0] == '/';
-	MYSQL *mysql = mysql_init(NULL);
+static void check_mysql(struct finding *f, size_t host) {
+	struct mq_target target = {.pool = f->pool, .host = host, .timeout_ns = timeout_of(f->pool)};
+	struct error error = {0};
+	enum mq_outcome outcome;
+	enum probe_login login = mq_as_application(f->pool, &target);
 
-	if (!mysql) {
-		remark(f, true, "out of memory");
+	if (login == PROBE_AUTH_USER)
+		remark(f, false, "tried as auth_user");
+	if (login == PROBE_NOBODY)
+		remark(f, false, "reached only: it logs in as its clients do, or by a stored secret");
+	MYSQL *mysql = mq_connect(&target, &outcome, &error);
+	if (mysql) {
+		f->reachable = true;
+		if (login != PROBE_NOBODY)
+			ask_mysql(f, mysql);
+		mysql_close(mysql);
 		return;
 	}
-	mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &timeout_s);
-	mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &timeout_s);
-	mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &timeout_s);
-	mysql_tls(mysql, &pool->tls);
-	if (!pool->user)
-		remark(f, false, "reached only: it logs in as its clients do");
-	if (mysql_real_connect(mysql, is_socket ? NULL : f->host->host, pool->user ? pool->user : "forebay",
-			       pool->user ? pool->password : NULL, pool->user ? database : NULL,
-			       (unsigned)f->host->port, is_socket ? f->host->host : NULL, 0)) {
-		f->reachable = true;
-		ask_mysql(f, mysql);
-	} else {
-		/* 1000 to 1999 and above 3000 are the server's own answers */
-		unsigned code = mysql_errno(mysql);
-		f->reachable = code < 2000 || code >= 3000;
-		if (pool->user || !f->reachable)
-			remark(f, true, "%s", mysql_error(mysql));
-	}
-	mysql_close(mysql);
+	f->reachable = outcome >= MQ_NOT_READY;
+	if (login != PROBE_NOBODY || !f->reachable)
+		remark(f, true, "%s", error.text);
 }
 
 /* ---- all of them ---- */
@@ -264,7 +227,7 @@ bool check_backends(const struct config *config, FILE *out) {
 			if (pool->protocol == PROTOCOL_POSTGRESQL)
 				check_postgresql(f, h);
 			else
-				check_mysql(f);
+				check_mysql(f, h);
 			check_bounds(f, config);
 			bad += f->bad;
 		}

@@ -1,13 +1,21 @@
 #include "control/control.h"
 
+#include <mysql.h>
+
 #include "control/auth_query.h"
 #include "control/monitor.h"
 
 bool control_start(struct error *error) {
-	if (!auth_query_start(error))
+	/* before there are threads that use it */
+	if (mysql_library_init(0, NULL, NULL) != 0)
+		return error_set(error, 0, "MySQL's client library cannot be initialized");
+	if (!auth_query_start(error)) {
+		mysql_library_end();
 		return false;
+	}
 	if (!monitor_start(error)) {
 		auth_query_stop();
+		mysql_library_end();
 		return false;
 	}
 	lookup_install(auth_query_submit);
@@ -26,4 +34,5 @@ void control_watch(struct generation *generation) {
 void control_stop(void) {
 	monitor_stop();
 	auth_query_stop();
+	mysql_library_end();
 }

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "control/health.h"
 #include "control/libpq.h"
+#include "control/monitor_mysql.h"
 #include "control/probe.h"
 #include "net/resolver.h"
 #include "session/backend.h"
@@ -29,7 +30,8 @@ struct plan {
 	struct generation *generation; /* referenced; holds `pool` */
 	const struct pool_config *pool;
 	const struct config_address *address;
-	struct pq_target target;
+	struct pq_target target;    /* one of these two, by the pool's protocol */
+	struct mq_target mysql_target;
 	enum probe_login login;
 	uint64_t interval_ns;    /* 0: it is not probed */
 	uint64_t timeout_ns;     /* of one probe */
@@ -58,7 +60,8 @@ struct watched {
 	enum { NOT_SUSPECTED, SUSPECTED, UNREACHED } suspected; /* while a probe was under way */
 
 	/* of the thread that has the probe */
-	PGconn *conn;
+	PGconn *conn; /* one of these two */
+	MYSQL *mysql;
 	unsigned conn_epoch;
 	struct backend_facts facts;
 	enum pool_role last_role; /* the last that was known, also from before it was down */
@@ -89,6 +92,7 @@ static void connection_close(struct watched *w) {
 	if (w->conn)
 		PQfinish(w->conn);
 	w->conn = NULL;
+	monitor_mysql_close(&w->mysql);
 }
 
 static enum health_answer judge(const struct pq_finding *finding) {
@@ -185,6 +189,8 @@ static enum health_answer probe(struct watched *w, const struct plan *plan, bool
 				struct error *error) {
 	uint64_t deadline_ns = clock_monotonic_ns() + plan->timeout_ns;
 
+	if (plan->pool->protocol == PROTOCOL_MYSQL)
+		return monitor_mysql(&w->mysql, &plan->mysql_target, plan->login, fresh, &w->facts, error);
 	if (fresh)
 		connection_close(w);
 	if (w->conn) {
@@ -438,6 +444,7 @@ static void *run_thread(void *arg) {
 	while ((w = take_locked(&job)))
 		work_locked(w, job);
 	pthread_mutex_unlock(&monitor.shared.mutex);
+	mysql_thread_end();
 	return NULL;
 }
 
@@ -495,7 +502,9 @@ static void plan_host_locked(struct generation *g, const struct pool_config *poo
 		log_error("out_of_memory", NULL, "out of memory: %s is not watched", pool->hosts[host].text);
 		return;
 	}
-	enum probe_login login = probe_as_monitor(pool, &target);
+	struct mq_target mysql_target = {.pool = pool, .host = host, .program = "forebay monitor"};
+	bool mysql = pool->protocol == PROTOCOL_MYSQL;
+	enum probe_login login = mysql ? mq_as_monitor(pool, &mysql_target) : probe_as_monitor(pool, &target);
 	struct plan *plan = &w->plan;
 	uint64_t interval_ns = pool->monitor_interval;
 	if (w->wanted && plan->interval_ns && (!interval_ns || plan->interval_ns < interval_ns))
@@ -504,8 +513,10 @@ static void plan_host_locked(struct generation *g, const struct pool_config *poo
 		plan->pool = pool;
 		plan->address = &pool->hosts[host];
 		plan->target = target;
+		plan->mysql_target = mysql_target;
 		plan->login = login;
 		plan->timeout_ns = pool->validation_timeout ? pool->validation_timeout : PROBE_TIMEOUT_NS;
+		plan->mysql_target.timeout_ns = plan->timeout_ns;
 	}
 	plan->interval_ns = interval_ns;
 	plan->dns_refresh_ns = resolver_is_name(pool->hosts[host].host) ? g->config->dns_refresh : 0;
@@ -545,7 +556,7 @@ void monitor_watch(struct generation *generation) {
 	for (struct watched *w = monitor.shared.first; w; w = w->next)
 		w->wanted = false;
 	for (size_t i = 0; i < config->pool_count; i++)
-		for (size_t h = 0; config->pools[i].protocol == PROTOCOL_POSTGRESQL && h < config->pools[i].host_count; h++)
+		for (size_t h = 0; h < config->pools[i].host_count; h++)
 			plan_host_locked(generation, &config->pools[i], h);
 	for (struct watched *w = monitor.shared.first; w; w = w->next) {
 		generation_unref(w->plan.generation);

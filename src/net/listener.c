@@ -1,6 +1,7 @@
 #include "net/listener.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,27 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static bool open_unix(struct listener *listener, const char *path, struct error *error) {
+/* Before anybody can connect. Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
+static bool set_access(const char *path, const struct listener_access *access, struct error *error) {
+	unsigned mode = access ? access->mode : 0777;
+
+	if (access && access->group) {
+		errno = 0;
+		const struct group *group = getgrnam(access->group);
+		if (!group)
+			return error_set(error, errno, "cannot listen on %s: unix_socket_group = %s: there is no such group", path,
+					 access->group);
+		if (chown(path, (uid_t)-1, group->gr_gid) != 0)
+			return error_set(error, errno, "cannot listen on %s: unix_socket_group = %s: %s", path, access->group,
+					 strerror(errno));
+	}
+	if (chmod(path, mode) != 0)
+		return error_set(error, errno, "cannot listen on %s: unix_socket_mode = %04o: %s", path, mode, strerror(errno));
+	return true;
+}
+
+static bool open_unix(struct listener *listener, const char *path, const struct listener_access *access,
+		      struct error *error) {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct stat st;
 
@@ -38,14 +59,12 @@ static bool open_unix(struct listener *listener, const char *path, struct error 
 		if (bind(listener->fd, (struct sockaddr *)&un, sizeof un) < 0)
 			return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
 	}
-	/* Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
-	chmod(path, 0777);
 	if (lstat(path, &st) == 0) {
 		listener->unix_device = st.st_dev;
 		listener->unix_inode = st.st_ino;
 		memcpy(listener->unix_path, path, strlen(path) + 1);
 	}
-	return true;
+	return set_access(path, access, error);
 }
 
 /* Splits "host:port" or "[v6]:port". */
@@ -122,12 +141,12 @@ static bool open_tcp(struct listener *listener, const char *address, struct erro
 }
 
 bool listener_open(struct listener *listener, const char *address, int backlog, const struct tcp_silence *silence,
-		   struct error *error) {
+		   const struct listener_access *access, struct error *error) {
 	listener->fd = -1;
 	listener->is_unix = address[0] == '/';
 	listener->unix_path[0] = '\0';
 	snprintf(listener->address, sizeof listener->address, "%s", address);
-	bool ok = listener->is_unix ? open_unix(listener, address, error) : open_tcp(listener, address, error);
+	bool ok = listener->is_unix ? open_unix(listener, address, access, error) : open_tcp(listener, address, error);
 	if (ok && !listener->is_unix) {
 		tcp_set_usual(listener->fd);
 		tcp_set_silence(listener->fd, silence);
@@ -144,6 +163,10 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 		return;
 	tcp_reset_silence(listener->fd);
 	tcp_set_silence(listener->fd, silence);
+}
+
+void listener_set_backlog(struct listener *listener, int backlog) {
+	listen(listener->fd, backlog);
 }
 
 void listener_unlink(struct listener *listener) {

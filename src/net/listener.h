@@ -8,6 +8,12 @@
 #include "base/error.h"
 #include "net/tcp.h"
 
+/* Who may use the file of a Unix socket. */
+struct listener_access {
+	unsigned mode;     /* permissions */
+	const char *group; /* NULL: as it is made */
+};
+
 struct listener {
 	int fd;            /* -1: closed */
 	char address[128]; /* as configured */
@@ -22,12 +28,14 @@ struct listener {
  * the options of the one that they came by. False: `error` names the address; nothing is open.
  *
  * `address`: "127.0.0.1:6432", "[::1]:6432", "*:6432", "localhost:6432", "/run/forebay/.s.PGSQL.6432".
- * A stale Unix socket (nobody listens) is replaced; a live one is an error. Mode 0777 as PostgreSQL's.
+ * A stale Unix socket (nobody listens) is replaced; a live one is an error. `access` NULL: mode 0777 as PostgreSQL's.
  */
 bool listener_open(struct listener *listener, const char *address, int backlog, const struct tcp_silence *silence,
-		   struct error *error);
+		   const struct listener_access *access, struct error *error);
 /* For connections that come in from now on; what is off in `silence` is as the system has it. */
 void listener_set_silence(struct listener *listener, const struct tcp_silence *silence);
+/* The length of its queue of connections that nobody has accepted yet. */
+void listener_set_backlog(struct listener *listener, int backlog);
 /* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
 void listener_unlink(struct listener *listener);
 /* Unlinks and closes. May be called twice, and after listener_open() failed. The thread that has the last use of it. */

@@ -385,10 +385,12 @@ static void find_secret(struct pg_client *client) {
 	struct pg_login *login = client->login;
 	const struct user_config *user = config_user(client->base.listener->generation->config, login->user);
 
-	if (user) {
+	/* a section without a password says how much a user may have, not who it is: then the database is asked */
+	const struct pool_config *pool =
+		user && (user->password || user->from_auth_file) ? NULL : lookup_pool(client);
+	if (user && !pool) {
 		login->secret = secret_strdup(user->password);
 	} else {
-		const struct pool_config *pool = lookup_pool(client);
 		if (pool && start_lookup(client, pool))
 			return;
 		snprintf(login->doomed, sizeof login->doomed,
@@ -578,6 +580,33 @@ void pg_auth_message(struct pg_client *client, const uint8_t *body, size_t len) 
 	}
 }
 
+/* ---- the console ---- */
+
+/* admin_socket_user: as PgBouncer lets its own system user in. */
+static bool is_own_socket(const struct pg_client *client) {
+	const char *name = client->base.listener->generation->config->admin_socket_user;
+
+	return client->login->console && name && strcmp(client->login->user, name) == 0 &&
+	       client->base.peer.family == AF_UNIX && client->base.peer.process.uid >= 0 &&
+	       (uid_t)client->base.peer.process.uid == geteuid();
+}
+
+static void enter_console(struct pg_client *client) {
+	const struct config *config = client->base.listener->generation->config;
+	bool is_admin = config_is_admin(config, client->login->user) || is_own_socket(client);
+	char user[sizeof client->login->user];
+	char text[160];
+
+	memcpy(user, client->login->user, sizeof user);
+	if (!is_admin && !config_is_stats(config, user)) {
+		snprintf(text, sizeof text, "user \"%s\" may not enter the console", user);
+		pg_login_reject(client, "42501", text, "Name it in admin_users or stats_users of [forebay].", NULL);
+		return;
+	}
+	pg_login_free(client);
+	pg_console_authenticated(client, user, is_admin);
+}
+
 /* ---- which method ---- */
 
 static enum hba_method method_of(enum auth_method auth) {
@@ -593,6 +622,9 @@ static enum hba_method method_of(enum auth_method auth) {
 	case AUTH_CERT:
 		return HBA_CERT;
 	case AUTH_HBA:
+	case AUTH_MYSQL_NATIVE_PASSWORD:
+	case AUTH_CACHING_SHA2_PASSWORD:
+	case AUTH_MYSQL_CLEAR_PASSWORD:
 		break;
 	}
 	return HBA_REJECT;
@@ -602,6 +634,10 @@ void pg_auth_begin(struct pg_client *client) {
 	struct pg_login *login = client->login;
 	const struct listener_config *listener = client->base.listener->config;
 
+	if (is_own_socket(client)) {
+		enter_console(client);
+		return;
+	}
 	login->method = method_of(listener->auth);
 	login->map = listener->user_map;
 	if (listener->auth == AUTH_HBA && !pg_rules_apply(client))
@@ -667,22 +703,6 @@ static void keep_credential(struct pg_client *client, struct pool_user *user) {
 	else
 		pg_credential_unref(fresh);
 	pg_credential_unref(old);
-}
-
-static void enter_console(struct pg_client *client) {
-	const struct config *config = client->base.listener->generation->config;
-	bool is_admin = config_is_admin(config, client->login->user);
-	char user[sizeof client->login->user];
-	char text[160];
-
-	memcpy(user, client->login->user, sizeof user);
-	if (!is_admin && !config_is_stats(config, user)) {
-		snprintf(text, sizeof text, "user \"%s\" may not enter the console", user);
-		pg_login_reject(client, "42501", text, "Name it in admin_users or stats_users of [forebay].", NULL);
-		return;
-	}
-	pg_login_free(client);
-	pg_console_authenticated(client, user, is_admin);
 }
 
 /* The client is who it says. */

@@ -207,6 +207,14 @@ static bool take_replication(struct pg_client *client, const char *value) {
 	return true;
 }
 
+/* ignore_startup_parameters; names of settings are compared without regard to case. */
+static bool is_ignored(const struct pg_client *client, const char *name) {
+	for (const char **ignored = client->base.listener->config->ignore_startup_parameters; *ignored; ignored++)
+		if (strcasecmp(*ignored, name) == 0)
+			return true;
+	return false;
+}
+
 static bool add_setting(struct pg_login *login, const char *name, const char *value) {
 	struct settings *with = settings_with(login->startup, name, value, false);
 
@@ -218,10 +226,17 @@ static bool add_setting(struct pg_login *login, const char *name, const char *va
 }
 
 static bool add_options(struct pg_client *client, const char *options) {
+	struct pg_login *login = client->login;
 	char ignored[128];
 
-	if (!settings_add_options(&client->login->startup, options, ignored, sizeof ignored))
+	if (is_ignored(client, "options"))
+		return true;
+	if (!settings_add_options(&login->startup, options, ignored, sizeof ignored))
 		return false;
+	for (const char **name = client->base.listener->config->ignore_startup_parameters; *name; name++) {
+		if (settings_find(login->startup, *name) && !add_setting(login, *name, NULL))
+			return false;
+	}
 	if (ignored[0])
 		log_debug("client_options_ignored",
 			  LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->base.peer)), LOG_TEXT("options", ignored)),
@@ -252,7 +267,8 @@ static bool take_parameter(struct pg_client *client, const char *name, const cha
 					"Valid values are: \"false\", 0, \"true\", 1, \"database\".", NULL);
 			return false;
 		}
-	} else if (strcmp(name, "options") != 0 && strncmp(name, "_pq_.", 5) != 0 && !add_setting(login, name, value)) {
+	} else if (strcmp(name, "options") != 0 && strncmp(name, "_pq_.", 5) != 0 && !is_ignored(client, name) &&
+		   !add_setting(login, name, value)) {
 		pg_login_reject(client, "53200", "out of memory", NULL, NULL);
 		return false;
 	}

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "pgsql/settings.h"
+#include "session/settings.h"
 
 enum { PG_GREETINGS = 64 }; /* kept; each pair has one place */
 

@@ -8,7 +8,7 @@
 #include "pgsql/normalize.h"
 #include "pgsql/prepared.h"
 #include "pgsql/queue.h"
-#include "pgsql/settings.h"
+#include "session/settings.h"
 #include "pgsql/wire.h"
 #include "session/account.h"
 #include "session/cancel.h"

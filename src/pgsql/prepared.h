@@ -22,8 +22,8 @@
 #include <uthash.h>
 
 #include "base/list.h"
-#include "pgsql/settings.h"
 #include "pgsql/sql.h"
+#include "session/settings.h"
 
 enum {
 	PG_STATEMENT_ID = 16,

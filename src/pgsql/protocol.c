@@ -50,6 +50,7 @@ static const char *sqlstate_of(struct client *client, enum refusal why, char roo
 		return "08006"; /* connection_failure */
 	}
 	case REFUSAL_SHUTDOWN:
+	case REFUSAL_KILLED:
 		return "57P01"; /* admin_shutdown */
 	case REFUSAL_LOGIN_TIMEOUT:
 		return "08006";

@@ -364,25 +364,31 @@ static bool has_wanted_role(struct pg_server *ps) {
 	       server_learned_role(&ps->base, strcmp(standby->value, "on") == 0 ? POOL_ROLE_STANDBY : POOL_ROLE_PRIMARY);
 }
 
+/* What clients are told at their login: what holds once init_sql has run, so that it is not taken back for a client that has
+ * asked for nothing else. */
+static void remember_welcome(struct pg_server *ps) {
+	struct account *account = account_of(ps->base.conn.user);
+	/* Equal sets should be one pointer. */
+	struct settings *welcome = account_welcome(account, (void *(*)(void *))settings_ref);
+	if (welcome && settings_equal(welcome, ps->settings)) {
+		settings_unref(ps->settings);
+		ps->settings = welcome;
+		return;
+	}
+	settings_unref(welcome);
+	if (!ps->base.dedicated)
+		account_set_welcome(account, settings_ref(ps->settings));
+}
+
 static void login_complete(struct pg_server *ps) {
+	remember_welcome(ps);
 	if (has_wanted_role(ps))
 		server_ready(&ps->base);
 }
 
 void pg_server_logged_in(struct pg_server *ps) {
 	struct server *server = &ps->base;
-	struct account *account = account_of(server->conn.user);
-	/* Equal sets should be one pointer. */
-	struct settings *welcome = account_welcome(account, (void *(*)(void *))settings_ref);
-	if (welcome && settings_equal(welcome, ps->settings)) {
-		settings_unref(ps->settings);
-		ps->settings = welcome;
-	} else {
-		settings_unref(welcome);
-		if (!server->dedicated)
-			account_set_welcome(account, settings_ref(ps->settings));
-	}
-	account_set_error(account, "", "");
+	account_set_error(account_of(server->conn.user), "", "");
 	server->admitted = true;
 	ps->defaults = settings_ref(ps->settings);
 	ps->status = 'I';
@@ -394,7 +400,6 @@ void pg_server_logged_in(struct pg_server *ps) {
 	}
 	login_complete(ps);
 }
-
 /* ---- recovery ---- */
 
 bool pg_server_clean(const struct server *server) {

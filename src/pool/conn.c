@@ -377,8 +377,12 @@ void pool_conn_closing(struct pool_conn *conn) {
 	if (conn->state == POOL_CONN_MOVING || conn->state == POOL_CONN_CLOSING || conn->state == POOL_CONN_CLOSED)
 		return;
 	shard_enter(shard);
+	bool tried = conn->state == POOL_CONN_OPENING && backoff_failing(&conn->user->backoff);
 	permit_mark_closing(conn->user);
 	conn_set_state(conn, POOL_CONN_CLOSING, shard_now(shard));
+	/* it was the one try that the others waited for; another may be made before it has ended */
+	if (tried)
+		user_tell(conn->user, shard);
 	/* one that was opening was counted on */
 	if (atomic_load(&shard->pool->waiting))
 		shard->look_due = true;
@@ -408,7 +412,7 @@ void pool_conn_closed(struct pool_conn *conn, enum pool_open_failure failure) {
 		stat_add(&shard->stats.open_failed, 1);
 	}
 	atomic_fetch_sub(&pool->hosts[conn->host].conns, 1);
-	bool had_room = atomic_load(&pool->max_size_per_user) == 0 && !backoff_failing(&user->backoff);
+	bool had_room = user_limit(user) == UINT32_MAX && !backoff_failing(&user->backoff);
 	POOL_TEST_POINT();
 	permit_return(user, was == POOL_CONN_CLOSING);
 	POOL_TEST_POINT();

@@ -79,6 +79,7 @@ struct pool_user {
 	_Atomic(void *) context;
 	_Atomic uint32_t refs; /* falls to 0 under pool->shared.mutex only */
 	_Atomic bool fixed;
+	_Atomic uint32_t max_size;     /* its own bound; 0: the pool's max_size_per_user */
 	_Atomic uint64_t permits;      /* its share of pool->permits, same layout */
 	_Atomic uint32_t open;         /* logged in, not closed */
 	_Atomic uint32_t opening;      /* being opened */
@@ -280,7 +281,9 @@ void permit_mark_closing(struct pool_user *user);
 /* Marks one as closing if the pool would still have more than `keep` that are not; exact, whoever else tries.
  * */
 bool permit_claim_excess(struct pool_user *user, uint32_t keep);
-/* Marks one as closing if its user has more than max_size_per_user. */
+/* The bound of this user's connections within that of the pool; UINT32_MAX: none. */
+uint32_t user_limit(const struct pool_user *user);
+/* Marks one as closing if its user has more than that. */
 bool permit_claim_user_excess(struct pool_user *user);
 /* How many could be opened for this user, the bound of the pool and its backoff apart: by its own limit and
  * backoff. `*retry_at` becomes earlier where only time is missing. */

@@ -32,8 +32,9 @@ static bool claim_above(_Atomic uint64_t *permits, uint32_t keep) {
 	return true;
 }
 
-static uint32_t user_limit(const struct pool *pool) {
-	uint32_t limit = atomic_load(&pool->max_size_per_user);
+uint32_t user_limit(const struct pool_user *user) {
+	uint32_t own = atomic_load(&user->max_size);
+	uint32_t limit = own ? own : atomic_load(&user->pool->max_size_per_user);
 	return limit ? limit : UINT32_MAX;
 }
 
@@ -47,7 +48,7 @@ bool permit_take(struct pool_user *user) {
 	if (!take_below(&pool->permits, atomic_load(&pool->max_size)))
 		return false;
 	POOL_TEST_POINT();
-	if (take_below(&user->permits, user_limit(pool)))
+	if (take_below(&user->permits, user_limit(user)))
 		return true;
 	atomic_fetch_sub(&pool->permits, 1);
 	return false;
@@ -74,14 +75,14 @@ bool permit_claim_excess(struct pool_user *user, uint32_t keep) {
 }
 
 bool permit_claim_user_excess(struct pool_user *user) {
-	if (!claim_above(&user->permits, user_limit(user->pool)))
+	if (!claim_above(&user->permits, user_limit(user)))
 		return false;
 	atomic_fetch_add(&user->pool->permits, CLOSING_ONE);
 	return true;
 }
 
 uint32_t user_room(struct pool_user *user, uint64_t now, uint64_t *retry_at) {
-	uint32_t limit = user_limit(user->pool), taken = permits_taken(&user->permits);
+	uint32_t limit = user_limit(user), taken = permits_taken(&user->permits);
 	if (taken >= limit)
 		return 0;
 	switch (backoff_gate(&user->backoff, &user->opening, now, retry_at)) {

@@ -360,6 +360,9 @@ struct pool *pool_user_pool(const struct pool_user *user);
 /* The pool logs in as this user whoever the client is: min_idle is kept for it, active or not. Tick a shard
  * to have it seen to. Any thread. */
 void pool_user_set_fixed(struct pool_user *user, bool fixed);
+/* A bound of its own in place of max_size_per_user; 0: none. Any thread; a smaller one shrinks at release, and idle
+ * connections at the next pool_set_limits(). */
+void pool_user_set_max_size(struct pool_user *user, uint32_t max_size);
 /* Its connections, open or opening, over all workers. Any thread. */
 uint32_t pool_user_size(const struct pool_user *user);
 /* Calls `each` under the pool's mutex; it must not call pool_user_get() or pool_user_unref(). */

@@ -114,6 +114,10 @@ void pool_user_set_fixed(struct pool_user *user, bool fixed) {
 	atomic_store(&user->fixed, fixed);
 }
 
+void pool_user_set_max_size(struct pool_user *user, uint32_t max_size) {
+	atomic_store(&user->max_size, max_size);
+}
+
 uint32_t pool_user_size(const struct pool_user *user) {
 	return permits_taken(&user->permits);
 }

@@ -9,6 +9,10 @@
 
 #include "session/protocol.h"
 
+/* An account is named as its user, or so and with what its connections have that those of the plain account have not
+ * (something that is asked for at login, and cannot be changed later), behind this. */
+#define ACCOUNT_VARIANT '\t'
+
 struct account {
 	const struct protocol *protocol;
 	uint64_t serial;          /* unique in the process */

@@ -71,3 +71,7 @@ void user_place_return(struct user_places *places) {
 	}
 	pthread_mutex_unlock(&mutex);
 }
+
+bool user_places_are(const struct user_places *places, const char *name) {
+	return places && strcmp(places->name, name) == 0;
+}

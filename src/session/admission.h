@@ -19,5 +19,7 @@ void place_return(_Atomic uint32_t *taken);
 /* The same for a user, by name. NULL: there was none left, or out of memory: then `*no_memory` is set. */
 struct user_places *user_place_take(const char *name, uint32_t limit, bool *no_memory);
 void user_place_return(struct user_places *places);
+/* Whether they are this user's. */
+bool user_places_are(const struct user_places *places, const char *name);
 
 #endif

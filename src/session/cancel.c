@@ -51,7 +51,10 @@ static void ticket_answer(struct cancel_ticket *ticket) {
 /* ---- the connection that carries a request ---- */
 
 static void cancel_free(struct deferred *deferred) {
-	free(container_of(deferred, struct cancel, deferred));
+	struct cancel *cancel = container_of(deferred, struct cancel, deferred);
+	if (cancel->protocol->cancel_free)
+		cancel->protocol->cancel_free(cancel);
+	free(cancel);
 }
 
 /* The request is sent no more, or is over: the server may go on. */

@@ -50,6 +50,8 @@ void registry_remove(struct client *client);
 size_t registry_secret(const struct client *client, uint8_t secret[CANCEL_SECRET_MAX]);
 /* The worker of the client with this id and secret (compared in constant time), or -1. */
 int registry_find(uint32_t id, const uint8_t *secret, size_t secret_len);
+/* The worker of the client with this id, whatever its secret, or -1. */
+int registry_worker(uint32_t id);
 /* The client with this id if it lives with `worker`; only that worker's thread. NULL: gone. */
 struct client *registry_client(uint32_t id, int worker);
 

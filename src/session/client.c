@@ -299,35 +299,60 @@ static void client_leave_login(struct client *client) {
 	}
 }
 
-/* A place in its pool, and one of its user's. False: it was told why not. */
-static bool take_places(struct client *client, const char *name, struct database *database) {
+/* A place in its pool. False: it was told why there is none. */
+static bool take_pool_place(struct client *client, struct database *database) {
 	const struct pool_config *pool = database_view(database, client->sw->worker->id)->config;
-	const struct user_config *user = config_user(client->sw->generation->config, name);
-	uint32_t limit = user ? user->max_connections : 0;
-	bool no_memory;
 	char text[400];
-	if (!place_take(&database->clients, pool->max_connections)) {
-		snprintf(text, sizeof text,
-			 "pool \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or "
-			 "raise it in [pool:%.63s]",
-			 database->name, pool->max_connections, pool->name);
-		client_end(client, REFUSAL_TOO_MANY, text);
-		return false;
-	}
-	client->places = user_place_take(name, limit, &no_memory);
-	if (client->places)
+	if (place_take(&database->clients, pool->max_connections))
 		return true;
-	place_return(&database->clients);
-	if (no_memory) {
-		client_end(client, REFUSAL_INTERNAL, "out of memory");
-		return false;
-	}
 	snprintf(text, sizeof text,
-		 "user \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or raise it "
-		 "in [user:%.63s]",
-		 name, limit, name);
+		 "pool \"%.63s\": too many clients: %u are connected, which is its max_connections; close some, or "
+		 "raise it in [pool:%.63s]",
+		 database->name, pool->max_connections, pool->name);
 	client_end(client, REFUSAL_TOO_MANY, text);
 	return false;
+}
+
+/* One of its user's places. NULL: it was told why there is none. */
+static struct user_places *take_user_place(struct client *client, const char *name) {
+	const struct config *config = client->sw->generation->config;
+	const struct user_config *user = config_user(config, name);
+	bool own = user && user->max_connections;
+	uint32_t limit = own ? user->max_connections : config->max_connections_per_user;
+	bool no_memory;
+	char text[400];
+	struct user_places *places = user_place_take(name, limit, &no_memory);
+	if (places)
+		return places;
+	if (no_memory) {
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
+		return NULL;
+	}
+	snprintf(text, sizeof text,
+		 "user \"%.63s\": too many clients: %u are connected, which is %s; close some, or raise it in [user:%.63s]",
+		 name, limit, own ? "its max_connections" : "max_connections_per_user", name);
+	client_end(client, REFUSAL_TOO_MANY, text);
+	return NULL;
+}
+
+/* Both. False: it was told why not. */
+static bool take_places(struct client *client, const char *name, struct database *database) {
+	if (!take_pool_place(client, database))
+		return false;
+	client->places = take_user_place(client, name);
+	if (!client->places)
+		place_return(&database->clients);
+	return client->places != NULL;
+}
+
+/* It belongs to this pool and user from now on. */
+static void join(struct client *client, struct database *database, struct pool_user *user) {
+	client->database = database;
+	client->user = user;
+	atomic_fetch_add(&account_of(user)->clients, 1);
+	const struct database_view *view = database_view(database, client->sw->worker->id);
+	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
+	client_leave_login(client);
 }
 
 bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user) {
@@ -335,12 +360,7 @@ bool client_logged_in(struct client *client, const char *name, struct database *
 		pool_user_unref(user);
 		return false;
 	}
-	client->database = database;
-	client->user = user;
-	atomic_fetch_add(&account_of(user)->clients, 1);
-	const struct database_view *view = database_view(database, client->sw->worker->id);
-	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
-	client_leave_login(client);
+	join(client, database, user);
 	client_set_state(client, CLIENT_IDLE);
 	if (client->sw->generation->config->log_connections)
 		log_info("client_connected",
@@ -350,27 +370,51 @@ bool client_logged_in(struct client *client, const char *name, struct database *
 	return true;
 }
 
+bool client_changed_user(struct client *client, const char *name, struct database *database, struct pool_user *user) {
+	bool same_pool = database == client->database, same_user = user_places_are(client->places, name);
+	struct user_places *places = client->places;
+	if ((!same_pool && !take_pool_place(client, database)) || (!same_user && !(places = take_user_place(client, name)))) {
+		/* a place in the pool that was taken and is not used: nobody else is to wait for it */
+		if (!same_pool && !same_user && !places)
+			place_return(&database->clients);
+		pool_user_unref(user);
+		return false;
+	}
+	if (!same_pool)
+		place_return(&client->database->clients);
+	if (!same_user)
+		user_place_return(client->places);
+	client->places = places;
+	atomic_fetch_sub(&account_of(client->user)->clients, 1);
+	pool_user_unref(client->user);
+	count_client(client, client->state, (uint32_t)-1);
+	join(client, database, user);
+	count_client(client, client->state, 1);
+	client_watch(client);
+	if (client->sw->generation->config->log_connections)
+		log_info("client_changed_user",
+			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", database->name),
+				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
+			 "client has logged in anew");
+	return true;
+}
+
 void client_is_console(struct client *client) {
 	client_leave_login(client);
 	client_set_state(client, CLIENT_CONSOLE);
 }
 
-void client_check_drained(struct session_worker *sw) {
-	if (!sw->draining)
-		return;
-	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
-		if (!list_empty(&sw->clients[s]))
-			return;
-	session_worker_drained(sw);
-}
-
 void client_maybe_goodbye(struct client *client) {
 	if (!client->goodbye_wanted || client->closing || client->state == CLIENT_CLOSED)
 		return;
-	bool boundary = client->state != CLIENT_ACTIVE && client->state != CLIENT_WAITING && !client->begin_deferred;
-	if (client->state == CLIENT_ACTIVE && !client->begin_deferred)
-		boundary = client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
-			   buf_len(&client->in) == 0;
+	if (client->in_input || client->begin_deferred || client->state == CLIENT_WAITING)
+		return;
+	bool boundary = client->state != CLIENT_ACTIVE ||
+			(client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
+			 buf_len(&client->in) == 0);
+	/* what it has sent already is answered first */
+	if (boundary && (client->state == CLIENT_IDLE || client->state == CLIENT_ACTIVE))
+		boundary = stream_quiet(&client->stream);
 	if (boundary)
 		client_end(client, REFUSAL_SHUTDOWN, "the pooler is shutting down; connect again");
 }
@@ -440,7 +484,7 @@ void client_destroy(struct client *client, const char *reason) {
 	atomic_fetch_sub(&sw->worker->clients, 1);
 	list_remove(&client->later.node); /* freed behind all that is deferred by now */
 	worker_defer(sw->worker, &client->later);
-	client_check_drained(sw);
+	drain_client_gone(sw);
 }
 
 void client_close(struct client *client, const char *reason) {

@@ -90,6 +90,9 @@ void client_accept(struct session_worker *sw, struct listener_runtime *listener,
 /* Login done, as `name` (the pool may log in as another user). `user` reference is taken over. Leaves CLIENT_LOGIN. False:
  * max_connections of the pool or of the user is reached; the client was told so and is closing. */
 bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user);
+/* The same once more: a client without a server has proved itself anew (MySQL's COM_CHANGE_USER), on the listener that is
+ * set. It keeps its state, CLIENT_IDLE. */
+bool client_changed_user(struct client *client, const char *name, struct database *database, struct pool_user *user);
 /* Login done as an operator. */
 void client_is_console(struct client *client);
 /* Sends bytes to the application. */
@@ -111,9 +114,8 @@ void client_close(struct client *client, const char *reason);
 void client_end(struct client *client, enum refusal why, const char *text);
 /* Closes at once, without a word. */
 void client_destroy(struct client *client, const char *reason);
-/* While draining: says goodbye if the client is at a boundary now. */
+/* While draining: says goodbye if the client is to be told, is at a boundary now and has sent nothing that is not answered. */
 void client_maybe_goodbye(struct client *client);
-void client_check_drained(struct session_worker *sw);
 /* Links a server that the pool gave. */
 void client_link(struct client *client, struct server *server);
 /* The server left it (released or lost). */

@@ -48,6 +48,7 @@ struct console_details {
 	char application_name[64];
 	uint32_t backend_pid; /* a server's process; 0: unknown */
 	uint32_t prepared_statements;
+	const char *pinned;      /* why a client keeps its server (session/pin.h); a static string; NULL: it is not pinned */
 	const char *replication; /* a static string: "none", "physical", "logical"; NULL: none */
 };
 

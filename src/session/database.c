@@ -288,6 +288,26 @@ static void fixed_account(struct database *d, const struct pool_config *c) {
 	pool_user_set_fixed(user, true);
 }
 
+/* The section of the user whose account it is. */
+static const struct user_config *user_of_account(const struct config *config, const char *name) {
+	const char *variant = strchr(name, ACCOUNT_VARIANT);
+	char plain[256];
+
+	if (!variant)
+		return config_user(config, name);
+	snprintf(plain, sizeof plain, "%.*s", (int)(variant - name), name);
+	return config_user(config, plain);
+}
+
+static void set_user_size(struct pool_user *user, const struct config *config) {
+	const struct user_config *own = user_of_account(config, pool_user_name(user));
+	pool_user_set_max_size(user, own ? own->max_size : 0);
+}
+
+static void size_each(struct pool_user *user, void *context) {
+	set_user_size(user, context);
+}
+
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
 	backends_apply(g->config);
@@ -311,6 +331,7 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		atomic_store(&d->removed, c == NULL);
 		if (c) {
 			struct pool_limits limits = limits_of(c);
+			pool_each_user(d->pool, size_each, g->config); /* before the shards look at the limits */
 			pool_set_limits(d->pool, &limits);
 			backend_set_hosts(d->pool, c);
 			fixed_account(d, c);
@@ -327,8 +348,9 @@ struct resolving {
 
 static void resolve_each(struct pool_user *user, void *context) {
 	const struct resolving *r = context;
+	set_user_size(user, r->config);
 	if (account_of(user))
-		deadline_resolve(account_of(user), r->pool, config_user(r->config, pool_user_name(user)));
+		deadline_resolve(account_of(user), r->pool, user_of_account(r->config, pool_user_name(user)));
 }
 
 void databases_adopt(struct session_worker *sw, struct generation *g) {
@@ -383,8 +405,10 @@ struct pool_user *database_user(struct database *database, const char *name) {
 			/* what the main thread makes is resolved when the workers adopt the configuration */
 			const struct session_worker *sw = session_current();
 			const struct database_view *view = sw ? database_view(database, sw->worker->id) : NULL;
-			if (view && view->config)
-				deadline_resolve(account, view->config, config_user(view->generation->config, name));
+			if (view && view->config) {
+				deadline_resolve(account, view->config, user_of_account(view->generation->config, name));
+				set_user_size(user, view->generation->config);
+			}
 			pool_user_set_context(user, account);
 		} else {
 			pool_user_unref(user);

@@ -5,9 +5,11 @@
 #include <stdbool.h>
 
 #include "net/worker.h"
+#include "base/stat.h"
 #include "pool/pool.h"
 #include "session/account.h"
 #include "session/generation.h"
+#include "session/pin.h"
 
 struct session_worker;
 
@@ -23,6 +25,7 @@ struct database_view {
 	uint64_t audit_round; /* ... in that round */
 	struct timeout keepalive; /* session/keepalive.h */
 	uint32_t trials;          /* of idle servers, under way on account of keepalive_interval */
+	stat_counter pins[PIN_REASONS]; /* how often a client was pinned, by reason; read relaxed by anybody */
 };
 
 struct database {

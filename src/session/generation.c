@@ -122,6 +122,20 @@ struct listener_runtime *generation_listener_at(struct generation *g, const char
 	return NULL;
 }
 
+uint32_t generation_name_hash(const char *name) {
+	uint32_t hash = 2166136261u; /* FNV-1a */
+	for (; *name; name++)
+		hash = (hash ^ (uint8_t)*name) * 16777619u;
+	return hash;
+}
+
+struct listener_runtime *generation_listener_of(struct generation *g, uint32_t name_hash) {
+	for (size_t i = 0; i < g->config->listener_count; i++)
+		if (generation_name_hash(g->listeners[i].config->name) == name_hash)
+			return &g->listeners[i];
+	return NULL;
+}
+
 struct tcp_silence generation_silence(const struct generation *g) {
 	return (struct tcp_silence){.keepalive_idle_ns = g->config->tcp_keepalive_idle,
 				    .user_timeout_ns = g->config->tcp_user_timeout};

@@ -29,6 +29,10 @@ struct generation {
 struct generation *generation_new(struct config *config, struct error *error);
 struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation);
+/* The listener whose name has this hash (generation_name_hash()). NULL: there is none. */
+struct listener_runtime *generation_listener_of(struct generation *generation, uint32_t name_hash);
+/* For who cannot keep a listener, nor its name, until it is wanted again. */
+uint32_t generation_name_hash(const char *name);
 /* The listener with this address, as it is written in the configuration. NULL: there is none. */
 struct listener_runtime *generation_listener_at(struct generation *generation, const char *address);
 /* What TCP connections on both sides are tuned to. */

@@ -40,6 +40,7 @@ enum refusal {
 	REFUSAL_BACKEND_LOST,  /* its server connection broke while it held it */
 	REFUSAL_CANCELLED,     /* the application cancelled it while it waited */
 	REFUSAL_MODE,          /* not allowed in this pool mode */
+	REFUSAL_KILLED,        /* another client of the same user has ended it (session/kill.h) */
 	REFUSAL_IDLE_TIMEOUT,
 	REFUSAL_LEAK,          /* leak_action = close: it held a connection and left it unused */
 	REFUSAL_QUERY_TIMEOUT, /* the three below only where what runs could not be ended otherwise */
@@ -153,6 +154,7 @@ struct protocol {
 	void (*cancel_begin)(struct cancel *cancel);
 	size_t (*cancel_input)(struct cancel *cancel, const uint8_t *data, size_t len);
 	void (*cancel_secured)(struct cancel *cancel);
+	void (*cancel_free)(struct cancel *cancel); /* frees what the protocol hung on it; may be NULL */
 
 	/* Opaque parts of an account. Any thread. */
 	void (*credential_unref)(void *credential);

@@ -147,6 +147,14 @@ int registry_find(uint32_t id, const uint8_t *secret, size_t secret_len) {
 	return worker;
 }
 
+int registry_worker(uint32_t id) {
+	struct part *part = part_lock(id);
+	struct entry **link = find_locked(part, id);
+	int worker = link ? (*link)->client->sw->worker->id : -1;
+	pthread_mutex_unlock(&part->mutex);
+	return worker;
+}
+
 struct client *registry_client(uint32_t id, int worker) {
 	struct part *part = part_lock(id);
 	struct entry **link = find_locked(part, id);

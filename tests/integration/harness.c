@@ -174,12 +174,14 @@ static uid_t postgres_uid(gid_t *gid) {
 		return getuid();
 	pw = getpwnam("postgres");
 	if (!pw)
-		die("running as root needs a user \"postgres\" to run PostgreSQL as");
+		pw = getpwnam("nobody");
+	if (!pw)
+		die("running as root needs a user \"postgres\" or \"nobody\" to run databases as");
 	*gid = pw->pw_gid;
 	return pw->pw_uid;
 }
 
-/* The child's half of a start: its output goes to `log`, and it gets this signal when this process dies. */
+/* The child's half of a start: its output goes to `log`, and it gets this signal (0: none) when this process dies. */
 static void become(const char *const *argv, const char *log, bool as_postgres, int death, pid_t parent) {
 	sigset_t none;
 
@@ -254,6 +256,10 @@ bool harness_command_as_postgres(const char *const *argv) {
 
 pid_t harness_spawn(const char *const *argv, const char *log) {
 	return start(argv, log, false);
+}
+
+pid_t harness_spawn_as_postgres(const char *const *argv, const char *log) {
+	return start_with(argv, log, true, 0);
 }
 
 pid_t harness_spawn_postgres(const char *data, const char *log) {
@@ -367,13 +373,26 @@ const char *harness_pg_program(const char *name) {
 	return path;
 }
 
-static void postgres_key(const char *from, const char *to) {
-	char *text = harness_read(from);
+void harness_write_as_postgres(const char *path, const char *text) {
 	gid_t gid;
 	uid_t uid = postgres_uid(&gid);
 
-	if (!write_file(to, text, 0600) || (geteuid() == 0 && chown(to, uid, gid) != 0))
-		die("cannot write %s: %s", to, strerror(errno));
+	if (!write_file(path, text, 0600) || (geteuid() == 0 && chown(path, uid, gid) != 0))
+		die("cannot write %s: %s", path, strerror(errno));
+}
+
+void harness_mkdir_as_postgres(const char *path) {
+	gid_t gid;
+	uid_t uid = postgres_uid(&gid);
+
+	if (mkdir(path, 0755) != 0 || (geteuid() == 0 && chown(path, uid, gid) != 0))
+		die("cannot make %s: %s", path, strerror(errno));
+}
+
+static void postgres_key(const char *from, const char *to) {
+	char *text = harness_read(from);
+
+	harness_write_as_postgres(to, text);
 	free(text);
 }
 
@@ -547,7 +566,7 @@ static void find_forebay(void) {
 		die("no Forebay to test at %s: %s", path, strerror(errno));
 }
 
-void harness_begin(const char *postgres_conf) {
+void harness_begin_bare(void) {
 	const char *tmp = getenv("TMPDIR");
 	struct rlimit files;
 
@@ -561,14 +580,18 @@ void harness_begin(const char *postgres_conf) {
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	find_forebay();
-	find_pgbin();
 	/* A short path: a Unix socket's name must fit into 107 bytes. */
 	snprintf(harness.dir, sizeof(harness.dir), "%s/fbtest-XXXXXX", tmp && strlen(tmp) < 60 ? tmp : "/tmp");
 	if (!mkdtemp(harness.dir) || chmod(harness.dir, 0755) != 0)
 		die("cannot make a scratch directory %s: %s", harness.dir, strerror(errno));
 	start_janitor();
-	harness.postgres_port = harness_free_port();
 	make_certificates();
+}
+
+void harness_begin(const char *postgres_conf) {
+	find_pgbin(); /* before the janitor, who is to know it */
+	harness_begin_bare();
+	harness.postgres_port = harness_free_port();
 	init_postgres(postgres_conf);
 	harness_postgres_start();
 	create_users();
@@ -649,8 +672,13 @@ __attribute__((format(printf, 4, 5))) static void setting(FILE *out, const char 
 	fputc('\n', out);
 }
 
+static const char *const postgres_users[] = {"app", "md5user", "plainuser", "trusted", "ops", "watcher", NULL};
+static const char *const mysql_users[] = {"app", "second", "trusted", "tlsuser", "ops", "watcher", NULL};
+
 static void write_ini(struct forebay *forebay, const struct forebay_setup *setup) {
-	static const char *const users[] = {"app", "md5user", "plainuser", "trusted", "ops", "watcher"};
+	bool mysql = setup->mysql_port != 0;
+	const char *protocol = mysql ? "mysql" : "postgresql";
+	const char *const *users = mysql ? mysql_users : postgres_users;
 	FILE *out = fopen(forebay->ini, "we");
 
 	if (!out)
@@ -660,25 +688,29 @@ static void write_ini(struct forebay *forebay, const struct forebay_setup *setup
 	setting(out, setup->process, "admin_users", "ops");
 	setting(out, setup->process, "stats_users", "watcher");
 	setting(out, setup->process, "metrics_listen", "%s", "");
-	fprintf(out, "%s\n[listener:pg]\nprotocol = postgresql\n", setup->process ? setup->process : "");
+	fprintf(out, "%s\n[listener:%s]\nprotocol = %s\n", setup->process ? setup->process : "", mysql ? "my" : "pg",
+		protocol);
 	setting(out, setup->listener, "listen", "127.0.0.1:%d, %s/.s.PGSQL.%d", forebay->port, forebay->socket_dir,
 		forebay->port);
-	setting(out, setup->listener, "auth", "scram-sha-256");
+	if (mysql)
+		setting(out, setup->listener, "default_pool", "app");
+	else
+		setting(out, setup->listener, "auth", "scram-sha-256");
 	setting(out, setup->listener, "tls_mode", "prefer");
 	setting(out, setup->listener, "tls_cert_file", "%s", harness_path("server.crt"));
 	setting(out, setup->listener, "tls_key_file", "%s", harness_path("server.key"));
 	setting(out, setup->listener, "tls_ca_file", "%s", harness_path("ca.crt"));
-	fprintf(out, "%s\n[pool:app]\nprotocol = postgresql\n", setup->listener ? setup->listener : "");
-	setting(out, setup->pool, "hosts", "127.0.0.1:%d", harness.postgres_port);
+	fprintf(out, "%s\n[pool:app]\nprotocol = %s\n", setup->listener ? setup->listener : "", protocol);
+	setting(out, setup->pool, "hosts", "127.0.0.1:%d", mysql ? setup->mysql_port : harness.postgres_port);
 	setting(out, setup->pool, "max_size", "5");
 	setting(out, setup->pool, "min_idle", "0");
 	if (!has_key(setup->pool, "monitor_user")) { /* not app, whose connections and logins tests count */
-		setting(out, setup->pool, "monitor_user", "authuser");
-		setting(out, setup->pool, "monitor_password", "authuser-secret");
+		setting(out, setup->pool, "monitor_user", mysql ? "monitor" : "authuser");
+		setting(out, setup->pool, "monitor_password", mysql ? "monitor-secret" : "authuser-secret");
 	}
 	setting(out, setup->pool, "tls_mode", "disable");
 	fprintf(out, "%s\n", setup->pool ? setup->pool : "");
-	for (size_t i = 0; !setup->no_default_users && i < sizeof(users) / sizeof(users[0]); i++)
+	for (size_t i = 0; !setup->no_default_users && users[i]; i++)
 		fprintf(out, "[user:%s]\npassword = %s-secret\n", users[i], users[i]);
 	fprintf(out, "%s\n", setup->more ? setup->more : "");
 	if (fclose(out) != 0)
@@ -690,13 +722,22 @@ void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *se
 		write_ini(forebay, setup);
 }
 
+/* Whether its ini says that it listens in there, in Forebay's words or in PgBouncer's. */
+static bool names_socket_dir(const struct forebay *forebay, const char *before, const char *behind) {
+	char needle[400];
+
+	snprintf(needle, sizeof(needle), "%s%s%s", before, forebay->socket_dir, behind);
+	return harness_count_in(forebay->ini, needle) > 0;
+}
+
 /* True also where the test's own `listen` has no Unix socket. */
 static bool unix_accepts(const struct forebay *forebay) {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	bool ok;
 	int fd;
 
-	if (harness_count_in(forebay->ini, forebay->socket_dir) == 0)
+	if (!names_socket_dir(forebay, "", "/.s.PGSQL") && !names_socket_dir(forebay, "unix_socket_dir = ", "\n") &&
+	    !names_socket_dir(forebay, "unix_socket_dir=", "\n"))
 		return true;
 	if (snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port) >=
 	    (int)sizeof(sun.sun_path))
@@ -712,7 +753,7 @@ static void await_listening(struct forebay *forebay) {
 	int status;
 
 	/* Every address that it listens on: they do not all begin in the same instant. */
-	while (!harness_port_accepts(forebay->port) || !unix_accepts(forebay)) {
+	while ((!forebay->sockets_only && !harness_port_accepts(forebay->port)) || !unix_accepts(forebay)) {
 		if (waitpid(forebay->pid, &status, WNOHANG) != 0) {
 			char *log = read_file(forebay->log);
 
@@ -725,28 +766,42 @@ static void await_listening(struct forebay *forebay) {
 	}
 }
 
-struct forebay *forebay_start(const struct forebay_setup *setup) {
+struct forebay *forebay_prepare(void) {
 	struct forebay *forebay = calloc(1, sizeof(*forebay));
 
 	if (!forebay)
 		give_up("out of memory");
-	if (harness.direct) {
-		forebay->direct = true;
-		forebay->port = harness.postgres_port;
-		snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s", harness_path("pg"));
-		return forebay;
-	}
 	forebay->port = harness_free_port();
 	snprintf(forebay->ini, sizeof(forebay->ini), "%s/forebay-%d.ini", harness.dir, forebay->port);
 	snprintf(forebay->log, sizeof(forebay->log), "%s/forebay-%d.log", harness.dir, forebay->port);
 	snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s/s%d", harness.dir, forebay->port);
 	mkdir(forebay->socket_dir, 0755);
-	write_ini(forebay, setup);
+	return forebay;
+}
+
+void forebay_launch(struct forebay *forebay) {
 	setenv("ASAN_OPTIONS", "exitcode=99:quarantine_size_mb=8:detect_stack_use_after_return=0", 0);
 	setenv("TSAN_OPTIONS", "exitcode=98:second_deadlock_stack=1", 0);
 	setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
 	forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, NULL}, forebay->log, false);
 	await_listening(forebay);
+}
+
+struct forebay *forebay_start(const struct forebay_setup *setup) {
+	struct forebay *forebay;
+
+	if (harness.direct) {
+		forebay = calloc(1, sizeof(*forebay));
+		if (!forebay)
+			give_up("out of memory");
+		forebay->direct = true;
+		forebay->port = setup->mysql_port ? setup->mysql_port : harness.postgres_port;
+		snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s", harness_path("pg"));
+		return forebay;
+	}
+	forebay = forebay_prepare();
+	write_ini(forebay, setup);
+	forebay_launch(forebay);
 	return forebay;
 }
 
@@ -759,6 +814,20 @@ int forebay_exit_code(const char *ini) {
 		waitpid(pid, &status, 0);
 		return -1;
 	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int forebay_check(const char *ini, char **output) {
+	const char *log = harness_path("check.log");
+	int status = -1;
+
+	unlink(log);
+	pid_t pid = start((const char *const[]){harness.forebay, "-c", ini, "--check", NULL}, log, false);
+	if (!await_child(pid, HARNESS_DEADLINE_MS, &status)) {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+	}
+	*output = harness_read(log);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

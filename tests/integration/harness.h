@@ -30,6 +30,8 @@ enum { HARNESS_DEADLINE_MS = 30000 };
 /* Starts everything that the program's tests share. `postgres_conf`: further lines of postgresql.conf, may be NULL.
  * Ends the program with a message when that fails. Call first in main(). */
 void harness_begin(const char *postgres_conf);
+/* The same without PostgreSQL: see mariadb.h. */
+void harness_begin_bare(void);
 /* Runs the suite, prints the logs of Forebays that their tests left behind, stops PostgreSQL and returns main()'s
  * value. */
 int harness_run(Suite *suite);
@@ -63,12 +65,14 @@ struct forebay_setup {
 	const char *pool;     /* in [pool:app] */
 	const char *more;     /* further sections, whole */
 	bool no_default_users;
+	int mysql_port;       /* not 0: it speaks MySQL, and this is its backend: see mariadb.h */
 };
 
 struct forebay {
 	pid_t pid;
 	int port;             /* of its listener; PostgreSQL's own when direct */
 	bool direct;
+	bool sockets_only;        /* it does not listen on its port */
 	bool violations_expected; /* a backend lies: violated invariants in the log are no failure */
 	char ini[256], log[256], socket_dir[256];
 };
@@ -76,6 +80,10 @@ struct forebay {
 /* Starts one and waits until it accepts. Fails the test when it does not. Defaults: max_size 5, workers 1, users app,
  * md5user, plainuser, trusted, ops (admin) and watcher (stats), all with passwords "<name>-secret". */
 struct forebay *forebay_start(const struct forebay_setup *setup);
+/* The same in two parts: with a port and a socket_dir of its own, `ini` being a path where nothing is yet; and the start,
+ * once the test has written that file. Not for FOREBAY_DIRECT. */
+struct forebay *forebay_prepare(void);
+void forebay_launch(struct forebay *forebay);
 /* SIGTERM; fails the test unless it exits with 0 in time and its log is free of sanitizer reports and violated
  * invariants. Frees it. */
 void forebay_stop(struct forebay *forebay);
@@ -83,6 +91,8 @@ void forebay_stop(struct forebay *forebay);
 void forebay_await_exit(struct forebay *forebay);
 /* Runs it with this file as configuration, which it is to refuse: its exit code, or -1 where it went on running. */
 int forebay_exit_code(const char *ini);
+/* `forebay --check` of this file: its exit code, and what it says, malloc'd. */
+int forebay_check(const char *ini, char **output);
 void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *setup);
 void forebay_await_log(struct forebay *forebay, const char *needle);
 size_t forebay_rss_kib(const struct forebay *forebay);
@@ -94,6 +104,12 @@ bool harness_command(const char *const *argv);
 pid_t harness_spawn(const char *const *argv, const char *log);
 /* The same as the user that PostgreSQL runs as. */
 bool harness_command_as_postgres(const char *const *argv);
+/* As harness_spawn(), as that user, but it lives on when the calling process ends. It is to work in the scratch directory,
+ * so that it ends with the test program. */
+pid_t harness_spawn_as_postgres(const char *const *argv, const char *log);
+/* A file or a folder that belongs to that user. */
+void harness_write_as_postgres(const char *path, const char *text);
+void harness_mkdir_as_postgres(const char *path);
 /* Starts a PostgreSQL on this data directory, whose postmaster is a child of the calling process; it shuts down at once
  * when that ends. Whatever works in the scratch directory is ended with the test program. */
 pid_t harness_spawn_postgres(const char *data, const char *log);

@@ -380,6 +380,29 @@ START_TEST(secrets_are_looked_up_on_the_server) {
 }
 END_TEST
 
+/* Such a function gives a row whomever it is asked for: of NULLs where there is nobody. */
+START_TEST(a_function_that_returns_a_record_looks_up_secrets) {
+	static const char pool[] = "auth_query = select name, secret from public.look_up($1)\n"
+				   "auth_user = authuser\nauth_password = authuser-secret\n";
+	PGconn *control = connect_control();
+	struct forebay *forebay;
+
+	if (harness_direct())
+		return;
+	execute(control, "create or replace function public.look_up(asked text, out name text, out secret text) returns record "
+			 "language sql security definer set search_path = pg_catalog as "
+			 "$$select rolname::text, rolpassword from pg_authid where rolname = asked$$");
+	forebay = forebay_start(
+		&(struct forebay_setup){.workers = WORKERS(_i), .no_default_users = true, .pool = pool});
+	expect_works(forebay, "");
+	expect_refused(try_connect(forebay, "user=missing password=x"),
+		       "password authentication failed for user \"missing\"");
+	forebay_stop(forebay);
+	execute(control, "drop function public.look_up");
+	PQfinish(control);
+}
+END_TEST
+
 START_TEST(client_certificates_name_their_user) {
 	const char *client = harness_path("client"), *mapped = harness_path("mapped"), *ident = harness_path("ident.conf");
 	static const char pool[] = "user = trusted";
@@ -634,6 +657,7 @@ int main(void) {
 	LOOP(tcase, refusals_carry_their_sqlstate);
 	LOOP(tcase, stored_secrets_pass_through_to_the_server);
 	LOOP(tcase, secrets_are_looked_up_on_the_server);
+	LOOP(tcase, a_function_that_returns_a_record_looks_up_secrets);
 	LOOP(tcase, client_certificates_name_their_user);
 	LOOP(tcase, hba_file_picks_the_method);
 	LOOP(tcase, servers_are_logged_in_by_every_method);

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -32,7 +33,7 @@ static void tear_down(void) {
 }
 
 static bool open_at(struct listener *l, const char *address, struct error *error) {
-	return listener_open(l, address, 4096, &usual, error);
+	return listener_open(l, address, 4096, &usual, NULL, error);
 }
 
 static int connect_tcp(int port) {
@@ -82,7 +83,7 @@ START_TEST(accepted_connections_have_the_options_of_their_listener) {
 
 	for (int i = 0; i < 3; i++) {
 		struct error error = {0};
-		ck_assert_msg(listener_open(&listener, addresses[i], 16, &silence, &error), "%s", error.text);
+		ck_assert_msg(listener_open(&listener, addresses[i], 16, &silence, NULL, &error), "%s", error.text);
 		int fd = connect_tcp(port_of(&listener));
 		int got = accept4(listener.fd, NULL, NULL, 0);
 		ck_assert_int_ge(got, 0);
@@ -100,11 +101,35 @@ START_TEST(accepted_connections_have_the_options_of_their_listener) {
 }
 END_TEST
 
+START_TEST(a_unix_socket_has_the_permissions_and_the_group_that_are_asked_for) {
+	const struct tcp_silence silence = {0, 0};
+	struct listener_access access = {.mode = 0640, .group = "no such group"};
+	struct error error = {0};
+	struct stat st;
+
+	ck_assert(!listener_open(&listener, path, 16, &silence, &access, &error));
+	ck_assert_msg(strstr(error.text, "there is no such group") != NULL, "%s", error.text);
+	ck_assert_int_ne(lstat(path, &st), 0);
+	struct group *own = getgrgid(getegid());
+	access.group = own ? own->gr_name : NULL;
+	ck_assert_msg(listener_open(&listener, path, 16, &silence, &access, &error), "%s", error.text);
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0640);
+	ck_assert_uint_eq(st.st_gid, getegid());
+	listener_close(&listener);
+	ck_assert_int_ne(lstat(path, &st), 0);
+	ck_assert(listener_open(&listener, path, 16, &silence, NULL, &error));
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0777);
+	listener_close(&listener);
+}
+END_TEST
+
 START_TEST(options_can_be_changed_and_given_back_to_the_system) {
 	static const int names[] = {TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT};
 	const struct tcp_silence first = {30 * NS_PER_S, 1500 * NS_PER_MS}, second = {7 * NS_PER_S, 0}, off = {0, 0};
 
-	ck_assert(listener_open(&listener, "127.0.0.1:0", 16, &first, &(struct error){0}));
+	ck_assert(listener_open(&listener, "127.0.0.1:0", 16, &first, NULL, &(struct error){0}));
 	listener_set_silence(&listener, &second);
 	int fd = connect_tcp(port_of(&listener)), got = accept4(listener.fd, NULL, NULL, 0);
 	ck_assert_int_eq(option(got, IPPROTO_TCP, TCP_KEEPIDLE), 7);
@@ -464,6 +489,7 @@ int main(void) {
 
 	tcase_add_test(tc, accepted_connections_have_the_options_of_their_listener);
 	tcase_add_test(tc, options_can_be_changed_and_given_back_to_the_system);
+	tcase_add_test(tc, a_unix_socket_has_the_permissions_and_the_group_that_are_asked_for);
 	tcase_add_test(tc, unix_socket_is_open_to_all_and_goes_with_its_listener);
 	tcase_add_test(tc, stale_unix_socket_is_replaced);
 	tcase_add_test(tc, live_unix_socket_is_left_alone);

@@ -927,6 +927,28 @@ START_TEST(settings_that_contradict_each_other_are_refused) {
 }
 END_TEST
 
+#define MY_LISTENER "[listener:my]\nprotocol = mysql\nlisten = *:1\n"
+
+START_TEST(each_protocol_has_its_own_ways_to_authenticate) {
+	struct config *c = must_parse(MY_LISTENER "[listener:sha]\nprotocol = mysql\nlisten = *:2\nauth = caching_sha2_password\n"
+						  "default_charset = latin1\nserver_version = 8.0.1\n");
+	const struct listener_config *my = config_listener(c, "my"), *sha = config_listener(c, "sha");
+
+	ck_assert_int_eq(my->auth, AUTH_PASSWORD); /* there is no SCRAM in MySQL */
+	ck_assert_ptr_null(my->server_version);
+	ck_assert_int_eq(my->default_collation, 0);
+	ck_assert_int_eq(sha->auth, AUTH_CACHING_SHA2_PASSWORD);
+	ck_assert_int_eq(sha->default_collation, 8);
+	ck_assert_str_eq(sha->server_version, "8.0.1");
+	config_unref(c);
+	refuse(MY_LISTENER "auth = scram-sha-256\n", 4, "auth = scram-sha-256 is PostgreSQL's; expected trust, password,");
+	refuse(MY_LISTENER "auth = hba\nhba_file = /h\n", 4, "auth = hba is PostgreSQL's");
+	refuse(LISTENER "auth = mysql_native_password\n", 3, "auth = mysql_native_password is MySQL's");
+	refuse(MY_LISTENER "auth = mysql_clear_password\n", 4, "auth = mysql_clear_password needs tls_mode = require");
+	refuse(MY_LISTENER "default_charset = utf7\n", 4, "expected one of backend, utf8mb4");
+}
+END_TEST
+
 START_TEST(two_listeners_on_one_address_are_refused) {
 	refuse(LISTENER "[listener:b]\nlisten = 127.0.0.1:6432\n", 4,
 	       "[listener:b] listen: 127.0.0.1:6432 is listened on by [listener:pg] listen already");
@@ -1124,7 +1146,7 @@ START_TEST(a_diff_names_what_changed_and_no_secret) {
 		   "<pool:shop (section): present -> absent><user:u (section): absent -> present><user:u "
 		   "password:  -> ***><user:v (section): absent -> present>");
 	check_diff(must_parse(LISTENER), must_parse(LISTENER "[listener:b]\nlisten = *:1\n"),
-		   "<listener:b (section): absent -> present!><listener:b listen:  -> *:1!>");
+		   "<listener:b (section): absent -> present><listener:b listen:  -> *:1>");
 }
 END_TEST
 
@@ -1187,6 +1209,34 @@ START_TEST(conf_forebay_ini_is_the_sample) {
 	ck_assert_msg(strcmp(file, sample) == 0, "%s is not what forebay --print-defaults prints", path);
 	free(file);
 	free(sample);
+}
+END_TEST
+
+START_TEST(doc_forebay_ini_5_is_the_manual) {
+	const char *top = getenv("top_srcdir");
+	char path[1024], *manual = NULL, *file = calloc(1, 1 << 20);
+	size_t len = 0;
+	FILE *out = open_memstream(&manual, &len);
+
+	config_print_manual(out);
+	fclose(out);
+	snprintf(path, sizeof(path), "%s/doc/forebay.ini.5", top ? top : ".");
+	FILE *f = fopen(path, "r");
+	ck_assert_msg(f != NULL, "cannot open %s", path);
+	ck_assert_uint_gt(fread(file, 1, (1 << 20) - 1, f), 0);
+	fclose(f);
+	ck_assert_msg(strcmp(file, manual) == 0, "%s is not what forebay --print-manual prints", path);
+	for (int kind = 0; kind < SECTION_KINDS; kind++) {
+		size_t count;
+		const struct config_key *keys = schema_keys((enum section_kind)kind, &count);
+		for (size_t i = 0; i < count; i++) {
+			char item[100];
+			snprintf(item, sizeof(item), "\n.It Ic %s No = ", keys[i].name);
+			ck_assert_msg(strstr(manual, item) != NULL, "%s is missing", keys[i].name);
+		}
+	}
+	free(file);
+	free(manual);
 }
 END_TEST
 
@@ -1396,7 +1446,8 @@ int main(void) {
 		       lines_that_are_nothing_are_refused_without_a_word_of_them,
 		       values_that_are_not_right_are_refused, addresses_that_are_not_right_are_refused,
 		       settings_that_contradict_each_other_are_refused,
-		       two_listeners_on_one_address_are_refused, all_errors_are_reported_at_once,
+		       two_listeners_on_one_address_are_refused,
+		       each_protocol_has_its_own_ways_to_authenticate, all_errors_are_reported_at_once,
 		       errors_without_end_end_somewhere));
 	add_case(suite, "auth_file",
 		 TESTS(users_of_the_auth_file_are_found_and_sections_win,
@@ -1405,7 +1456,7 @@ int main(void) {
 		 TESTS(every_setting_is_shown_with_its_default_and_no_secret,
 		       a_diff_names_what_changed_and_no_secret,
 		       a_diff_sees_secrets_that_changed_in_their_files,
-		       the_sample_parses_and_holds_nothing_but_defaults, conf_forebay_ini_is_the_sample,
+		       the_sample_parses_and_holds_nothing_but_defaults, conf_forebay_ini_is_the_sample, doc_forebay_ini_5_is_the_manual,
 		       a_file_as_the_documentation_shows_it_parses));
 	add_case(suite, "references", TESTS(the_last_reference_frees_whichever_thread_has_it));
 	add_case(suite, "anything",

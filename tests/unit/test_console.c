@@ -16,12 +16,19 @@ static struct {
 	int reloads, shutdowns;
 	bool refuse_reload;
 	enum shutdown_mode mode;
+	char set[100];
 } world;
 
 static void fake_reload(struct console_result *result) {
 	world.reloads++;
 	if (world.refuse_reload)
 		console_error(result, "F0000", "line 3 is wrong");
+}
+
+static void fake_set(struct console_result *result, const char *key, const char *value) {
+	snprintf(world.set, sizeof world.set, "%s=%s", key, value);
+	if (world.refuse_reload)
+		console_error(result, "42704", "no such setting");
 }
 
 static void fake_shutdown(enum shutdown_mode mode) {
@@ -32,6 +39,7 @@ static void fake_shutdown(enum shutdown_mode mode) {
 static const struct admin_hooks hooks = {
 	.mailbox = &world.main_mailbox,
 	.reload = fake_reload,
+	.set = fake_set,
 	.shutdown = fake_shutdown,
 };
 
@@ -358,7 +366,8 @@ START_TEST(what_drivers_say_on_connecting_is_taken) {
 	expect_value("SHOW client_encoding", "client_encoding", "UTF8");
 	expect_value("SHOW TRANSACTION ISOLATION LEVEL", "transaction_isolation", "read committed");
 	expect_value("show time zone", "timezone", "UTC");
-	expect_error(true, "SET max_size = 3", "42704", "max_size");
+	expect_error(false, "SET max_size = 3", "42501", "admin_users");
+	expect_error(true, "SET max_size = 3 4", "42601", "one value");
 	expect_error(true, "SET nonsense", "42601", "name = value");
 }
 END_TEST
@@ -394,6 +403,24 @@ START_TEST(a_refused_reload_is_an_error) {
 	ck_assert_str_eq(s.request.result.sqlstate, "F0000");
 	ck_assert_str_eq(s.request.result.error, "line 3 is wrong");
 	forget(&s);
+}
+END_TEST
+
+START_TEST(a_setting_is_put_in_force_by_the_main_thread) {
+	struct saying s;
+
+	for (int refused = 0; refused < 2; refused++) {
+		world.refuse_reload = refused;
+		say(&s, true, "SET server_reset_query TO 'select ''1''; discard all'");
+		ck_assert_int_eq(s.done, 0);
+		ck_assert(mailbox_deliver(&world.main_mailbox));
+		ck_assert_str_eq(world.set, "server_reset_query=select '1'; discard all");
+		ck_assert_int_eq(s.done, 0);
+		ck_assert(mailbox_deliver(&world.worker.mailbox));
+		ck_assert_int_eq(s.done, 1);
+		ck_assert_int_eq(s.request.result.failed, refused);
+		forget(&s);
+	}
 }
 END_TEST
 
@@ -521,6 +548,7 @@ int main(void) {
 	tcase_add_test(commands, what_drivers_say_on_connecting_is_taken);
 	tcase_add_test(commands, reload_is_answered_when_it_is_done);
 	tcase_add_test(commands, a_refused_reload_is_an_error);
+	tcase_add_test(commands, a_setting_is_put_in_force_by_the_main_thread);
 	tcase_add_test(commands, shutdown_is_answered_first_and_then_done);
 	tcase_add_test(commands, a_reload_that_the_end_overtakes_is_still_given_back);
 	suite_add_tcase(suite, commands);

@@ -611,6 +611,42 @@ START_TEST(limit_of_a_user_holds_and_its_waiters_go_on_when_there_is_room) {
 }
 END_TEST
 
+START_TEST(a_user_may_have_a_bound_of_its_own) {
+	BEGIN(.max_size = 10, .max_size_per_user = 2);
+	pool_user_set_max_size(alice, 3);
+	pool_user_set_max_size(bob, 1);
+	struct sim_client *a = served(0, alice), *b = served(last, alice);
+	served(0, alice);
+	struct sim_client *fourth = sim_acquire(sim, last, alice, 0);
+	served(last, bob);
+	struct sim_client *second = sim_acquire(sim, 0, bob, 0);
+	sim_deliver_all(sim);
+	sim_login_all(sim);
+	ck_assert_uint_eq(pool_user_size(alice), 3);
+	ck_assert_uint_eq(pool_user_size(bob), 1);
+	ck_assert_int_eq(fourth->outcome, SIM_WAITING);
+	ck_assert_int_eq(second->outcome, SIM_WAITING);
+	/* smaller: what comes back is closed, whoever waits for it */
+	pool_user_set_max_size(alice, 1);
+	sim_release(a);
+	sim_release(b);
+	sim_deliver_all(sim);
+	sim_login_all(sim);
+	ck_assert_uint_eq(pool_user_size(alice), 1);
+	ck_assert_int_eq(fourth->outcome, SIM_WAITING);
+	/* none of its own: the pool's */
+	pool_user_set_max_size(bob, 0);
+	pool_set_limits(sim->pool, &(struct pool_limits){.max_size = 10, .max_size_per_user = 2});
+	for (int i = 0; i <= last; i++)
+		sim_tick(sim, i);
+	sim_deliver_all(sim);
+	sim_login_all(sim);
+	ck_assert_int_eq(second->outcome, SIM_SERVED);
+	ck_assert_uint_eq(pool_user_size(bob), 2);
+	end();
+}
+END_TEST
+
 START_TEST(hopeless_logins_fail_waiters_on_every_worker_at_once) {
 	BEGIN(.max_size = 10);
 	struct sim_client *a = sim_acquire(sim, 0, alice, 0), *b = sim_acquire(sim, last, alice, 0);
@@ -711,6 +747,7 @@ int main(void) {
 	tcase_add_loop_test(users, free_permit_goes_to_the_user_with_the_fewest_connections, 0, 3);
 	tcase_add_loop_test(users, starved_users_get_turns_at_no_more_than_the_stated_rate, 0, 3);
 	tcase_add_loop_test(users, limit_of_a_user_holds_and_its_waiters_go_on_when_there_is_room, 0, 3);
+	tcase_add_loop_test(users, a_user_may_have_a_bound_of_its_own, 0, 3);
 	tcase_add_loop_test(users, hopeless_logins_fail_waiters_on_every_worker_at_once, 0, 3);
 	tcase_add_loop_test(users, hopeless_logins_are_unseen_while_a_connection_of_the_user_works, 0, 3);
 	tcase_add_loop_test(users, user_goes_with_its_last_connection_and_client, 0, 3);

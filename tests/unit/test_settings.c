@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "pgsql/greeting.h"
-#include "pgsql/settings.h"
+#include "session/settings.h"
 
 /* Replaces *set by itself with one setting more; lets the old one go. */
 static void put(struct settings **set, const char *name, const char *value) {

@@ -1,4 +1,4 @@
-#include "pgsql/settings.h"
+#include "session/settings.h"
 
 #include <ctype.h>
 #include <openssl/evp.h>

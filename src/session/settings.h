@@ -3,8 +3,8 @@
  * pool want the same set, so sets are interned: two that hold the same are one pointer. Names are compared without
  * regard to case. Any thread.
  */
-#ifndef PGSQL_SETTINGS_H
-#define PGSQL_SETTINGS_H
+#ifndef SESSION_SETTINGS_H
+#define SESSION_SETTINGS_H
 
 #include <stdbool.h>
 #include <stddef.h>

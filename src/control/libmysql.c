@@ -1,0 +1,231 @@
+#include "control/libmysql.h"
+
+#include <errmsg.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "config/config.h"
+#include "session/backend.h"
+
+/* Server's errors, of those that mean something here. */
+enum { ER_SHUTDOWN = 1053, ER_SYNTAX = 1064, SERVER_ERRORS = 1000, LIBRARY_ERRORS = 2000, LIBRARY_ERRORS_END = 3000 };
+
+static bool verifies(const struct config_tls *tls) {
+	return tls->mode >= CONFIG_TLS_VERIFY_CA;
+}
+
+static void set_tls(MYSQL *mysql, const struct config_tls *tls) {
+	bool system = tls->ca_file && strcmp(tls->ca_file, "system") == 0;
+
+	if (tls->ca_file && !system)
+		mysql_options(mysql, MYSQL_OPT_SSL_CA, tls->ca_file);
+	if (tls->cert_file)
+		mysql_options(mysql, MYSQL_OPT_SSL_CERT, tls->cert_file);
+	if (tls->key_file)
+		mysql_options(mysql, MYSQL_OPT_SSL_KEY, tls->key_file);
+#ifdef MARIADB_PACKAGE_VERSION
+	my_bool enforce = tls->mode >= CONFIG_TLS_REQUIRE, verify = verifies(tls);
+	if (tls->mode != CONFIG_TLS_DISABLE)
+		mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
+	mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+#else
+	static const unsigned modes[] = {
+		[CONFIG_TLS_DISABLE] = SSL_MODE_DISABLED,     [CONFIG_TLS_ALLOW] = SSL_MODE_PREFERRED,
+		[CONFIG_TLS_PREFER] = SSL_MODE_PREFERRED,     [CONFIG_TLS_REQUIRE] = SSL_MODE_REQUIRED,
+		[CONFIG_TLS_VERIFY_CA] = SSL_MODE_VERIFY_CA,  [CONFIG_TLS_VERIFY_FULL] = SSL_MODE_VERIFY_IDENTITY,
+	};
+	mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[tls->mode]);
+#endif
+}
+
+static unsigned seconds(uint64_t ns) {
+	uint64_t s = (ns + NS_PER_S - 1) / NS_PER_S;
+
+	return s > 3600 ? 3600 : s < 1 ? 1 : (unsigned)s;
+}
+
+static void set_options(MYSQL *mysql, const struct mq_target *target, bool local) {
+	unsigned timeout_s = seconds(target->timeout_ns), no = 0;
+
+	mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &timeout_s);
+	mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &timeout_s);
+	mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &timeout_s);
+	mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &no); /* a server could ask for any file */
+	mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+	mysql_options4(mysql, MYSQL_OPT_CONNECT_ATTR_ADD, "program_name", target->program ? target->program : "forebay");
+#ifdef MARIADB_OPT_RESTRICTED_AUTH
+	/* Passwords go over the wire as they are only where nobody is in between. */
+	if (!local && !verifies(&target->pool->tls))
+		mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
+			      "mysql_native_password,caching_sha2_password,client_ed25519,sha256_password");
+#else
+	(void)local;
+#endif
+	set_tls(mysql, &target->pool->tls);
+}
+
+enum mq_outcome mq_outcome(MYSQL *mysql, uint64_t began_ns, uint64_t timeout_ns) {
+	unsigned code = mysql_errno(mysql);
+	bool late = clock_monotonic_ns() - began_ns >= (uint64_t)seconds(timeout_ns) * NS_PER_S * 9 / 10;
+
+	if (code == 0)
+		return MQ_WELL;
+	if (code == ER_SHUTDOWN)
+		return MQ_NOT_READY;
+	if ((code >= SERVER_ERRORS && code < LIBRARY_ERRORS) || code >= LIBRARY_ERRORS_END)
+		return MQ_REJECTED;
+	switch (code) {
+	case CR_CONNECTION_ERROR:
+	case CR_CONN_HOST_ERROR:
+	case CR_SERVER_LOST:
+	case CR_SERVER_GONE_ERROR:
+		return late ? MQ_SILENT : MQ_UNREACHED;
+	case CR_UNKNOWN_HOST:
+	case CR_SOCKET_CREATE_ERROR:
+	case CR_OUT_OF_MEMORY:
+		return MQ_UNTRIED;
+	default:
+		return MQ_UNWILLING;
+	}
+}
+
+MYSQL *mq_connect(const struct mq_target *target, enum mq_outcome *outcome, struct error *error) {
+	const struct config_address *host = &target->pool->hosts[target->host];
+	bool local = host->host[0] == '/';
+	uint64_t began_ns = clock_monotonic_ns();
+	MYSQL *mysql = mysql_init(NULL);
+
+	*outcome = MQ_UNTRIED;
+	if (!mysql) {
+		error_set(error, ENOMEM, "out of memory");
+		return NULL;
+	}
+	set_options(mysql, target, local);
+	if (mysql_real_connect(mysql, local ? NULL : host->host, target->user, target->password, target->database,
+			       (unsigned)host->port, local ? host->host : NULL, 0)) {
+		*outcome = MQ_WELL;
+		return mysql;
+	}
+	*outcome = mq_outcome(mysql, began_ns, target->timeout_ns);
+	error_set(error, (int)mysql_errno(mysql), "%s: %s", host->text, mysql_error(mysql));
+	mysql_close(mysql);
+	return NULL;
+}
+
+/* ---- as whom ---- */
+
+/* Not a stored secret, which the library cannot log in with. */
+static bool is_plaintext(const char *password) {
+	bool native = password && password[0] == '*' && strlen(password) == 41;
+
+	return password && !native && strncmp(password, "$A$", 3) != 0 && strncmp(password, "0x244124", 8) != 0 &&
+	       !probe_is_stored_secret(password);
+}
+
+enum probe_login mq_as_application(const struct pool_config *pool, struct mq_target *target) {
+	target->user = pool->user;
+	target->password = pool->password;
+	target->database = pool->database;
+	if (pool->user && is_plaintext(pool->password))
+		return PROBE_POOL_USER;
+	if (pool->auth_user && is_plaintext(pool->auth_password)) {
+		target->user = pool->auth_user;
+		target->password = pool->auth_password;
+		target->database = pool->auth_database;
+		return PROBE_AUTH_USER;
+	}
+	if (pool->user && !pool->password)
+		return PROBE_NO_PASSWORD;
+	target->user = "forebay";
+	target->password = NULL;
+	target->database = NULL;
+	return PROBE_NOBODY;
+}
+
+enum probe_login mq_as_monitor(const struct pool_config *pool, struct mq_target *target) {
+	bool own = pool->monitor_user && (!pool->monitor_password || is_plaintext(pool->monitor_password));
+	enum probe_login login = PROBE_MONITOR_USER;
+
+	if (own) {
+		target->user = pool->monitor_user;
+		target->password = pool->monitor_password;
+		target->database = NULL; /* what is asked is of the whole server */
+	} else {
+		login = mq_as_application(pool, target);
+	}
+	if (pool->monitor_database)
+		target->database = pool->monitor_database;
+	return login;
+}
+
+/* ---- what a server is ---- */
+
+/* The rows of a query; NULL: it failed. */
+static MYSQL_RES *ask(MYSQL *mysql, const char *sql) {
+	return mysql_query(mysql, sql) == 0 ? mysql_store_result(mysql) : NULL;
+}
+
+static int64_t number_of(const char *text) {
+	return text ? strtoll(text, NULL, 10) : -1;
+}
+
+/* How far a replica is behind; < 0: it is none, or does not tell us. False: the connection is of no use any more. */
+static bool learn_lag(MYSQL *mysql, struct backend_facts *facts) {
+	facts->lag_s = -1;
+	MYSQL_RES *rows = ask(mysql, "SHOW REPLICA STATUS");
+	if (!rows && mysql_errno(mysql) == ER_SYNTAX) /* MySQL before 8.0.22 */
+		rows = ask(mysql, "SHOW SLAVE STATUS");
+	unsigned code = mysql_errno(mysql);
+	if (!rows) /* no right to ask is no failure */
+		return code < LIBRARY_ERRORS || code >= LIBRARY_ERRORS_END;
+	MYSQL_ROW row = mysql_fetch_row(rows);
+	const MYSQL_FIELD *fields = mysql_fetch_fields(rows);
+	for (unsigned i = 0; row && i < mysql_num_fields(rows); i++)
+		if (row[i] && (strcasecmp(fields[i].name, "Seconds_Behind_Source") == 0 ||
+			       strcasecmp(fields[i].name, "Seconds_Behind_Master") == 0))
+			facts->lag_s = (double)number_of(row[i]);
+	mysql_free_result(rows);
+	return true;
+}
+
+static bool learn_connections(MYSQL *mysql, struct backend_facts *facts) {
+	MYSQL_RES *rows = ask(mysql, "SHOW GLOBAL STATUS LIKE 'Threads_connected'");
+
+	if (!rows)
+		return false;
+	MYSQL_ROW row = mysql_fetch_row(rows);
+	if (row && mysql_num_fields(rows) == 2)
+		facts->in_use = number_of(row[1]);
+	mysql_free_result(rows);
+	return true;
+}
+
+static bool learn_server(MYSQL *mysql, struct backend_facts *facts) {
+	MYSQL_RES *rows = ask(mysql, "SELECT VERSION(), @@global.read_only, @@global.max_connections");
+
+	if (!rows)
+		return false;
+	MYSQL_ROW row = mysql_fetch_row(rows);
+	bool ok = row && mysql_num_fields(rows) == 3 && row[0] && row[1] && row[2];
+	if (ok) {
+		/* "10.11.19-MariaDB-0+deb12u1": without the package's own */
+		const char *end = strstr(row[0], "-MariaDB");
+		size_t len = end ? (size_t)(end - row[0]) + strlen("-MariaDB") : strlen(row[0]);
+		snprintf(facts->version, sizeof facts->version, "%.*s", (int)(len < 47 ? len : 47), row[0]);
+		facts->role = *row[1] == '0' || strcasecmp(row[1], "off") == 0 ? POOL_ROLE_PRIMARY : POOL_ROLE_STANDBY;
+		facts->max_connections = number_of(row[2]);
+	}
+	mysql_free_result(rows);
+	return ok;
+}
+
+bool mq_probe(MYSQL *mysql, struct backend_facts *facts, struct error *error) {
+	if (learn_server(mysql, facts) && learn_connections(mysql, facts) && learn_lag(mysql, facts))
+		return true;
+	unsigned code = mysql_errno(mysql);
+	return error_set(error, (int)code, "%s", code ? mysql_error(mysql) : "the server's answer to a probe makes no sense");
+}

@@ -1,0 +1,56 @@
+/* What logins on a listener need beyond its configuration. */
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mysql/login.h"
+
+static struct evp_pkey_st *read_key(const struct listener_config *listener, struct error *error) {
+	FILE *in = fopen(listener->rsa_key_file, "re");
+	EVP_PKEY *key = in ? PEM_read_PrivateKey(in, NULL, NULL, (void *)"") : NULL;
+	bool fits = key && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) >= 2048 &&
+		    EVP_PKEY_get_size(key) <= MY_RSA_CIPHER_MAX;
+
+	if (in)
+		fclose(in);
+	if (fits)
+		return key;
+	error_set(error, 0,
+		  "[listener:%s] rsa_key_file: %s %s; expected a private RSA key of 2048 to 8192 bits, PEM, without a passphrase",
+		  listener->name, in ? "there is no such key in" : "cannot read", listener->rsa_key_file);
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
+void *my_listener_setup(const struct listener_config *listener, struct error *error) {
+	struct my_listener *setup = calloc(1, sizeof *setup);
+
+	if (!setup) {
+		error_set(error, 0, "out of memory");
+		return NULL;
+	}
+	pthread_mutex_init(&setup->mutex, NULL);
+	if (listener->rsa_key_file && !(setup->key = read_key(listener, error))) {
+		my_listener_free(setup);
+		return NULL;
+	}
+	return setup;
+}
+
+void my_listener_free(void *base) {
+	struct my_listener *setup = base;
+
+	my_rsa_free(setup->key);
+	pthread_mutex_destroy(&setup->mutex);
+	free(setup);
+}
+
+struct evp_pkey_st *my_listener_key(struct my_listener *setup) {
+	pthread_mutex_lock(&setup->mutex);
+	if (!setup->key)
+		setup->key = my_rsa_generate();
+	struct evp_pkey_st *key = setup->key;
+	pthread_mutex_unlock(&setup->mutex);
+	return key;
+}

@@ -1,0 +1,462 @@
+/* How Forebay logs in to MySQL servers: by every secret, TLS mode and way, to MariaDB, to another Forebay, to liars. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mariadb.h"
+#include "my_wire.h"
+#include "mysql/plugin.h"
+
+/* A stored secret of this password, as MariaDB (*HEX) or MySQL ($A$) keeps it. Static; one of 4 in turn. */
+static const char *hashed(const char *password) {
+	static char texts[4][64];
+	static unsigned next;
+	char *text = texts[next++ % 4];
+	uint8_t key[MY_SHA1], twice[MY_SHA1];
+
+	my_native_key(password, key);
+	my_sha1(key, sizeof(key), twice);
+	text[0] = '*';
+	for (size_t i = 0; i < sizeof(twice); i++)
+		snprintf(text + 1 + 2 * i, 3, "%02X", twice[i]);
+	return text;
+}
+
+static const char *sha2(const char *password) {
+	static char text[100];
+	char hash[MY_SHA2_HASH + 1];
+
+	ck_assert(my_sha2_hash(password, strlen(password), (const uint8_t *)"0123456789abcdefghij", 5000, hash));
+	snprintf(text, sizeof(text), "$A$005$0123456789abcdefghij%s", hash);
+	return text;
+}
+
+static struct forebay *start(int workers, const char *listener, const char *pool, const char *more, bool bare) {
+	return maria_forebay(&(struct forebay_setup){
+		.workers = workers, .listener = listener, .pool = pool, .more = more, .no_default_users = bare});
+}
+
+static void expect_works(const struct forebay *forebay, const struct maria_login *login, const char *user) {
+	MYSQL *my = maria_connect(forebay, login);
+
+	maria_expect(my, "select current_user()", user);
+	mysql_close(my);
+}
+
+/* Let in, but no server is: the first statement says why. */
+static void expect_unavailable(const struct forebay *forebay, const struct maria_login *login, unsigned code,
+			       const char *words) {
+	MYSQL *my = maria_connect(forebay, login);
+
+	maria_expect_error(my, "select 1", code);
+	ck_assert_msg(strstr(mysql_error(my), words), "no \"%s\" in \"%s\"", words, mysql_error(my));
+	mysql_close(my);
+}
+
+/* ---- secrets ---- */
+
+START_TEST(stored_hash_is_enough_once_a_client_has_proved_itself) {
+	char more[200];
+
+	snprintf(more, sizeof(more), "[user:app]\npassword = %s\n[user:second]\npassword = second-secret\n", hashed("app-secret"));
+	struct forebay *forebay = start(WORKERS(_i), NULL, NULL, more, true);
+	expect_works(forebay, NULL, "app@%");
+	expect_works(forebay, &(struct maria_login){.user = "second"}, "second@%");
+	expect_works(forebay, &(struct maria_login){.user = "second", .plugin = MY_SHA2_NAME}, "second@%");
+	ck_assert_int_eq(harness_count_in(forebay->log, "app-secret"), 0);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(sha2_secret_gives_the_password_when_it_is_shown_and_native_works_behind) {
+	char more[200];
+
+	/* the backend wants mysql_native_password: the full exchange has shown what it needs */
+	char listener[300];
+	snprintf(listener, sizeof(listener), "rsa_key_file = %s", harness_path("rsa.pem"));
+	snprintf(more, sizeof(more), "[user:app]\npassword = %s\n", sha2("app-secret"));
+	struct forebay *forebay = start(WORKERS(_i), listener, NULL, more, true);
+	expect_works(forebay, &(struct maria_login){.plugin = MY_SHA2_NAME}, "app@%");
+	expect_works(forebay, &(struct maria_login){.plugin = MY_SHA2_NAME}, "app@%");
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(who_is_let_in_by_trust_gets_a_server_by_what_is_configured_or_without_a_password) {
+	struct forebay *forebay = start(WORKERS(_i), "auth = trust", NULL, "[user:app]\npassword = app-secret\n", true);
+
+	expect_works(forebay, &(struct maria_login){.password = ""}, "app@%");
+	expect_works(forebay, &(struct maria_login){.user = "trusted", .password = ""}, "trusted@%");
+	forebay_stop(forebay);
+
+	/* where nobody has proved the stored secret yet, the error says what is missing */
+	char more[100];
+	snprintf(more, sizeof(more), "[user:app]\npassword = %s\n", hashed("app-secret"));
+	forebay = start(WORKERS(_i), "auth = trust", "when_unavailable = fail", more, true);
+	expect_unavailable(forebay, &(struct maria_login){.password = ""}, 1045, "no client has logged in with yet");
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(trust_takes_nothing_from_what_a_proof_has_shown) {
+	char more[400], trust[200];
+	int port = harness_free_port();
+
+	snprintf(trust, sizeof(trust), "[listener:trust]\nprotocol = mysql\nlisten = 127.0.0.1:%d\nauth = trust\ndefault_pool = app\n",
+		 port);
+	snprintf(more, sizeof(more), "[user:app]\npassword = %s\n%s", hashed("app-secret"), trust);
+	struct forebay *forebay = start(WORKERS(_i), NULL, "max_size = 1", more, true);
+	expect_works(forebay, NULL, "app@%");
+	expect_works(forebay, &(struct maria_login){.password = "", .port = port}, "app@%");
+	/* the pool's one connection ends: a new login is needed */
+	MYSQL *control = maria_control(), *my = maria_connect(forebay, &(struct maria_login){.password = "", .port = port});
+	long id = maria_long(control, "select id from information_schema.processlist where user = 'app'");
+	maria_execute(control, "kill %ld", id);
+	maria_await(control, "select count(*) from information_schema.processlist where user = 'app'", "0");
+	maria_expect(my, "select current_user()", "app@%");
+	mysql_close(my);
+	mysql_close(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(pools_own_user_serves_all) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, "user = second\npassword = second-secret", NULL, false);
+
+	expect_works(forebay, NULL, "second@%");
+	expect_works(forebay, &(struct maria_login){.flags = CLIENT_FOUND_ROWS}, "second@%");
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(backends_refusal_is_told_with_its_code_and_place) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, "when_unavailable = fail", "[user:app]\npassword = other\n", true);
+	char where[64];
+
+	snprintf(where, sizeof(where), "127.0.0.1:%d", maria_port());
+	expect_unavailable(forebay, &(struct maria_login){.password = "other"}, 1045, "Access denied");
+	expect_unavailable(forebay, &(struct maria_login){.password = "other"}, 1045, where);
+	forebay_stop(forebay);
+	forebay = start(WORKERS(_i), NULL, "when_unavailable = fail\ndatabase = missing", NULL, false);
+	expect_unavailable(forebay, NULL, 1044, "missing");
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(found_rows_is_what_each_client_asked_for) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, "max_size = 4", NULL, false);
+	MYSQL *plain = maria_connect(forebay, NULL), *found = maria_connect(forebay, &(struct maria_login){.flags = CLIENT_FOUND_ROWS});
+
+	maria_execute(plain, "create or replace table fr (a int)");
+	maria_execute(plain, "insert into fr values (1), (1)");
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(mysql_query(plain, "update fr set a = 1"), 0);
+		ck_assert_uint_eq(mysql_affected_rows(plain), 0);
+		ck_assert_int_eq(mysql_query(found, "update fr set a = 1"), 0);
+		ck_assert_uint_eq(mysql_affected_rows(found), 2);
+	}
+	maria_execute(plain, "drop table fr");
+	mysql_close(plain);
+	mysql_close(found);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- TLS ---- */
+
+static void expect_encrypted(const struct forebay *forebay, const char *user, bool encrypted) {
+	MYSQL *my = maria_connect(forebay, &(struct maria_login){.user = user});
+	char *cipher = maria_value(my, "select variable_value from information_schema.session_status "
+				       "where variable_name = 'ssl_cipher'");
+
+	ck_assert_msg(!!*cipher == encrypted, "cipher \"%s\"", cipher);
+	free(cipher);
+	mysql_close(my);
+}
+
+START_TEST(tls_is_as_the_pool_says) {
+	static const struct {
+		const char *mode, *ca;
+		bool works, encrypted;
+		const char *words;
+	} modes[] = {
+		{"disable", NULL, true, false, NULL},
+		{"allow", NULL, true, false, NULL},
+		{"prefer", NULL, true, true, NULL},
+		{"require", NULL, true, true, NULL},
+		{"verify-ca", "ca.crt", true, true, NULL},
+		{"verify-full", "ca.crt", true, true, NULL},
+		{"verify-ca", "other-ca.crt", false, false, "certificate"},
+	};
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		char pool[400];
+		snprintf(pool, sizeof(pool), "when_unavailable = fail\ntls_mode = %s\n%s%s", modes[i].mode,
+			 modes[i].ca ? "tls_ca_file = " : "", modes[i].ca ? harness_path("%s", modes[i].ca) : "");
+		struct forebay *forebay = start(WORKERS(_i), NULL, pool, NULL, false);
+		if (modes[i].works)
+			expect_encrypted(forebay, "app", modes[i].encrypted);
+		else
+			expect_unavailable(forebay, NULL, 1158, modes[i].words);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
+START_TEST(a_user_who_must_be_encrypted_is_so_with_allow) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, "tls_mode = allow", NULL, false);
+
+	expect_encrypted(forebay, "tlsuser", true);
+	expect_encrypted(forebay, "app", false);
+	forebay_stop(forebay);
+	forebay = start(WORKERS(_i), NULL, "tls_mode = disable\nwhen_unavailable = fail", NULL, false);
+	expect_unavailable(forebay, &(struct maria_login){.user = "tlsuser"}, 1045, "Access denied");
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(a_unix_socket_leads_there_too) {
+	char pool[300];
+
+	snprintf(pool, sizeof(pool), "hosts = %s", maria_socket());
+	struct forebay *forebay = start(WORKERS(_i), NULL, pool, NULL, false);
+	MYSQL *my = maria_connect(forebay, NULL);
+	maria_expect(my, "select substring_index(user(), '@', -1)", "localhost");
+	mysql_close(my);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- a full server ---- */
+
+START_TEST(a_server_that_is_full_is_waited_for) {
+	struct forebay *forebay = start(WORKERS(_i), NULL, NULL, "[user:limited]\npassword = limited-secret\n", false);
+	struct maria_login limited = {.user = "limited"};
+	MYSQL *a = maria_connect(forebay, &limited), *b = maria_connect(forebay, &limited), *c = maria_connect(forebay, &limited);
+
+	/* user limited may have two connections at MariaDB, the pool five */
+	maria_execute(a, "begin");
+	maria_execute(a, "select 1");
+	maria_execute(b, "begin");
+	maria_execute(b, "select 1");
+	ck_assert_int_eq(mysql_send_query(c, "select 'served'", 15), 0);
+	forebay_await_log(forebay, "max_user_connections");
+	maria_execute(a, "commit");
+	ck_assert_msg(mysql_read_query_result(c) == 0, "%s", mysql_error(c));
+	mysql_free_result(mysql_store_result(c));
+	mysql_close(a);
+	mysql_close(b);
+	mysql_close(c);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- another Forebay, which knows caching_sha2_password ---- */
+
+struct chain {
+	const char *name, *pool; /* of the outer one; %s is the folder of its certificates */
+	bool unix_socket;
+};
+
+static void run_chain(int workers, const struct chain *chain, const char *inner_secret, const char *outer_secret) {
+	char inner_users[300], outer_users[300], pool[600];
+
+	char listener[300];
+
+	snprintf(listener, sizeof(listener), "auth = caching_sha2_password\nrsa_key_file = %s", harness_path("rsa.pem"));
+	snprintf(inner_users, sizeof(inner_users), "[user:app]\npassword = %s\n", inner_secret);
+	snprintf(outer_users, sizeof(outer_users), "[user:app]\npassword = %s\n", outer_secret);
+	/* behind the inner one everybody is app, with a password of its own */
+	struct forebay *inner = start(workers, listener, "user = app\npassword = app-secret", inner_users, true);
+	size_t len = (size_t)snprintf(pool, sizeof(pool), "monitor_interval = 0\n%s\n", chain->pool);
+	if (strstr(chain->pool, "verify"))
+		len += (size_t)snprintf(pool + len, sizeof(pool) - len, "tls_ca_file = %s\n", harness_path("ca.crt"));
+	if (chain->unix_socket)
+		snprintf(pool + len, sizeof(pool) - len, "hosts = %s/.s.PGSQL.%d\n", inner->socket_dir, inner->port);
+	else
+		snprintf(pool + len, sizeof(pool) - len, "hosts = 127.0.0.1:%d\n", inner->port);
+	struct forebay *outer = start(workers, listener, pool, outer_users, true);
+
+	/* the first by the full exchange, the next by the fast one; on either side */
+	for (int i = 0; i < 3; i++)
+		expect_works(outer, &(struct maria_login){.plugin = MY_SHA2_NAME}, "app@%");
+	maria_expect_refused(maria_try(outer, &(struct maria_login){.plugin = MY_SHA2_NAME, .password = "wrong"}), 1045,
+			     "Access denied");
+	forebay_stop(outer);
+	forebay_stop(inner);
+}
+
+START_TEST(caching_sha2_password_works_from_end_to_end) {
+	static const struct chain chains[] = {
+		{"in the open, by RSA", "tls_mode = disable", false},
+		{"unverified TLS, by RSA", "tls_mode = prefer", false},
+		{"verified TLS", "tls_mode = verify-full", false},
+		{"Unix socket", "tls_mode = disable", true},
+	};
+	const char *secret = _i ? sha2("app-secret") : "app-secret";
+
+	for (size_t i = 0; i < sizeof(chains) / sizeof(chains[0]); i++)
+		run_chain(WORKERS(_i), &chains[i], secret, secret);
+}
+END_TEST
+
+START_TEST(clear_password_goes_to_a_backend_only_where_nobody_is_in_between) {
+	char pool[300];
+	struct forebay *inner = start(1, "auth = mysql_clear_password\ntls_mode = require", NULL, NULL, false);
+
+	snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\ntls_mode = require\nwhen_unavailable = fail\nmonitor_interval = 0", inner->port);
+	struct forebay *outer = start(1, NULL, pool, NULL, false);
+	expect_unavailable(outer, NULL, 1045, "verify-ca or verify-full");
+	forebay_stop(outer);
+	snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\ntls_mode = verify-full\ntls_ca_file = %s\nmonitor_interval = 0", inner->port,
+		 harness_path("ca.crt"));
+	outer = start(1, NULL, pool, NULL, false);
+	expect_works(outer, NULL, "app@%");
+	forebay_stop(outer);
+	snprintf(pool, sizeof(pool), "hosts = %s/.s.PGSQL.%d\nmonitor_interval = 0", inner->socket_dir, inner->port);
+	outer = start(1, NULL, pool, NULL, false);
+	expect_works(outer, NULL, "app@%");
+	forebay_stop(outer);
+	forebay_stop(inner);
+}
+END_TEST
+
+/* ---- liars ---- */
+
+struct lie {
+	const char *name;
+	uint32_t capabilities;
+	const char *version, *plugin;
+	const void *greeting; /* in place of a proper one */
+	size_t greeting_len;
+	const void *answer;   /* to the response */
+	size_t answer_len;
+	uint8_t sequence;     /* added to the right one */
+	bool silent;          /* then says nothing */
+};
+
+#define BYTES(text) text, sizeof(text) - 1
+static const struct lie LIES[] = {
+	{.name = "hangs up", .greeting = "", .greeting_len = 0},
+	{.name = "speaks HTTP", .greeting = BYTES("HTTP/1.1 400 Bad Request\r\n\r\n")},
+	{.name = "speaks PostgreSQL", .greeting = BYTES("E\0\0\0\x20SFATAL\0")},
+	{.name = "version 9", .greeting = BYTES("\5\0\0\0\x09" "3.23")},
+	{.name = "a greeting that ends early", .greeting = BYTES("\x10\0\0\0\x0a" "8.0.36\0\1\2\3\4abcd")},
+	{.name = "a packet of 16 MiB", .greeting = BYTES("\xff\xff\xff\0")},
+	{.name = "too many connections", .greeting = BYTES("\x17\0\0\0\xff\x10\x04Too many connections")},
+	{.name = "no plugins", .capabilities = MY_CLIENT_PROTOCOL_41 | MY_CLIENT_SECURE_CONNECTION},
+	{.name = "wrong sequence", .answer = BYTES("\0\0\0\2\0\0\0"), .sequence = 1},
+	{.name = "an empty packet", .answer = BYTES("")},
+	{.name = "a malformed OK", .answer = BYTES("\0\xfe")},
+	{.name = "wants a file", .answer = BYTES("\xfb/etc/passwd")},
+	{.name = "wants the password in the clear", .answer = BYTES("\xfemysql_clear_password\0")},
+	{.name = "wants an unknown plugin", .answer = BYTES("\xfe" "authentication_windows_client\0abc")},
+	{.name = "wants the old password", .answer = BYTES("\xfe")},
+	{.name = "a short challenge", .answer = BYTES("\xfemysql_native_password\0abc")},
+	{.name = "a name without an end", .answer = BYTES("\xfemysql_native_password")},
+	{.name = "a key that nobody asked for", .answer = BYTES("\1-----BEGIN PUBLIC KEY-----\n")},
+	{.name = "full exchange of the wrong plugin", .answer = BYTES("\1\4")},
+	{.name = "a key that is none", .plugin = MY_SHA2_NAME, .answer = BYTES("\1\4")},
+	{.name = "a result set", .answer = BYTES("\1")},
+	{.name = "an ERR that ends early", .answer = BYTES("\xff\1")},
+	{.name = "silence", .silent = true},
+};
+
+struct liar {
+	const struct lie *lie;
+	_Atomic int told;       /* connections that have seen the lie */
+	_Atomic bool betrayed;  /* the password has come */
+};
+
+static void lie_to(struct raw *raw, void *context) {
+	struct liar *liar = context;
+	const struct lie *lie = liar->lie;
+	struct my_packet *p = malloc(sizeof(*p));
+	struct bytes b = {0};
+
+	if (lie->greeting) {
+		raw_send(raw, lie->greeting, lie->greeting_len);
+	} else {
+		my_put_greeting(&b, lie->version ? lie->version : "8.0.36", lie->capabilities, lie->plugin);
+		my_send(raw, 0, b.at, b.len);
+		if (my_read_within(raw, p, HARNESS_DEADLINE_MS) == RAW_MESSAGE && !lie->silent)
+			my_send(raw, (uint8_t)(p->sequence + 1 + lie->sequence), lie->answer, lie->answer_len);
+	}
+	atomic_fetch_add(&liar->told, 1);
+	/* whatever it answers: it must not be the password */
+	while (p && (lie->greeting_len > 0 || !lie->greeting) && my_read_within(raw, p, HARNESS_DEADLINE_MS) == RAW_MESSAGE)
+		if (memmem(p->body, p->len < sizeof(p->body) ? p->len : sizeof(p->body), "app-secret", 10))
+			atomic_store(&liar->betrayed, true);
+	bytes_free(&b);
+	free(p);
+}
+
+enum { LIE_COUNT = sizeof(LIES) / sizeof(LIES[0]) };
+
+/* Each lie has a pool of its own. */
+START_TEST(a_backend_that_lies_at_the_login_harms_nobody) {
+	static struct liar liars[LIE_COUNT];
+	struct backend *backends[LIE_COUNT];
+	char more[LIE_COUNT * 250];
+	size_t len = 0;
+
+	for (size_t i = 0; i < LIE_COUNT; i++) {
+		liars[i].lie = &LIES[i];
+		backends[i] = backend_start(lie_to, &liars[i]);
+		len += (size_t)snprintf(more + len, sizeof(more) - len,
+					"[pool:lie%zu]\nprotocol = mysql\nhosts = 127.0.0.1:%d\nmonitor_interval = 0\nmin_idle = 0\n"
+					"acquire_timeout = 1s\nconnect_timeout = 500ms\nwhen_unavailable = fail\n",
+					i, backends[i]->port);
+	}
+	struct forebay *forebay = start(WORKERS(_i), NULL, NULL, more, false);
+	for (size_t i = 0; i < LIE_COUNT; i++) {
+		const char *name = LIES[i].name;
+		char pool[20];
+
+		snprintf(pool, sizeof(pool), "lie%zu", i);
+		MYSQL *my = maria_connect(forebay, &(struct maria_login){.database = pool});
+		ck_assert_msg(mysql_query(my, "select 1") != 0, "%s: it is believed", name);
+		ck_assert_msg(mysql_errno(my) < 2000 || mysql_errno(my) > 2999, "%s: %u %s", name, mysql_errno(my), mysql_error(my));
+		ck_assert_msg(mysql_ping(my) == 0, "%s: %s", name, mysql_error(my));
+		mysql_close(my);
+		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&liars[i].told) == 0;) {
+			ck_assert_msg(harness_now_ms() < deadline, "%s: nobody came", name);
+			harness_pause_ms(1);
+		}
+	}
+	ck_assert(forebay_alive(forebay));
+	forebay_stop(forebay);
+	for (size_t i = 0; i < LIE_COUNT; i++) {
+		backend_stop(backends[i]);
+		ck_assert_msg(!atomic_load(&liars[i].betrayed), "%s: the password was sent", LIES[i].name);
+	}
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("logging in to MySQL backends");
+	TCase *tc = tcase_create("backend");
+
+	maria_begin(NULL);
+	/* making one takes long */
+	if (!harness_command((const char *const[]){"openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048",
+						    "-out", harness_path("rsa.pem"), NULL}))
+		return harness_end(EXIT_FAILURE);
+	tcase_set_timeout(tc, 120);
+	LOOP(tc, stored_hash_is_enough_once_a_client_has_proved_itself);
+	LOOP(tc, sha2_secret_gives_the_password_when_it_is_shown_and_native_works_behind);
+	LOOP(tc, who_is_let_in_by_trust_gets_a_server_by_what_is_configured_or_without_a_password);
+	LOOP(tc, trust_takes_nothing_from_what_a_proof_has_shown);
+	LOOP(tc, pools_own_user_serves_all);
+	LOOP(tc, backends_refusal_is_told_with_its_code_and_place);
+	LOOP(tc, found_rows_is_what_each_client_asked_for);
+	LOOP(tc, tls_is_as_the_pool_says);
+	LOOP(tc, a_user_who_must_be_encrypted_is_so_with_allow);
+	LOOP(tc, a_unix_socket_leads_there_too);
+	LOOP(tc, a_server_that_is_full_is_waited_for);
+	LOOP(tc, caching_sha2_password_works_from_end_to_end);
+	tcase_add_test(tc, clear_password_goes_to_a_backend_only_where_nobody_is_in_between);
+	LOOP(tc, a_backend_that_lies_at_the_login_harms_nobody);
+	suite_add_tcase(suite, tc);
+	return harness_run(suite);
+}

@@ -1,0 +1,309 @@
+/*
+ * Two clients share server connections turn by turn, and see what they would see on private ones: each script is run
+ * through Forebay and on MariaDB itself, and what comes back is compared word by word.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mariadb.h"
+
+enum { CLIENTS = 3, TRANSCRIPT_MAX = 64 * 1024 };
+
+/* `who`: 'A' to 'C'; its SQL, or one of the marks below. */
+struct step {
+	char who;
+	const char *sql;
+};
+
+#define RESET_CONNECTION "\001"
+#define CHANGE_SCHEMA "\002" /* COM_INIT_DB; the schema follows */
+#define PING "\003"
+
+struct script {
+	const char *name;
+	int connections; /* that the pool may have */
+	struct step steps[40];
+};
+
+/* ---- what comes back ---- */
+
+static void add(char *out, const char *text) {
+	size_t used = strlen(out);
+	ck_assert_uint_lt(used + strlen(text) + 2, TRANSCRIPT_MAX);
+	strcpy(out + used, text);
+}
+
+static void add_rows(char *out, MYSQL_RES *rows) {
+	MYSQL_ROW row;
+	unsigned fields = mysql_num_fields(rows);
+	while ((row = mysql_fetch_row(rows))) {
+		for (unsigned i = 0; i < fields; i++) {
+			add(out, i ? "|" : "  ");
+			add(out, row[i] ? row[i] : "NULL");
+		}
+		add(out, "\n");
+	}
+}
+
+static void add_result(char *out, MYSQL *my) {
+	char line[200];
+	MYSQL_RES *rows = mysql_store_result(my);
+	if (mysql_errno(my)) {
+		snprintf(line, sizeof line, "  error %u %s %.100s\n", mysql_errno(my), mysql_sqlstate(my), mysql_error(my));
+		add(out, line);
+		return;
+	}
+	if (rows)
+		add_rows(out, rows);
+	snprintf(line, sizeof line, "  %lld rows, id %llu, %u warnings, %s\n", (long long)mysql_affected_rows(my),
+		 (unsigned long long)mysql_insert_id(my), mysql_warning_count(my), mysql_info(my) ? mysql_info(my) : "-");
+	add(out, line);
+	mysql_free_result(rows);
+}
+
+static void run_step(char *out, MYSQL *my, const struct step *step) {
+	char head[400];
+	const char *sql = step->sql;
+	snprintf(head, sizeof head, "%c: %.300s\n", step->who, *sql < ' ' ? "(command)" : sql);
+	add(out, head);
+	int failed;
+	if (*sql == *RESET_CONNECTION)
+		failed = mysql_reset_connection(my);
+	else if (*sql == *CHANGE_SCHEMA)
+		failed = mysql_select_db(my, sql + 1);
+	else if (*sql == *PING)
+		failed = mysql_ping(my);
+	else
+		failed = mysql_query(my, sql);
+	if (failed || *sql < ' ') {
+		snprintf(head, sizeof head, "  %u %.300s\n", mysql_errno(my), mysql_error(my));
+		add(out, head);
+		return;
+	}
+	do
+		add_result(out, my);
+	while (mysql_next_result(my) == 0);
+	if (mysql_errno(my)) {
+		snprintf(head, sizeof head, "  then %u %.300s\n", mysql_errno(my), mysql_error(my));
+		add(out, head);
+	}
+}
+
+/* As all scripts find it. */
+static void clean_slate(MYSQL *root) {
+	mysql_set_server_option(root, MYSQL_OPTION_MULTI_STATEMENTS_ON);
+	maria_execute(root, "DROP DATABASE IF EXISTS app; CREATE DATABASE app; DROP DATABASE IF EXISTS other; CREATE DATABASE other; "
+			    "USE app; CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT); "
+			    "CREATE TABLE small (v TINYINT); CREATE SEQUENCE q; CREATE TABLE other.o (x INT); "
+			    "CREATE PROCEDURE sets_variable() SET @p = 7; "
+			    "CREATE PROCEDURE makes_table() CREATE TEMPORARY TABLE made (a INT); "
+			    "CREATE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END; "
+			    "CREATE PROCEDURE sets_mode() SET sql_mode = 'ANSI'; "
+			    "CREATE FUNCTION f() RETURNS INT BEGIN SET @f = 5; RETURN 1; END");
+}
+
+static void run_script(char *out, const struct script *script, MYSQL *clients[CLIENTS]) {
+	for (const struct step *step = script->steps; step->sql; step++)
+		run_step(out, clients[step->who - 'A'], step);
+}
+
+static char *transcript(const struct script *script, const struct forebay *forebay, MYSQL *root) {
+	char *out = calloc(1, TRANSCRIPT_MAX);
+	MYSQL *clients[CLIENTS];
+	struct maria_login login = {.flags = CLIENT_MULTI_STATEMENTS, .port = forebay ? 0 : maria_port()};
+	ck_assert_ptr_nonnull(out);
+	clean_slate(root);
+	for (int i = 0; i < CLIENTS; i++)
+		clients[i] = maria_connect(forebay, &login);
+	run_script(out, script, clients);
+	for (int i = 0; i < CLIENTS; i++)
+		mysql_close(clients[i]);
+	return out;
+}
+
+/* The first step whose outcome differs. */
+static void expect_same(const char *name, const char *direct, const char *pooled) {
+	size_t i = 0, line = 0;
+	for (; direct[i] && direct[i] == pooled[i]; i++)
+		if (direct[i] == '\n' && direct[i + 1] != ' ')
+			line = i + 1;
+	ck_assert_msg(direct[i] == pooled[i], "%s: directly\n%.300s\nthrough the pool\n%.300s", name, direct + line, pooled + line);
+}
+
+static void compare(const struct script *script, int workers) {
+	char pool[200];
+	MYSQL *root = maria_control();
+	/* one worker's clients share its connections; with more, those are lent */
+	snprintf(pool, sizeof pool, "max_size = %d\nacquire_timeout = 4s\n", script->connections);
+	struct forebay_setup setup = {.workers = workers, .pool = pool};
+	struct forebay *forebay = maria_forebay(&setup);
+	char *direct = transcript(script, NULL, root), *pooled = transcript(script, forebay, root);
+	expect_same(script->name, direct, pooled);
+	free(direct);
+	free(pooled);
+	mysql_close(root);
+	forebay_stop(forebay);
+}
+
+static const struct script shared[] = {
+	{"sql_mode", 1, {
+		{'A', "SET sql_mode = ''"}, {'B', "SELECT @@sql_mode"}, {'A', "SELECT @@sql_mode"},
+		{'B', "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'"}, {'A', "SELECT \"x\", 'a\\'b'"},
+		{'B', "SELECT 'a\\'"}, {'C', "SELECT @@sql_mode"}, {'B', "SELECT @@sql_mode"},
+		{'B', "SET sql_mode = DEFAULT"}, {'A', "SELECT @@sql_mode"}, {'B', "SELECT @@sql_mode"}}},
+	{"time_zone", 1, {
+		{'A', "SET time_zone = '+05:00'"}, {'B', "SELECT @@time_zone, FROM_UNIXTIME(0)"},
+		{'A', "SELECT @@time_zone, FROM_UNIXTIME(0)"}, {'B', "SET time_zone = '-03:00'"},
+		{'A', "SELECT FROM_UNIXTIME(0)"}, {'B', "SELECT FROM_UNIXTIME(0)"}, {'C', "SELECT FROM_UNIXTIME(0)"}}},
+	{"charset", 1, {
+		{'A', "SET NAMES latin1 COLLATE latin1_bin"},
+		{'B', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'A', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'A', "SELECT 'a' = 'A'"}, {'B', "SELECT 'a' = 'A'"}, {'B', "SET character_set_results = NULL"},
+		{'A', "SELECT @@character_set_results"}, {'B', "SELECT @@character_set_results"},
+		{'C', "SET collation_connection = 'utf8mb4_bin'"},
+		{'A', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'C', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'B', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'C', "SET CHARACTER SET latin1"},
+		{'A', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"},
+		{'C', "SELECT @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection"}}},
+	{"autocommit", 1, {
+		{'A', "SET autocommit = 0"}, {'B', "SELECT @@autocommit"}, {'A', "SELECT @@autocommit"},
+		{'A', "INSERT INTO t (v) VALUES (1)"}, {'A', "ROLLBACK"}, {'B', "SELECT COUNT(*) FROM t"},
+		{'A', "INSERT INTO t (v) VALUES (2)"}, {'A', "COMMIT"}, {'B', "INSERT INTO t (v) VALUES (3)"},
+		{'A', "SELECT id, v FROM t"}, {'A', "COMMIT"}, {'B', "SELECT id, v FROM t"}}},
+	{"isolation", 1, {
+		{'A', "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"}, {'B', "SELECT @@tx_isolation"},
+		{'A', "SELECT @@tx_isolation"}, {'B', "SET SESSION tx_isolation = 'SERIALIZABLE'"},
+		{'A', "SELECT @@tx_isolation"}, {'B', "SELECT @@tx_isolation"}, {'C', "SELECT @@tx_isolation"},
+		{'A', "SET SESSION TRANSACTION READ ONLY"}, {'B', "INSERT INTO t (v) VALUES (1)"},
+		{'A', "INSERT INTO t (v) VALUES (2)"}, {'A', "SET SESSION TRANSACTION READ WRITE"},
+		{'A', "INSERT INTO t (v) VALUES (3)"}}},
+	{"next_transaction", 2, {
+		{'A', "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"}, {'B', "SELECT @@tx_isolation"},
+		{'A', "BEGIN"}, {'A', "SELECT COUNT(*) FROM t"}, {'A', "COMMIT"}, {'A', "SELECT @@tx_isolation"},
+		{'B', "SELECT @@tx_isolation"}}},
+	{"schema", 1, {
+		{'A', "USE other"}, {'B', "SELECT DATABASE()"}, {'A', "SELECT DATABASE()"}, {'A', "INSERT INTO o VALUES (1)"},
+		{'B', "SELECT COUNT(*) FROM o"}, {'B', CHANGE_SCHEMA "other"}, {'A', CHANGE_SCHEMA "app"},
+		{'B', "SELECT COUNT(*) FROM o"}, {'A', "SELECT COUNT(*) FROM t"}, {'A', CHANGE_SCHEMA "nowhere"},
+		{'A', "SELECT DATABASE()"}, {'B', "SELECT DATABASE()"}}},
+	{"variables", 1, {
+		{'A', "SET foreign_key_checks = 0, unique_checks = OFF, sort_buffer_size = 524288"},
+		{'B', "SELECT @@foreign_key_checks, @@unique_checks, @@sort_buffer_size"},
+		{'A', "SELECT @@foreign_key_checks, @@unique_checks, @@sort_buffer_size"},
+		{'B', "SET long_query_time = 1.5, max_statement_time = 20, group_concat_max_len = 4"},
+		{'A', "SELECT @@long_query_time, @@max_statement_time, @@group_concat_max_len"},
+		{'B', "SELECT @@long_query_time, @@max_statement_time, @@group_concat_max_len"},
+		{'C', "SELECT @@foreign_key_checks, @@long_query_time, @@group_concat_max_len"},
+		{'A', "SET optimizer_switch = 'mrr=on'"}, {'B', "SELECT @@optimizer_switch LIKE '%mrr=on,%'"},
+		{'A', "SELECT @@optimizer_switch LIKE '%mrr=on,%'"}, {'A', "SET lc_time_names = 'de_DE'"},
+		{'B', "SELECT MONTHNAME('2026-05-01')"}, {'A', "SELECT MONTHNAME('2026-05-01')"}}},
+	{"set_statement", 1, {
+		{'A', "SET STATEMENT max_statement_time = 5 FOR SELECT @@max_statement_time"}, {'B', "SELECT @@max_statement_time"},
+		{'A', "SELECT @@max_statement_time"}, {'B', "SET max_statement_time = 7"}, {'A', "SELECT @@max_statement_time"},
+		{'B', "SET STATEMENT max_statement_time = 9 FOR SELECT 1"}, {'B', "SELECT @@max_statement_time"},
+		{'A', "SELECT @@max_statement_time"}, {'B', "SELECT @@max_statement_time"}}},
+	{"insert_id", 1, {
+		{'A', "INSERT INTO t (v) VALUES (1), (2)"}, {'B', "SELECT LAST_INSERT_ID()"}, {'A', "SELECT LAST_INSERT_ID()"},
+		{'B', "INSERT INTO t (v) VALUES (3)"}, {'A', "SELECT LAST_INSERT_ID()"}, {'B', "SELECT LAST_INSERT_ID()"},
+		{'A', "INSERT INTO t (id, v) VALUES (500, 1)"}, {'B', "SELECT 1"}, {'A', "SELECT @@last_insert_id"},
+		{'A', "INSERT INTO t (v) VALUES (9) RETURNING id"}, {'B', "SELECT LAST_INSERT_ID()"},
+		{'A', "SELECT LAST_INSERT_ID()"}, {'B', "UPDATE t SET v = LAST_INSERT_ID(77) WHERE id = 1"},
+		{'A', "SELECT LAST_INSERT_ID()"}, {'B', "SELECT LAST_INSERT_ID()"}, {'C', "SELECT LAST_INSERT_ID(), @@identity"},
+		{'A', "SET last_insert_id = 12"}, {'B', "SELECT LAST_INSERT_ID()"}, {'A', "SELECT LAST_INSERT_ID()"},
+		{'A', "BEGIN"}, {'A', "INSERT INTO t (v) VALUES (8)"}, {'A', "ROLLBACK"}, {'B', "SELECT 1"},
+		{'A', "INSERT INTO t (v) VALUES (LAST_INSERT_ID())"}, {'A', "SELECT MAX(id), MAX(v) FROM t"},
+		{'A', "SHOW SESSION VARIABLES LIKE 'last_insert_id'"}, {'B', "SHOW SESSION VARIABLES LIKE 'last_insert_id'"}}},
+	{"warnings", 2, {
+		{'A', "INSERT IGNORE INTO small VALUES (1000)"}, {'B', "SHOW WARNINGS"}, {'A', "SHOW WARNINGS"},
+		{'A', "SELECT @@warning_count"}, {'B', "SELECT 1"}, {'A', "SELECT COUNT(*) FROM small"}, {'B', "SHOW WARNINGS"},
+		{'A', "SHOW WARNINGS"}, {'A', "SELECT nope"}, {'B', "SHOW ERRORS"}, {'A', "SHOW ERRORS"},
+		{'A', "SHOW COUNT(*) ERRORS"}, {'B', "SHOW WARNINGS"}, {'C', "SHOW WARNINGS"}}},
+	{"transactions", 1, {
+		{'A', "BEGIN"}, {'A', "INSERT INTO t (v) VALUES (1)"}, {'A', "SELECT nope"}, {'A', "INSERT INTO t (v) VALUES (2)"},
+		{'A', "SAVEPOINT s"}, {'A', "INSERT INTO t (v) VALUES (3)"}, {'A', "ROLLBACK TO s"}, {'A', PING}, {'A', "COMMIT"},
+		{'B', "SELECT v FROM t"}, {'B', "START TRANSACTION READ ONLY"}, {'B', "INSERT INTO t (v) VALUES (5)"},
+		{'B', "ROLLBACK"}, {'A', "BEGIN; INSERT INTO t (v) VALUES (6); SELECT nope; COMMIT"}, {'A', "SELECT COUNT(*) FROM t"},
+		{'A', "ROLLBACK"}, {'B', "SELECT COUNT(*) FROM t"}, {'A', "XA START 'x'"}, {'A', "INSERT INTO t (v) VALUES (7)"},
+		{'A', "XA END 'x'"}, {'A', "XA PREPARE 'x'"}, {'A', "XA COMMIT 'x'"}, {'B', "SELECT COUNT(*) FROM t"}}},
+	{"several", 1, {
+		{'A', "SELECT 1; SELECT 2; SET time_zone = '+01:00'; SELECT 3"}, {'B', "CALL two()"},
+		{'A', "SELECT @@time_zone; SELECT nope; SELECT 4"}, {'B', "SELECT 5; INSERT INTO t (v) VALUES (1)"},
+		{'A', "DO 0"}, {'B', ""}, {'A', "SELECT @@time_zone"}}},
+	{"reset", 1, {
+		{'A', "SET time_zone = '+01:00'"}, {'A', "USE other"}, {'A', "INSERT INTO app.t (v) VALUES (1)"},
+		{'B', "SELECT 1"}, {'A', RESET_CONNECTION}, {'A', "SELECT @@time_zone, DATABASE(), LAST_INSERT_ID()"},
+		{'B', "SELECT @@time_zone, DATABASE()"}, {'A', "SET @x = 5"}, {'A', RESET_CONNECTION}, {'B', "SELECT @x"},
+		{'A', "SELECT @x"}, {'A', "BEGIN"}, {'A', "INSERT INTO app.t (v) VALUES (1)"}, {'A', RESET_CONNECTION},
+		{'B', "SELECT COUNT(*) FROM t"}, {'A', "SELECT COUNT(*) FROM app.t"}}},
+	{"dropped_schema", 1, {
+		{'A', "USE other"}, {'A', "DROP DATABASE other"}, {'A', "SELECT DATABASE()"}, {'B', "CREATE DATABASE other"},
+		{'A', "USE other"}, {'A', "SELECT DATABASE()"}, {'B', "SELECT DATABASE()"}}},
+};
+
+static const struct script pinned[] = {
+	{"user_variables", 3, {
+		{'A', "SET @x = 1"}, {'B', "SELECT @x"}, {'A', "SELECT @x"}, {'B', "SELECT @y := 5"}, {'A', "SELECT @y, @x"},
+		{'B', "SELECT @y"}, {'C', "SELECT 7 INTO @z"}, {'A', "SELECT @z"}, {'C', "SELECT @z"},
+		{'A', RESET_CONNECTION}, {'A', "SELECT @x"}, {'B', RESET_CONNECTION}, {'B', "CALL sets_variable()"}, {'A', "SELECT @p"},
+		{'B', "SELECT @p"}, {'A', "SELECT f()"}, {'B', "SELECT @f"}, {'A', "SELECT @f"}}},
+	{"temporary_tables", 3, {
+		{'A', "CREATE TEMPORARY TABLE tt (a INT)"}, {'B', "SELECT * FROM tt"}, {'A', "INSERT INTO tt VALUES (1)"},
+		{'B', "CREATE TEMPORARY TABLE tt (b CHAR(3))"}, {'A', "SELECT * FROM tt"}, {'B', "INSERT INTO tt VALUES ('abc')"},
+		{'B', "SELECT * FROM tt"}, {'A', "DROP TEMPORARY TABLE tt"}, {'A', "SELECT * FROM tt"}, {'C', "CALL makes_table()"},
+		{'A', "SELECT * FROM made"}, {'C', "SELECT * FROM made"}}},
+	{"named_locks", 3, {
+		{'A', "SELECT GET_LOCK('l', 0)"}, {'B', "SELECT GET_LOCK('l', 0)"}, {'A', "SELECT RELEASE_LOCK('l')"},
+		{'B', "SELECT GET_LOCK('l', 0)"}, {'A', "SELECT GET_LOCK('l', 0)"}, {'B', RESET_CONNECTION},
+		{'A', "SELECT GET_LOCK('l', 0)"}, {'C', "SELECT IS_FREE_LOCK('l')"}}},
+	{"table_locks", 3, {
+		{'A', "LOCK TABLES t READ"}, {'B', "SELECT COUNT(*) FROM t"}, {'A', "SELECT COUNT(*) FROM small"},
+		{'A', "UNLOCK TABLES"}, {'B', "INSERT INTO t (v) VALUES (1)"}, {'A', "SELECT COUNT(*) FROM small"}}},
+	{"handlers", 3, {
+		{'B', "INSERT INTO t (v) VALUES (1), (2)"}, {'A', "HANDLER t OPEN"}, {'B', "HANDLER t READ FIRST"},
+		{'A', "HANDLER t READ FIRST"}, {'B', "SELECT 1"}, {'A', "HANDLER t READ NEXT"}, {'A', "HANDLER t CLOSE"}}},
+	{"sql_prepared", 3, {
+		{'A', "PREPARE p FROM 'SELECT 1'"}, {'B', "EXECUTE p"}, {'A', "EXECUTE p"}, {'B', "PREPARE p FROM 'SELECT 2'"},
+		{'A', "EXECUTE p"}, {'B', "EXECUTE p"}, {'A', "DEALLOCATE PREPARE p"}, {'A', "EXECUTE p"},
+		{'A', "EXECUTE IMMEDIATE 'SET @e = 3'"}, {'B', "SELECT @e"}, {'A', "SELECT @e"}}},
+	{"found_rows", 3, {
+		{'B', "INSERT INTO t (v) VALUES (1), (2), (3)"}, {'A', "SELECT SQL_CALC_FOUND_ROWS id FROM t LIMIT 1"},
+		{'B', "SELECT 1"}, {'A', "SELECT FOUND_ROWS()"}, {'A', "SELECT v FROM t"}, {'B', "SELECT 5"}}},
+	{"sequences", 3, {
+		{'A', "SELECT NEXTVAL(q)"}, {'B', "SELECT LASTVAL(q)"}, {'A', "SELECT LASTVAL(q)"}, {'B', "SELECT NEXT VALUE FOR q"},
+		{'A', "SELECT LASTVAL(q)"}, {'B', "SELECT LASTVAL(q)"}, {'C', "SELECT PREVIOUS VALUE FOR q"}}},
+	{"trackers", 3, {
+		{'A', "SET session_track_system_variables = ''"}, {'A', "SET time_zone = '+02:00'"}, {'B', "SELECT @@time_zone"},
+		{'A', "SELECT @@time_zone"}, {'A', RESET_CONNECTION}, {'A', "SELECT @@time_zone"}, {'A', "SET time_zone = '+03:00'"},
+		{'B', "SELECT @@time_zone"}, {'A', "SELECT @@time_zone"}}},
+	{"procedures", 3, {
+		{'A', "CALL sets_mode()"}, {'B', "SELECT @@sql_mode"}, {'A', "SELECT @@sql_mode"}, {'A', "CALL two()"}}},
+	{"timestamp", 3, {
+		{'A', "SET timestamp = 1000000000"}, {'B', "SELECT NOW() < '2020-01-01'"}, {'A', "SELECT NOW()"},
+		{'C', "SET insert_id = 70"}, {'B', "INSERT INTO t (v) VALUES (1)"}, {'C', "INSERT INTO t (v) VALUES (2)"},
+		{'C', "SELECT id, v FROM t"}}},
+};
+
+START_TEST(what_is_given_to_the_next_server) {
+	compare(&shared[_i / 2], WORKERS(_i % 2));
+}
+END_TEST
+
+START_TEST(what_pins_a_client_to_its_server) {
+	compare(&pinned[_i / 2], WORKERS(_i % 2));
+}
+END_TEST
+
+int main(void) {
+	maria_begin(NULL);
+	Suite *suite = suite_create("mysql sessions");
+	TCase *given = tcase_create("given"), *pins = tcase_create("pinned");
+	tcase_add_loop_test(given, what_is_given_to_the_next_server, 0, 2 * (int)(sizeof shared / sizeof shared[0]));
+	tcase_add_loop_test(pins, what_pins_a_client_to_its_server, 0, 2 * (int)(sizeof pinned / sizeof pinned[0]));
+	suite_add_tcase(suite, given);
+	suite_add_tcase(suite, pins);
+	return harness_run(suite);
+}
