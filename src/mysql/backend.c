@@ -198,6 +198,8 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	} else if (request.hints) {
 		s->touched = true;
 	}
+	if (mc && failed) /* it was answered; whether its transaction has ended is asked now */
+		meter_query(&ms->base, mc->base.sw->worker->now_ns - mc->base.request_ns);
 	/* an error does not tell whether a transaction is open */
 	if (failed && !ms->base.close_wanted && !my_ask(ms, MY_TASK_PING, MY_ASKED_SIMPLE, MY_COM_PING, "", 0))
 		return;
@@ -255,6 +257,7 @@ static enum verdict on_last_words(struct walk *w, const struct packet *p, const 
 		 LOG_FIELDS(LOG_TEXT("pool", ms->base.database->name), LOG_TEXT("server", ms->base.host_text),
 			    LOG_NUMBER("code", err->code)),
 		 "the backend ended the connection: %s", text);
+	ms->base.dismissed = true;
 	if (w->mc && !w->mc->told_fatal) {
 		meter_error(&w->mc->base, err->sqlstate);
 		pass(w, p);
