@@ -11,12 +11,13 @@
 #include "session/deadline.h"
 
 bool my_relay_worker_init(struct my_worker_relay *worker) {
-	(void)worker;
+	*worker = (struct my_worker_relay){0};
 	return true;
 }
 
 void my_relay_worker_free(struct my_worker_relay *worker) {
-	(void)worker;
+	for (size_t i = 0; i < MY_PROVEN; i++)
+		settings_unref(worker->proven[i].set);
 }
 
 /* ---- clients ---- */

@@ -142,8 +142,13 @@ struct my_server_relay {
 	bool learn_charsets;          /* what changed of them was not told whole */
 };
 
+/* Sets of variables that a server has taken: the same for the same account will not fail. */
+enum { MY_PROVEN = 64 };
 struct my_worker_relay {
-	uint8_t unused;
+	struct {
+		uint64_t account;       /* its serial; 0: none */
+		struct settings *set;   /* referenced */
+	} proven[MY_PROVEN];
 };
 
 /* A connection that carries a KILL QUERY: session/cancel.h. */
