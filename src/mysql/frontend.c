@@ -309,7 +309,7 @@ static bool forget_session(struct my_client *mc) {
 	my_statements_clear(&r->statements);
 	r->insert_id = 0;
 	r->insert_id_unknown = false;
-	r->temporary_tables = r->sql_prepared = 0;
+	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
 	r->status = MY_STATUS_AUTOCOMMIT;
 	return true;
