@@ -309,7 +309,7 @@ static bool forget_session(struct my_client *mc) {
 	my_statements_clear(&r->statements);
 	r->insert_id = 0;
 	r->insert_id_unknown = false;
-	r->temporary_tables = r->sql_prepared = 0;
+	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
 	r->status = MY_STATUS_AUTOCOMMIT;
 	return true;
@@ -506,10 +506,23 @@ void my_end_file(struct my_server *ms) {
 		server_close(&ms->base, "out of memory");
 }
 
+/* Whether an answer is under way that must be known first. What only goes ahead of the next command need not be. */
+static bool is_answer_due(const struct my_server *ms) {
+	const struct my_server_relay *s = &ms->relay;
+	if (s->passing > 0)
+		return true;
+	for (uint8_t i = 0; i < s->count; i++) {
+		enum my_task task = (enum my_task)s->queue[(s->head + i) % MY_QUEUE].task;
+		if (task != MY_TASK_SETTINGS && task != MY_TASK_OPTION && task != MY_TASK_INSERT_ID && task != MY_TASK_CLEAR)
+			return true;
+	}
+	return false;
+}
+
 static taken next_command(struct my_client *mc, const uint8_t *data, size_t len) {
 	struct my_server *ms = mf_server_of(mc);
 	struct my_header header;
-	if (ms && (ms->relay.count > 0 || ms->relay.passing > 0)) {
+	if (ms && is_answer_due(ms)) {
 		mc->base.hold = HOLD_OUTCOME;
 		return 0;
 	}

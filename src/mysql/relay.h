@@ -78,7 +78,8 @@ struct my_client_relay {
 	struct my_statements statements;
 	uint64_t insert_id;       /* what LAST_INSERT_ID() is for it */
 	uint32_t temporary_tables; /* at most so many are on its server ... */
-	uint32_t sql_prepared;    /* ... and statements prepared as text */
+	uint32_t sql_prepared;    /* ... and statements prepared as text, ... */
+	uint32_t handlers;        /* ... and open HANDLERs */
 	uint32_t pins;            /* 1 << enum pin_reason: why it keeps its server */
 	uint16_t status;          /* of the last answer */
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
@@ -142,8 +143,13 @@ struct my_server_relay {
 	bool learn_charsets;          /* what changed of them was not told whole */
 };
 
+/* Sets of variables that a server has taken: the same for the same account will not fail. */
+enum { MY_PROVEN = 64 };
 struct my_worker_relay {
-	uint8_t unused;
+	struct {
+		uint64_t account;       /* its serial; 0: none */
+		struct settings *set;   /* referenced */
+	} proven[MY_PROVEN];
 };
 
 /* A connection that carries a KILL QUERY: session/cancel.h. */

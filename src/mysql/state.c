@@ -418,7 +418,7 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 	} pins[] = {
 		{SQL_USER_VARIABLE_SET, PIN_USER_VARIABLE}, {SQL_GET_LOCK, PIN_NAMED_LOCK},
 		{SQL_FLUSH_LOCK, PIN_TABLE_LOCK},           {SQL_LOCK_TABLES, PIN_TABLE_LOCK},
-		{SQL_HANDLER, PIN_HANDLER},                 {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
+		{SQL_HANDLER_OPEN, PIN_HANDLER},            {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
 		{SQL_SEQUENCE_NEXT, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
 		{SQL_PREPARE, PIN_SQL_PREPARED},            {SQL_BINLOG, PIN_BINLOG},
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
@@ -462,8 +462,15 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 	} else if (!diagnostics) {
 		unpin(mc, 1u << PIN_WARNINGS);
 	}
+	if (failed && (r->hints & SQL_HANDLER_OPEN) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers == 0)
+		unpin(mc, 1u << PIN_HANDLER);
 	if (failed)
 		return;
+	if (r->hints & SQL_HANDLER_OPEN)
+		mc->relay.handlers += r->hints & (SQL_SEVERAL | SQL_BLIND) ? UINT16_MAX : 1;
+	else if ((r->hints & SQL_HANDLER_CLOSE) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers > 0 &&
+		 --mc->relay.handlers == 0)
+		unpin(mc, 1u << PIN_HANDLER);
 	/* FOUND_ROWS() is now that of this statement, and known to nobody who would ask */
 	if (rows && !(r->hints & (SQL_CALC_FOUND_ROWS | SQL_FOUND_ROWS)))
 		unpin(mc, 1u << PIN_FOUND_ROWS);

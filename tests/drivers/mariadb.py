@@ -71,11 +71,12 @@ hosts = localhost:{self.port}
 tls_mode = verify-full
 tls_ca_file = {self.scratch}/ca.crt
 acquire_timeout = 10s
-min_idle = 1
+min_idle = 0
 pool_mode = transaction
 max_size = 3
 max_prepared_statements = 20
-monitor_interval = 0
+monitor_user = app
+monitor_password = app-secret
 
 [user:app]
 password = app-secret

@@ -327,6 +327,42 @@ START_TEST(init_sql_holds_for_every_client) {
 }
 END_TEST
 
+START_TEST(a_client_without_a_schema_sees_none) {
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 10s\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	struct maria_login none = {.database = ""};
+	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, &none);
+	for (int i = 0; i < 3; i++) {
+		maria_expect(a, "SELECT DATABASE()", "app");
+		maria_expect(b, "SELECT DATABASE()", "NULL");
+		maria_expect_error(b, "SELECT * FROM t", 1046);
+	}
+	maria_execute(b, "USE app");
+	maria_expect(a, "SELECT DATABASE()", "app");
+	maria_expect(b, "SELECT DATABASE()", "app");
+	mysql_close(a);
+	mysql_close(b);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(a_schema_that_is_not_there_is_no_session) {
+	struct forebay_setup setup = {.pool = "max_size = 1\nacquire_timeout = 10s\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	struct maria_login nowhere = {.database = "nowhere"};
+	MYSQL *a = maria_connect(forebay, NULL), *b = maria_try(forebay, &nowhere);
+	if (mysql_errno(b) == 0) {
+		ck_assert_int_ne(mysql_query(b, "SELECT 1"), 0);
+		ck_assert_msg(mysql_errno(b) == 1049 || mysql_errno(b) == 1044, "%u %s", mysql_errno(b), mysql_error(b));
+		ck_assert_int_ne(mysql_query(b, "SELECT 1"), 0);
+	}
+	maria_expect(a, "SELECT DATABASE()", "app");
+	mysql_close(a);
+	mysql_close(b);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* With one server, the other client gets it only when the pin has ended. */
 START_TEST(a_pin_ends_with_its_cause) {
 	static const char *const causes[][2] = {
@@ -334,6 +370,7 @@ START_TEST(a_pin_ends_with_its_cause) {
 		{"FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"},
 		{"CREATE TEMPORARY TABLE app.z (a INT)", "DROP TEMPORARY TABLE app.z"},
 		{"PREPARE p FROM 'SELECT 1'", "DEALLOCATE PREPARE p"},
+		{"HANDLER app.t OPEN", "HANDLER t CLOSE"},
 		{"SELECT SQL_CALC_FOUND_ROWS 1", "SELECT 2"},
 		{"SET TRANSACTION READ ONLY", "BEGIN; COMMIT"},
 		{"SELECT GET_LOCK('pin', 0)", RESET_CONNECTION},
@@ -370,6 +407,8 @@ int main(void) {
 	LOOP(given, what_is_given_to_the_next_server);
 	LOOP(pins, what_pins_a_client_to_its_server);
 	LOOP(given, init_sql_holds_for_every_client);
+	LOOP(given, a_client_without_a_schema_sees_none);
+	tcase_add_test(given, a_schema_that_is_not_there_is_no_session);
 	LOOP(pins, a_pin_ends_with_its_cause);
 	suite_add_tcase(suite, given);
 	suite_add_tcase(suite, pins);
