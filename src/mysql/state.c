@@ -423,17 +423,19 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 		{SQL_PREPARE, PIN_SQL_PREPARED},            {SQL_BINLOG, PIN_BINLOG},
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
 		{SQL_ROW_COUNT, PIN_ROW_COUNT},             {SQL_FOUND_ROWS, PIN_FOUND_ROWS},
+		{SQL_SET_UNTOLD, PIN_VARIABLE},
 	};
 	if (hints & SQL_DIAGNOSTICS)
 		mc->relay.asks_warnings = true;
-	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE))
-		ms->relay.touched = true; /* what ran is not seen */
+	/* what ran is not seen; what a function that SET has called did is told together with what SET did */
+	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE | SQL_SET_CALLS))
+		ms->relay.touched = true;
 	for (size_t i = 0; i < sizeof pins / sizeof pins[0]; i++)
 		if (hints & pins[i].hint)
 			pin(mc, ms, pins[i].reason);
 	if (hints & SQL_FLUSH_LOCK)
 		ms->relay.read_lock = true;
-	if (hints & (SQL_LAST_INSERT_ID | SQL_LAST_INSERT_ID_SET | SQL_RETURNING | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
+	if (hints & (SQL_LAST_INSERT_ID | SQL_LAST_INSERT_ID_SET | SQL_RETURNING | SQL_LOAD | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 		     SQL_EXECUTE_IMMEDIATE)) {
 		mc->relay.insert_id_unknown = true;
 		ms->relay.insert_id_known = false;
