@@ -196,6 +196,9 @@ static void unpin(struct my_client *mc, uint32_t gone) {
 		mc->relay.pins = pin_drop(&mc->base, mc->relay.pins, gone);
 }
 
+/* What runs is not seen. */
+#define HIDDEN (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE)
+
 /* What an OK has said of the session's state, as a whole. */
 struct told {
 	bool changed, schema, transaction, one_shot;
@@ -229,8 +232,12 @@ static bool note_variable(struct my_client *mc, struct my_server *ms, const stru
 	}
 	memcpy(text, name, name_len);
 	text[name_len] = 0;
-	if (told->one_shot && is_isolation(text)) /* for the next transaction; the tracker tells when that is over */
+	if (told->one_shot && is_isolation(text) && r->hints & (SQL_SET_TRANSACTION | HIDDEN)) {
+		/* for the next transaction; the tracker tells when that is over. Which of a text's is which is not told */
+		if (r->hints & (SQL_SET_SCOPED | SQL_SEVERAL))
+			pin(mc, ms, PIN_VARIABLE);
 		return true;
+	}
 	switch (kind_of(text)) {
 	case KIND_IGNORED:
 		return true;
@@ -468,6 +475,7 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 		unpin(mc, 1u << PIN_HANDLER);
 	if (failed)
 		return;
+	}
 	if (r->hints & SQL_HANDLER_OPEN)
 		mc->relay.handlers += r->hints & (SQL_SEVERAL | SQL_BLIND) ? UINT16_MAX : 1;
 	else if ((r->hints & SQL_HANDLER_CLOSE) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers > 0 &&
