@@ -186,7 +186,7 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	s->answering = false;
 	s->file = false;
 	if (request.task != MY_TASK_CLIENT) {
-		my_task_over(ms, &request);
+		my_task_over(ms, &request, failed);
 		return;
 	}
 	struct my_client *mc = w->mc;
@@ -274,6 +274,7 @@ static void note_task_error(struct my_server *ms, const struct my_err *err) {
 	if (s->task_failed)
 		return;
 	s->task_failed = true;
+	s->failed_task = my_head(ms)->task;
 	s->task_code = err->code;
 	snprintf(s->task_sqlstate, sizeof s->task_sqlstate, "%s", err->sqlstate);
 	snprintf(s->task_error, sizeof s->task_error, "%.*s",

@@ -100,6 +100,11 @@ bool my_note_prepared(struct my_client *mc, struct my_server *ms, const struct m
 	const struct my_answer *a = &ms->relay.answer;
 	struct my_text *text = r->text;
 	struct my_prepared *p = my_prepared_find(&ms->relay.prepareds, text->id);
+	if (ms->relay.task_failed && r->task == MY_TASK_PREPARE) { /* what goes ahead of it: it is not what it should be */
+		struct my_prepared other = {.number = a->statement};
+		close_on_server(ms, &other);
+		return true;
+	}
 	if (p) { /* one will do */
 		struct my_prepared second = {.number = a->statement};
 		close_on_server(ms, &second);

@@ -121,7 +121,8 @@ struct my_server_relay {
 	bool recovering;
 	bool setting_up;              /* login is done, it is not ready yet */
 	bool init_under_way;          /* trackers are on, init_sql runs */
-	bool task_failed;
+	bool task_failed;             /* one of those asked together; the error is that of the first ... */
+	uint8_t failed_task;          /* ... which was this */
 	bool no_trackers;
 	bool preparing;               /* is made ready for its client */
 	bool refuse_schema;           /* ... and its schema is not there */

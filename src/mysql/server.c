@@ -373,12 +373,11 @@ static void validated(struct my_server *ms) {
 
 /* ---- the end of what we asked ---- */
 
-void my_task_over(struct my_server *ms, const struct my_request *r) {
+void my_task_over(struct my_server *ms, const struct my_request *r, bool failed) {
 	struct my_server_relay *s = &ms->relay;
 	char text[400];
 	if (!usable(ms))
 		return;
-	bool failed = s->task_failed;
 	if (failed && !s->setting_up && (r->task == MY_TASK_RESET || r->task == MY_TASK_TRACKERS || r->task == MY_TASK_INIT ||
 					 r->task == MY_TASK_ROLLBACK || r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR)) {
 		snprintf(text, sizeof text, "its session could not be put back: %s", s->task_error);
@@ -401,7 +400,8 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 	}
 	if (r->task == MY_TASK_LEARN)
 		my_learnt(ms);
-	if (r->task == MY_TASK_PREPARE && failed && ms->base.client) { /* the client's misfortune: it is told as of its own */
+	/* the client's misfortune: it is told as of its own. Not so where what went ahead of it has failed */
+	if (r->task == MY_TASK_PREPARE && failed && s->failed_task == MY_TASK_PREPARE && ms->base.client) {
 		s->task_failed = false;
 		my_send_error(my_client(ms->base.client), s->task_code, s->task_sqlstate, s->task_error);
 		my_refused(my_client(ms->base.client), s->task_error);
