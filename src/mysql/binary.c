@@ -263,6 +263,12 @@ taken mf_on_execute(struct my_client *mc, const struct command *c) {
 		return sound ? 0 : mf_error(mc, c, MY_ER_MALFORMED_PACKET, "Malformed communication packet");
 	if (b.bound && !my_statement_bind(st, b.types, (uint64_t)mc->base.id << 32 | ++mc->relay.bindings))
 		return mf_out_of_memory(mc);
+	if (st->data_lost) {
+		st->data_lost = false;
+		return mf_error(mc, c, MY_ER_UNKNOWN_ERROR,
+				"a part of the statement's long data (COM_STMT_SEND_LONG_DATA) was lost, for no server could be given "
+				"it in time, or none could prepare the statement: send it again");
+	}
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, st->text->hints, &ms);
 	if (!p)
@@ -320,10 +326,6 @@ taken mf_on_long_data(struct my_client *mc, const struct command *c) {
 		return mf_skip(mc, c);
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, 0, &ms);
-	if (mc->relay.refused && mc->base.hold == HOLD_NONE) { /* no answer is due */
-		mc->relay.refused = false;
-		return mf_skip(mc, c);
-	}
 	if (!p)
 		return 0;
 	mc->relay.statements.long_data += !st->long_data;
@@ -331,6 +333,13 @@ taken mf_on_long_data(struct my_client *mc, const struct command *c) {
 	ms->relay.touched = true;
 	mc->relay.pins = pin_add(&mc->base, mc->relay.pins, PIN_LONG_DATA);
 	return forward_numbered(mc, ms, c, p);
+}
+
+void mf_long_data_lost(struct my_client *mc, const struct command *c) {
+	uint32_t number;
+	struct my_statement *st = statement_of(mc, c, &number);
+	if (st)
+		st->data_lost = true;
 }
 
 taken mf_on_statement_reset(struct my_client *mc, const struct command *c) {
@@ -344,6 +353,7 @@ taken mf_on_statement_reset(struct my_client *mc, const struct command *c) {
 	struct my_server *ms = mf_server_of(mc);
 	struct my_prepared *p = ms && (st->cursor || st->long_data) ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
 	let_go(mc, st);
+	st->data_lost = false;
 	settle_pins(mc);
 	if (!p) /* nothing of it is anywhere */
 		return mf_ok(mc, c);

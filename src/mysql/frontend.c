@@ -378,6 +378,9 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	struct my_client_relay *r = &mc->relay;
 	if (r->refused) {
 		r->refused = false;
+		r->reset_done = false; /* if that it was, it has not come to pass */
+		if (c->type == MY_COM_STMT_SEND_LONG_DATA)
+			mf_long_data_lost(mc, c);
 		answered(mc);
 		return mf_skip(mc, c);
 	}
@@ -538,6 +541,7 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 	if (header.length == 0)
 		return mf_error(mc, &c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	c.type = *(data + MY_HEADER);
+	mc->relay.silent = c.type == MY_COM_STMT_SEND_LONG_DATA || c.type == MY_COM_STMT_CLOSE;
 	return on_command(mc, &c);
 }
 

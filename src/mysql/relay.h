@@ -86,6 +86,7 @@ struct my_client_relay {
 	bool begun;               /* a server has held its session, schema and all */
 	bool refused;             /* its command was answered with an error: skip it */
 	bool discard_more;        /* another packet of what is skipped follows */
+	bool silent;              /* its command has no answer, not even an error */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
 	bool asks_warnings;       /* has looked at warnings before */

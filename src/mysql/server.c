@@ -222,6 +222,13 @@ bool my_prepare_again(struct my_client *mc, struct my_server *ms) {
 	return usable(ms);
 }
 
+/* Its request gets this error; one that has no answer gets none. */
+static void refuse(struct my_client *mc, const struct my_server_relay *s, const char *text) {
+	if (!mc->relay.silent)
+		my_send_error(mc, s->task_code, s->task_sqlstate, text);
+	my_refused(mc, text);
+}
+
 /* Its request gets the server's error, and so will the next unless it asks for something else. */
 static void prepare_failed(struct my_client *mc, struct my_server *ms) {
 	struct my_server_relay *s = &ms->relay;
@@ -236,10 +243,16 @@ static void prepare_failed(struct my_client *mc, struct my_server *ms) {
 		server_close(&ms->base, "its client's schema is not there");
 		return;
 	}
-	my_send_error(mc, s->task_code, s->task_sqlstate, text);
-	my_refused(mc, text);
-	if (s->refuse_schema) { /* gone meanwhile: it has none from now on */
-		struct settings *without = settings_with(mc->relay.wants, MY_SCHEMA_SETTING, NULL, true);
+	if (!server_untouched(&ms->base) && (mc->base.keeps_server || s->status & MY_STATUS_IN_TRANS)) {
+		/* a reset would take away what it holds there, and none would tell it */
+		client_end(&mc->base, REFUSAL_BACKEND_LOST, text);
+		return;
+	}
+	refuse(mc, s, text);
+	if (s->refuse_schema) { /* gone meanwhile: it has none from now on, unless it was a statement's alone */
+		struct settings *without = same_schema(s->has, mc->relay.wants)
+						   ? settings_with(mc->relay.wants, MY_SCHEMA_SETTING, NULL, true)
+						   : NULL;
 		if (without) {
 			settings_unref(mc->relay.wants);
 			mc->relay.wants = without;
@@ -403,8 +416,7 @@ void my_task_over(struct my_server *ms, const struct my_request *r, bool failed)
 	/* the client's misfortune: it is told as of its own. Not so where what went ahead of it has failed */
 	if (r->task == MY_TASK_PREPARE && failed && s->failed_task == MY_TASK_PREPARE && ms->base.client) {
 		s->task_failed = false;
-		my_send_error(my_client(ms->base.client), s->task_code, s->task_sqlstate, s->task_error);
-		my_refused(my_client(ms->base.client), s->task_error);
+		refuse(my_client(ms->base.client), s, s->task_error);
 	}
 	if (r->task == MY_TASK_INIT && !s->setting_up) /* as at the beginning, when that was learnt */
 		s->learn_charsets = false;

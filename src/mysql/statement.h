@@ -48,6 +48,7 @@ struct my_statement {
 	uint64_t binding; /* names these types; unique in the worker; 0: none */
 	bool cursor;     /* one is open on its server */
 	bool long_data;  /* its server holds parts of parameters */
+	bool data_lost;  /* ... or should, and could not be given them */
 };
 
 struct my_statements {
