@@ -333,6 +333,8 @@ void my_server_recover(struct server *server) {
 		s->touched = true;
 		my_end_file(ms);
 	}
+	if (my_prepareds_held(&s->prepareds)) /* a cursor is still open */
+		s->touched = true;
 	if (s->count > 0)
 		worker_timeout(server->sw->worker, &s->nudge, NUDGE_NS);
 	recover_step(ms);
