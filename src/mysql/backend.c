@@ -195,8 +195,8 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 		mc->mid_message = false;
 		mc->sequence = 1; /* what ends an idle client answers its next command */
 		my_note_end(mc, ms, &request, failed, rows, warnings);
-	} else if (request.hints) {
-		s->touched = true;
+	} else {
+		s->touched = true; /* nobody was there to note what it has left */
 	}
 	if (mc && failed) /* it was answered; whether its transaction has ended is asked now */
 		meter_query(&ms->base, mc->base.sw->worker->now_ns - mc->base.request_ns);

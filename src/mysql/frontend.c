@@ -97,12 +97,14 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	struct my_server_relay *s = &ms->relay;
 	const uint64_t reads_id = SQL_LAST_INSERT_ID | SQL_SHOW_VARIABLES | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 				  SQL_EXECUTE_IMMEDIATE;
-	if ((hints & SQL_DIAGNOSTICS) && s->warnings && s->warnings_foreign) {
-		/* a statement that uses a table, as all accounts may */
-		if (!my_ask_sql(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
-			return false;
-		s->warnings = s->warnings_foreign = false;
+	/* what is asked here is told of the statement before, which must not be another client's */
+	const uint64_t reads_former = SQL_SEQUENCE_LAST | SQL_FOUND_ROWS | SQL_ROW_COUNT;
+	if ((hints & reads_former) && s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS)) {
+		my_prepare_again(mc, ms);
+		return false;
 	}
+	if ((hints & SQL_DIAGNOSTICS) && s->warnings && s->warnings_foreign && !my_clear_warnings(ms))
+		return false;
 	if ((hints & reads_id) && !mc->relay.insert_id_unknown &&
 	    !(s->insert_id_known && s->insert_id == mc->relay.insert_id)) {
 		char sql[64];

@@ -117,6 +117,7 @@ struct my_server_relay {
 	bool unknown;                 /* a part of its state is not known: to be reset before anybody has it */
 	bool warnings;                /* its list may hold some ... */
 	bool warnings_foreign;        /* ... of another client's statement */
+	bool shared;                  /* more than one client has been on it since its session began */
 	bool multi;
 	bool learning;
 	bool recovering;

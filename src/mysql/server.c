@@ -201,10 +201,14 @@ bool my_client_linked(struct client *client, struct server *server) {
 	s->transaction_since_ns = client->sw->worker->now_ns;
 	if (s->no_trackers)
 		mc->relay.pins = pin_add(client, mc->relay.pins, PIN_NO_TRACKERS);
-	if (s->unknown || (another && s->touched)) {
+	worker_timeout_clear(server->sw->worker, &s->hold); /* that of its client before */
+	s->shared |= another;
+	if (s->unknown || s->learn_charsets || (another && s->touched)) {
 		send_reset(ms);
 		return false;
 	}
+	if (another && s->warnings && !my_clear_warnings(ms)) /* what asks for them may be a routine, which no text tells */
+		return false;
 	if (another && !s->insert_id_known) { /* its client left before that was learnt */
 		if (!my_ask_sql(ms, MY_TASK_INSERT_ID, "SET last_insert_id=0"))
 			return false;
@@ -286,7 +290,7 @@ bool my_server_clean(const struct server *server) {
 	const struct my_server_relay *s = &ms->relay;
 	return !ms->login && s->count == 0 && s->passing == 0 && s->half_sent == 0 && !s->half_more && !s->file &&
 	       !(s->status & MY_STATUS_IN_TRANS) && !s->characteristics && !my_must_learn(ms) &&
-	       (server->client || !(s->touched || s->unknown));
+	       (server->client || !(s->touched || s->unknown || s->learn_charsets));
 }
 
 bool my_server_busy(const struct server *server) {
@@ -307,7 +311,7 @@ static void recover_step(struct my_server *ms) {
 	worker_timeout_clear(ms->base.sw->worker, &s->nudge);
 	if (!list_empty(&ms->base.cancels)) /* it could hit what we send */
 		return;
-	if (s->touched || s->unknown || s->characteristics) {
+	if (s->touched || s->unknown || s->learn_charsets || s->characteristics) {
 		send_reset(ms);
 	} else if (s->status & MY_STATUS_IN_TRANS) {
 		my_ask_sql(ms, MY_TASK_ROLLBACK, "ROLLBACK");

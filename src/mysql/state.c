@@ -64,6 +64,14 @@ struct my_request *my_ask_sql(struct my_server *ms, enum my_task task, const cha
 	return my_ask(ms, task, MY_ASKED_QUERY, MY_COM_QUERY, sql, strlen(sql));
 }
 
+bool my_clear_warnings(struct my_server *ms) {
+	/* a statement that uses a table, as all accounts may */
+	if (!my_ask_sql(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
+		return false;
+	ms->relay.warnings = ms->relay.warnings_foreign = false;
+	return true;
+}
+
 /* ---- sets ---- */
 
 static const char *const charset_names[] = {"character_set_client", "character_set_connection", "character_set_results",
@@ -426,7 +434,7 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 		{SQL_USER_VARIABLE_SET, PIN_USER_VARIABLE}, {SQL_GET_LOCK, PIN_NAMED_LOCK},
 		{SQL_FLUSH_LOCK, PIN_TABLE_LOCK},           {SQL_LOCK_TABLES, PIN_TABLE_LOCK},
 		{SQL_HANDLER_OPEN, PIN_HANDLER},            {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
-		{SQL_SEQUENCE_NEXT, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
+		{SQL_SEQUENCE_NEXT | SQL_SEQUENCE_LAST, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
 		{SQL_PREPARE, PIN_SQL_PREPARED},            {SQL_BINLOG, PIN_BINLOG},
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
 		{SQL_ROW_COUNT, PIN_ROW_COUNT},             {SQL_FOUND_ROWS, PIN_FOUND_ROWS},
@@ -473,7 +481,9 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 	}
 	if (failed && (r->hints & SQL_HANDLER_OPEN) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers == 0)
 		unpin(mc, 1u << PIN_HANDLER);
-	if (failed)
+	if (failed) { /* rows that were written before the one that failed may have changed it */
+		mc->relay.insert_id_unknown = true;
+		s->insert_id_known = false;
 		return;
 	}
 	if (r->hints & SQL_HANDLER_OPEN)
@@ -725,7 +735,7 @@ bool my_back_to_fresh(struct my_server *ms) {
 	settings_unref(s->has);
 	s->has = next;
 	s->touched = s->unknown = s->warnings = s->warnings_foreign = s->characteristics = s->transaction_state = false;
-	s->read_lock = s->learn_charsets = false;
+	s->read_lock = s->learn_charsets = s->shared = false;
 	s->insert_id = 0;
 	s->insert_id_known = true;
 	my_prepareds_clear(&s->prepareds);

@@ -22,6 +22,8 @@ struct my_request *my_push(struct my_server *server, enum my_task task, enum my_
 struct my_request *my_ask(struct my_server *server, enum my_task task, enum my_asked asked, enum my_command command,
 			  const void *data, size_t len);
 struct my_request *my_ask_sql(struct my_server *server, enum my_task task, const char *sql);
+/* Empties the list of warnings. False: the server is closed. */
+bool my_clear_warnings(struct my_server *server);
 static inline struct my_request *my_head(struct my_server *server) {
 	return server->relay.count ? &server->relay.queue[server->relay.head] : NULL;
 }
