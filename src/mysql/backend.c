@@ -218,6 +218,24 @@ static bool is_too_much(const struct walk *w, const struct my_ok *ok) {
 	return database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
 }
 
+/* It would take the second result for the answer to its next command. */
+static bool is_unexpected(const struct my_client *mc, const struct my_request *head, const struct my_ok *ok) {
+	bool binary = head->command == MY_COM_STMT_EXECUTE;
+	return (ok->status & MY_STATUS_MORE_RESULTS) &&
+	       !(mc->start.capabilities & (binary ? MY_CLIENT_PS_MULTI_RESULTS : MY_CLIENT_MULTI_RESULTS | MY_CLIENT_MULTI_STATEMENTS));
+}
+
+/* The client gets this error in place of what has come, and is closed. */
+static void end_with(struct walk *w, const struct packet *p, const char *text) {
+	flush_run(w);
+	pay_eof(w);
+	w->mc->mid_message = false;
+	if (!is_old(w->mc))
+		w->mc->sequence = p->sequence;
+	client_end(&w->mc->base, REFUSAL_MODE, text);
+	w->mc = NULL;
+}
+
 static enum verdict on_ok(struct walk *w, const struct packet *p) {
 	struct my_server *ms = w->ms;
 	struct my_request *head = my_head(ms);
@@ -231,15 +249,13 @@ static enum verdict on_ok(struct walk *w, const struct packet *p) {
 		my_note_cursor(w->mc, head, ok.status);
 	bool over = my_answer_is_over(&ms->relay.answer);
 	if (over && w->mc && is_too_much(w, &ok)) {
-		flush_run(w);
-		pay_eof(w);
-		w->mc->mid_message = false;
-		if (!is_old(w->mc))
-			w->mc->sequence = p->sequence;
-		client_end(&w->mc->base, REFUSAL_MODE,
-			   "transactions of several statements are not allowed with pool_mode = statement; use pool_mode = "
-			   "transaction");
-		w->mc = NULL;
+		end_with(w, p,
+			 "transactions of several statements are not allowed with pool_mode = statement; use pool_mode = "
+			 "transaction");
+	} else if (w->mc && is_unexpected(w->mc, head, &ok)) {
+		end_with(w, p,
+			 "the statement has several results, which the client has not said it can take "
+			 "(CLIENT_MULTI_RESULTS, CLIENT_PS_MULTI_RESULTS)");
 	} else {
 		pass_ok(w, p, head, &ok);
 	}
