@@ -469,13 +469,11 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 		return;
 	bool diagnostics = r->hints & SQL_DIAGNOSTICS;
 	if (!diagnostics && (failed || warnings > 0)) {
-		bool kept = mc->relay.pins & ~(1u << PIN_WARNINGS);
 		s->warnings = true;
 		s->warnings_foreign = false;
 		hold_for_warnings(mc);
-		if (!kept)
-			worker_timeout(ms->base.sw->worker, &s->hold,
-				       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
+		worker_timeout(ms->base.sw->worker, &s->hold,
+			       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
 	} else if (!diagnostics) {
 		unpin(mc, 1u << PIN_WARNINGS);
 	}
