@@ -103,7 +103,7 @@ static bool roll_back(struct my_client *mc, const char *text, bool told) {
 	mc->relay.owed = owed;
 	mc->relay.status &= (uint16_t)~MY_STATUS_IN_TRANS;
 	if (mc->base.keeps_server) /* its session stays where it is */
-		my_ask_sql(ms, MY_TASK_ROLLBACK, "ROLLBACK");
+		my_ask_sql(ms, MY_TASK_ROLLBACK, my_rollback_sql);
 	else
 		client_lose_server(&mc->base);
 	return true;

@@ -314,7 +314,7 @@ static void recover_step(struct my_server *ms) {
 	if (s->touched || s->unknown || s->learn_charsets || s->characteristics) {
 		send_reset(ms);
 	} else if (s->status & MY_STATUS_IN_TRANS) {
-		my_ask_sql(ms, MY_TASK_ROLLBACK, "ROLLBACK");
+		my_ask_sql(ms, MY_TASK_ROLLBACK, my_rollback_sql);
 	} else {
 		s->recovering = false;
 		server_recovered(&ms->base);

@@ -18,6 +18,8 @@ const char my_trackers_sql[] = "SET @@SESSION.session_track_schema=1, @@SESSION.
 			       "@@SESSION.session_track_transaction_info='CHARACTERISTICS', "
 			       "@@SESSION.session_track_system_variables='*'";
 
+const char my_rollback_sql[] = "ROLLBACK AND NO CHAIN NO RELEASE";
+
 const char my_identity_sql[] = "SELECT CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir)";
 
 /* FNV-1a */

@@ -10,6 +10,8 @@
 
 /* What turns on all that we go by. */
 extern const char my_trackers_sql[];
+/* Ends a transaction whatever completion_type says. */
+extern const char my_rollback_sql[];
 /* What tells one server from another, and the same as a number, from its row. */
 extern const char my_identity_sql[];
 uint64_t my_identity(const uint8_t *row, size_t len);
