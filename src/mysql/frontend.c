@@ -49,8 +49,9 @@ taken mf_out_of_memory(struct my_client *mc) {
 }
 
 static uint16_t plain_status(const struct my_client *mc) {
-	return mc->relay.status & (MY_STATUS_IN_TRANS | MY_STATUS_AUTOCOMMIT | MY_STATUS_NO_BACKSLASH_ESCAPES |
-				   MY_STATUS_IN_TRANS_READONLY | MY_STATUS_ANSI_QUOTES);
+	uint16_t status = mc->relay.status ? mc->relay.status : MY_STATUS_AUTOCOMMIT;
+	return status & (MY_STATUS_IN_TRANS | MY_STATUS_AUTOCOMMIT | MY_STATUS_NO_BACKSLASH_ESCAPES |
+			 MY_STATUS_IN_TRANS_READONLY | MY_STATUS_ANSI_QUOTES);
 }
 
 taken mf_ok(struct my_client *mc, const struct command *c) {
@@ -313,7 +314,7 @@ static bool forget_session(struct my_client *mc) {
 	r->insert_id_unknown = false;
 	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
-	r->status = MY_STATUS_AUTOCOMMIT;
+	r->status = 0;
 	return true;
 }
 

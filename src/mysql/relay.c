@@ -38,7 +38,7 @@ bool my_client_logged_in(struct my_client *mc) {
 		return false;
 	c->initial = settings_ref(c->wants);
 	c->multi = mc->start.capabilities & MY_CLIENT_MULTI_STATEMENTS;
-	c->status = MY_STATUS_AUTOCOMMIT;
+	c->status = 0; /* not known before a server has it */
 	return true;
 }
 
