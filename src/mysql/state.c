@@ -513,7 +513,7 @@ void my_learn(struct my_server *ms) {
 	ms->relay.learning = true;
 	my_ask_sql(ms, MY_TASK_LEARN,
 		   "SELECT LAST_INSERT_ID(), @@character_set_client, @@character_set_connection, @@character_set_results, "
-		   "@@collation_connection, LAST_INSERT_ID(0)");
+		   "@@collation_connection, LAST_INSERT_ID(0) LIMIT 1");
 }
 
 /*
