@@ -99,8 +99,10 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	const uint64_t reads_id = SQL_LAST_INSERT_ID | SQL_SHOW_VARIABLES | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 				  SQL_EXECUTE_IMMEDIATE;
 	/* what is asked here is told of the statement before, which must not be another client's */
-	const uint64_t reads_former = SQL_SEQUENCE_LAST | SQL_FOUND_ROWS | SQL_ROW_COUNT;
-	if ((hints & reads_former) && s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS)) {
+	bool former = s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS);
+	if (former && (hints & SQL_FOUND_ROWS) && !my_clear_warnings(ms)) /* outlives a reset, but no query */
+		return false;
+	if (former && (hints & (SQL_SEQUENCE_LAST | SQL_ROW_COUNT))) {
 		my_prepare_again(mc, ms);
 		return false;
 	}

@@ -512,12 +512,14 @@ bool my_must_learn(const struct my_server *ms) {
 void my_learn(struct my_server *ms) {
 	ms->relay.learning = true;
 	my_ask_sql(ms, MY_TASK_LEARN,
-		   "SELECT LAST_INSERT_ID(), @@character_set_client, @@character_set_connection, @@character_set_results, "
-		   "@@collation_connection, LAST_INSERT_ID(0) LIMIT 1");
+		   "SELECT CAST(LAST_INSERT_ID() AS BINARY), CAST(@@character_set_client AS BINARY), "
+		   "CAST(@@character_set_connection AS BINARY), CAST(@@character_set_results AS BINARY), "
+		   "CAST(@@collation_connection AS BINARY), CAST(LAST_INSERT_ID(0) AS BINARY) LIMIT 1");
 }
 
 /*
- * Its LAST_INSERT_ID() is 0 afterwards. So it is always 0 or the client's own before a statement of the client's runs, and
+ * Binary, for a client's character_set_results may be one that no number and no name can be read in; LIMIT, for its
+ * sql_select_limit may be 0. Its LAST_INSERT_ID() is 0 afterwards. So it is always 0 or the client's own before a statement of the client's runs, and
  * what is found behind it tells whether the statement has changed it.
  */
 void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
