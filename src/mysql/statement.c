@@ -1,3 +1,4 @@
+#define HASH_NONFATAL_OOM 1
 #include "mysql/statement.h"
 
 #include <openssl/evp.h>
@@ -70,8 +71,14 @@ struct my_statement *my_statement_add(struct my_statements *statements, struct m
 	s->text = text;
 	s->parameters = parameters;
 	s->columns = columns;
-	statements->bytes += text->len;
+	unsigned before = HASH_COUNT(statements->by_number);
 	HASH_ADD(hh, statements->by_number, number, sizeof s->number, s);
+	if (HASH_COUNT(statements->by_number) == before) { /* out of memory */
+		my_text_unref(text);
+		free(s);
+		return NULL;
+	}
+	statements->bytes += text->len;
 	return s;
 }
 
@@ -122,8 +129,13 @@ struct my_prepared *my_prepared_add(struct my_prepareds *prepareds, const uint8_
 		return NULL;
 	memcpy(p->id, id, sizeof p->id);
 	p->number = number;
-	list_push_back(&prepareds->used, &p->used);
+	unsigned before = HASH_COUNT(prepareds->by_id);
 	HASH_ADD(hh, prepareds->by_id, id, sizeof p->id, p);
+	if (HASH_COUNT(prepareds->by_id) == before) { /* out of memory */
+		free(p);
+		return NULL;
+	}
+	list_push_back(&prepareds->used, &p->used);
 	prepareds->count++;
 	return p;
 }
