@@ -34,9 +34,10 @@ enum verdict { TAKEN, INCOMPLETE, STOP };
 
 static void flush_run(struct walk *w) {
 	struct client *client = w->ms->base.client;
-	if (w->run_len > 0 && client)
-		client_write(client, w->run, w->run_len);
+	size_t len = w->run_len;
 	w->run_len = 0;
+	if (len > 0 && client && !client_write(client, w->run, len)) /* what follows would be taken for what is missing */
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
 }
 
 static void to_client(struct walk *w, const uint8_t *data, size_t len) {
