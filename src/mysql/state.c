@@ -234,6 +234,8 @@ static bool note_variable(struct my_client *mc, struct my_server *ms, const stru
 	/* SET STATEMENT tells of what holds for that statement alone; it is back already */
 	if (r->hints & SQL_SET_STATEMENT) {
 		ms->relay.touched = true;
+		if (r->hints & SQL_SEVERAL) /* but another of the text's may have set what stays */
+			pin(mc, ms, PIN_SESSION_STATE);
 		return true;
 	}
 	if (!is_name(name, name_len) || memchr(value, 0, value_len)) {

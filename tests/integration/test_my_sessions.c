@@ -327,6 +327,9 @@ static const struct script pinned[] = {
 		{'C', "SELECT @@foreign_key_checks"}, {'A', "SET @@autocommit := 0"}, {'B', "SELECT @@autocommit"},
 		{'A', "INSERT INTO t (v) VALUES (1)"}, {'A', "COMMIT"}, {'B', "INSERT INTO t (v) VALUES (2)"},
 		{'C', "SELECT v FROM t"}, {'A', "SELECT @@autocommit"}}},
+	{"set_statement_and_set", {
+		{'A', "SET STATEMENT max_statement_time = 9 FOR SELECT 1; SET time_zone = '+06:00'"}, {'B', "SELECT @@time_zone"},
+		{'C', "SELECT @@time_zone"}, {'A', "SELECT @@time_zone"}}},
 	{"procedures", {
 		{'A', "CALL sets_mode()"}, {'B', "SELECT @@sql_mode"}, {'A', "SELECT @@sql_mode"}, {'A', "CALL two()"}}},
 	{"timestamp", {
