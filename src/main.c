@@ -19,6 +19,7 @@
 #include "config/text_units.h"
 #include "control/check.h"
 #include "control/control.h"
+#include "listening.h"
 #include "mysql/internal.h"
 #include "net/acceptor.h"
 #include "net/offload.h"
@@ -27,6 +28,7 @@
 #include "pgsql/pgsql.h"
 #include "process.h"
 #include "session/database.h"
+#include "session/drain.h"
 #include "session/generation.h"
 #include "session/session.h"
 
@@ -43,14 +45,6 @@ enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
 enum { OVERRIDES_MOST = 100 };
 
-/* A listening socket. */
-struct listening {
-	struct list node;
-	struct listener listener;         /* until the workers accept from it */
-	struct acceptor_socket *accepted; /* from then on */
-	bool wanted;                      /* while a configuration is compared with what is open */
-};
-
 /* The main thread's; hooks and signals have no other way to it. */
 static struct {
 	const char *file;
@@ -58,135 +52,18 @@ static struct {
 	struct mailbox mailbox;
 	struct generation *generation; /* the newest */
 	struct worker *workers;
-	struct acceptor *acceptor;
 	struct http *http; /* NULL: metrics_listen is empty */
 	int workers_made, workers_running;
 	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
-	struct list listenings;
+	struct listenings listenings;
 	struct pid_file pid_file;
 	ev_signal on_term, on_int, on_hup;
-	ev_timer housekeeping, shutdown_timeout;
+	ev_timer housekeeping, drain_delay, shutdown_timeout;
 	bool stopping;
 	/* SET on the console, until the next reload: owned */
 	struct config_override overrides[OVERRIDES_MOST];
 	size_t override_count;
 } forebay = {.pid_file.fd = -1};
-
-/* ---- listeners ---- */
-
-static struct listener *listener_of(struct listening *l) {
-	return l->accepted ? acceptor_listener(l->accepted) : &l->listener;
-}
-
-static void listening_close(struct listening *l) {
-	list_remove(&l->node);
-	if (l->accepted)
-		acceptor_remove(l->accepted);
-	else
-		listener_close(&l->listener);
-	free(l);
-}
-
-static struct listening *listening_find(const char *address) {
-	list_for_each(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		if (strcmp(listener_of(l)->address, address) == 0)
-			return l;
-	}
-	return NULL;
-}
-
-static struct listening *listening_open(const char *address, const struct listener_config *config,
-					const struct tcp_silence *silence, struct error *error) {
-	struct listening *l = calloc(1, sizeof *l);
-	const struct listener_access access = {
-		.mode = (unsigned)strtoul(config->unix_socket_mode, NULL, 8),
-		.group = config->unix_socket_group,
-	};
-
-	if (!l) {
-		error_set(error, 0, "out of memory");
-		return NULL;
-	}
-	/* of the reload before this one, it may be the same address, or one that excludes it */
-	if (forebay.acceptor)
-		acceptor_wait_closed(forebay.acceptor);
-	if (!listener_open(&l->listener, address, config->backlog, silence, &access, error)) {
-		free(l);
-		return NULL;
-	}
-	list_push_back(&forebay.listenings, &l->node);
-	return l;
-}
-
-/* PgBouncer does without an address that this machine does not have (::1 in a container), as long as there is another. */
-static bool is_passed_over(const struct config *config, const struct error *error) {
-	return config_is_pgbouncers(config) && (error->code == EADDRNOTAVAIL || error->code == EAFNOSUPPORT);
-}
-
-/* Opens what the configuration names and is not open yet, all or nothing; what it does not name is not wanted after
- * this. */
-static bool listeners_open(const struct generation *generation, struct error *error) {
-	const struct config *config = generation->config;
-	struct tcp_silence silence = generation_silence(generation);
-	size_t opened = 0;
-	bool ok = true;
-
-	list_for_each(node, &forebay.listenings)
-		list_entry(node, struct listening, node)->wanted = false;
-	const struct list *last_before = list_last(&forebay.listenings);
-	for (size_t i = 0; ok && i < config->listener_count; i++) {
-		const struct listener_config *c = &config->listeners[i];
-		for (size_t a = 0; ok && a < c->listen_count; a++) {
-			struct listening *l = listening_find(c->listen[a]);
-			if (!l)
-				l = listening_open(c->listen[a], c, &silence, error);
-			if (!l && is_passed_over(config, error)) {
-				log_warning("listener_failed", LOG_FIELDS(LOG_TEXT("address", c->listen[a])), "%s", error->text);
-				continue;
-			}
-			ok = l != NULL;
-			if (l)
-				l->wanted = true;
-			opened += ok;
-		}
-	}
-	ok = ok && opened > 0; /* else `error` tells of the last that was passed over */
-	while (!ok && list_last(&forebay.listenings) != last_before)
-		listening_close(list_entry(list_last(&forebay.listenings), struct listening, node));
-	return ok;
-}
-
-/* Closes what is not wanted any more; what is new is accepted from. The workers know the configuration, or have its letter
- * before them. */
-static void listeners_settle(const struct generation *generation) {
-	struct tcp_silence silence = generation_silence(generation);
-
-	list_for_each_safe(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		const char *address = listener_of(l)->address;
-		if (!l->wanted) {
-			log_info("listener_closed", LOG_FIELDS(LOG_TEXT("address", address)), "no longer listening on %s",
-				 address);
-			listening_close(l);
-			continue;
-		}
-		if (l->accepted)
-			listener_set_silence(acceptor_listener(l->accepted), &silence);
-		else
-			l->accepted = acceptor_add(forebay.acceptor, &l->listener);
-		if (!l->accepted) {
-			log_error("listener_failed", LOG_FIELDS(LOG_TEXT("address", address)),
-				  "out of memory: nothing is accepted on %s; reload again", address);
-			listening_close(l);
-		}
-	}
-}
-
-static void listeners_close(void) {
-	list_for_each_safe(node, &forebay.listenings)
-		listening_close(list_entry(node, struct listening, node));
-}
 
 /* ---- the configuration ---- */
 
@@ -211,12 +88,34 @@ static struct config *load(const char *event, struct config_errors *errors) {
 	return config;
 }
 
-static uint64_t descriptors_needed(const struct config *config) {
-	uint64_t needed = (uint64_t)config->max_clients + 64 + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
+/* Beside the clients' and the pools': listening sockets, loops, probes, helpers. */
+enum { DESCRIPTORS_BESIDE = 64 };
 
-	for (size_t i = 0; i < config->pool_count; i++)
-		needed += config->pools[i].max_size;
-	return needed;
+/* Raises the limit of descriptors. False: max_clients and the pools cannot fit in it. */
+static bool take_descriptors(const struct config *config, struct error *error) {
+	uint64_t pools = 0, automatic = 0;
+
+	for (size_t i = 0; i < config->pool_count; i++) {
+		pools += config->pools[i].max_size;
+		if (strcmp(config->pools[i].name, "*") == 0)
+			automatic += (uint64_t)(config->max_auto_pools - 1) * config->pools[i].max_size;
+	}
+	uint64_t beside = DESCRIPTORS_BESIDE + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
+	uint64_t needed = (uint64_t)config->max_clients + pools + beside, limit = process_raise_limit();
+	if (limit < needed)
+		return error_set(error, 0,
+				 "the process may open %llu descriptors, but max_clients = %u and %llu connections of the "
+				 "pools (the sum of max_size) need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the "
+				 "unit) or lower them",
+				 (unsigned long long)limit, config->max_clients, (unsigned long long)pools,
+				 (unsigned long long)needed);
+	if (limit < needed + automatic)
+		log_warning("descriptor_limit",
+			    LOG_FIELDS(LOG_NUMBER("limit", limit), LOG_NUMBER("needed", needed + automatic)),
+			    "the process may open %llu descriptors, and as many pools as max_auto_pools = %u allows would "
+			    "need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the unit) or lower it",
+			    (unsigned long long)limit, config->max_auto_pools, (unsigned long long)(needed + automatic));
+	return true;
 }
 
 static void log_change(void *context, const char *section, const char *key, const char *before, const char *after,
@@ -227,14 +126,31 @@ static void log_change(void *context, const char *section, const char *key, cons
 			   LOG_TEXT("after", after));
 
 	++*changes;
-	/* sockets are opened and closed by their addresses, without a restart */
-	if (needs_restart && strcmp(key, "listen") != 0)
+	if (needs_restart)
 		log_warning("config_needs_restart", fields,
 			    "[%s] %s is \"%s\" in the file now; \"%s\" stays in force until a restart", section, key,
 			    after ? after : "", before ? before : "");
 	else
 		log_info("config_changed", fields, "[%s] %s: \"%s\" is now \"%s\"", section, key, before ? before : "",
 			 after ? after : "");
+}
+
+/* Certificates are read anew whether or not their paths have changed. */
+static void log_certificates(const struct generation *before, const struct generation *after, size_t *changes) {
+	for (size_t i = 0; i < after->config->listener_count; i++) {
+		const struct listener_runtime *l = &after->listeners[i];
+		for (size_t k = 0; k < before->config->listener_count; k++) {
+			const struct listener_runtime *old = &before->listeners[k];
+			if (!l->tls || !old->tls || strcmp(l->config->name, old->config->name) != 0 ||
+			    tls_context_same_certificate(l->tls, old->tls))
+				continue;
+			++*changes;
+			log_info("certificate_changed",
+				 LOG_FIELDS(LOG_TEXT("listener", l->config->name), LOG_TEXT("file", l->config->tls.cert_file)),
+				 "[listener:%s] has another certificate now, read from %s", l->config->name,
+				 l->config->tls.cert_file);
+		}
+	}
 }
 
 static void reload_refused(struct console_result *result, const char *why) {
@@ -272,7 +188,8 @@ static bool apply_file(struct console_result *result) {
 		return false;
 	}
 	struct generation *generation = generation_new(config_ref(config), &error);
-	if (!generation || !listeners_open(generation, &error)) {
+	if (!generation || !take_descriptors(config, &error) ||
+	    !listenings_open(&forebay.listenings, generation, &error)) {
 		reload_refused(result, error.text);
 		generation_unref(generation);
 		config_unref(config);
@@ -280,15 +197,16 @@ static bool apply_file(struct console_result *result) {
 	}
 	size_t changes = 0;
 	config_diff(forebay.generation->config, config, log_change, &changes);
+	log_certificates(forebay.generation, generation, &changes);
 	log_configure(config->log_level, config->log_format);
-	process_raise_limit(descriptors_needed(config));
 	if (!databases_apply(generation, forebay.workers_made, &error))
 		log_error("reload_incomplete", NULL, "%s", error.text);
 	control_reload();
+	listenings_drop(&forebay.listenings);
 	session_reload(generation);
 	control_watch(generation);
 	http_reload(forebay.http, config);
-	listeners_settle(generation);
+	listenings_settle(&forebay.listenings, generation);
 	generation_unref(forebay.generation);
 	forebay.generation = generation;
 	config_unref(config);
@@ -339,26 +257,52 @@ static void drained(void *context) {
 	ev_break(forebay.loop, EVBREAK_ALL);
 }
 
-static void stop(enum shutdown_mode mode, const char *why) {
-	if (mode == SHUTDOWN_NOW || forebay.stopping) {
-		log_info("stopping_now", NULL, "stopping at once: %s", why);
-		ev_break(forebay.loop, EVBREAK_ALL);
-		return;
-	}
-	char limit[32];
+/* Nobody is let in any more, and clients are told to go. */
+static void drain(void) {
 	uint64_t timeout_ns = forebay.generation->config->shutdown_timeout;
-	duration_format(timeout_ns, limit, sizeof limit);
-	log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
-	forebay.stopping = true;
-	process_notify_stopping();
-	http_drain(forebay.http);
-	listeners_close();
+
+	listenings_close(&forebay.listenings);
 	if (timeout_ns) {
 		ev_now_update(forebay.loop);
 		ev_timer_set(&forebay.shutdown_timeout, (double)timeout_ns / 1e9, 0.);
 		ev_timer_start(forebay.loop, &forebay.shutdown_timeout);
 	}
-	session_drain(&forebay.mailbox, drained, NULL);
+	drain_start(&forebay.mailbox, forebay.generation->config->drain_pace, drained, NULL);
+}
+
+static void on_drain_delay(struct ev_loop *loop, ev_timer *timer, int revents) {
+	(void)loop, (void)timer, (void)revents;
+	log_info("draining", NULL, "drain_delay is over: nobody is let in any more, and clients are told to go");
+	drain();
+}
+
+static void stop(enum shutdown_mode mode, const char *why) {
+	const struct config *config = forebay.generation->config;
+	char limit[32], delay[32];
+
+	if (mode == SHUTDOWN_NOW || forebay.stopping) {
+		log_info("stopping_now", NULL, "stopping at once: %s", why);
+		ev_break(forebay.loop, EVBREAK_ALL);
+		return;
+	}
+	forebay.stopping = true;
+	atomic_store(&session_totals()->leaving, true);
+	process_notify_stopping();
+	http_drain(forebay.http);
+	duration_format(config->shutdown_timeout, limit, sizeof limit);
+	if (!config->drain_delay) {
+		log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
+		drain();
+		return;
+	}
+	duration_format(config->drain_delay, delay, sizeof delay);
+	log_info("stopping", NULL,
+		 "stopping: %s; clients are still let in for %s (drain_delay), then open transactions may finish within %s "
+		 "(shutdown_timeout)",
+		 why, delay, limit);
+	ev_now_update(forebay.loop);
+	ev_timer_set(&forebay.drain_delay, (double)config->drain_delay / 1e9, 0.);
+	ev_timer_start(forebay.loop, &forebay.drain_delay);
 }
 
 static void on_shutdown_timeout(struct ev_loop *loop, ev_timer *timer, int revents) {
@@ -409,6 +353,7 @@ static void watch(void) {
 	ev_signal_start(forebay.loop, &forebay.on_hup);
 	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
 	ev_timer_start(forebay.loop, &forebay.housekeeping);
+	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
 	ev_timer_init(&forebay.shutdown_timeout, on_shutdown_timeout, 0., 0.);
 	forebay.signals_made = true;
 }
@@ -432,8 +377,8 @@ static bool start_workers(struct error *error) {
 	forebay.control_made = control_start(error);
 	if (!forebay.control_made)
 		return false;
-	forebay.acceptor = acceptor_new(forebay.workers, count, session_accept);
-	if (!forebay.acceptor)
+	forebay.listenings.acceptor = acceptor_new(forebay.workers, count, session_accept);
+	if (!forebay.listenings.acceptor)
 		return error_set(error, 0, "out of memory");
 	forebay.session_made = true;
 	if (!session_start(forebay.workers, count, forebay.generation, error))
@@ -442,7 +387,7 @@ static bool start_workers(struct error *error) {
 		if (!worker_start(&forebay.workers[forebay.workers_running], error))
 			return false;
 	control_watch(forebay.generation);
-	listeners_settle(forebay.generation);
+	listenings_settle(&forebay.listenings, forebay.generation);
 	return http_start(forebay.http, error);
 }
 
@@ -455,8 +400,7 @@ static bool start(struct config *config, struct error *error) {
 		return error_set(error, 0, "nothing to listen on; add a section [listener:pg] with listen = 127.0.0.1:6432");
 	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
 	forebay.mailbox_made = true;
-	process_raise_limit(descriptors_needed(config));
-	if (!listeners_open(forebay.generation, error))
+	if (!take_descriptors(config, error) || !listenings_open(&forebay.listenings, forebay.generation, error))
 		return false;
 	if (config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
 		return false;
@@ -479,13 +423,7 @@ static void announce(const struct config *config) {
 	char listens[512] = "", pools[512] = "", status[128];
 	size_t len = 0;
 
-	list_for_each(node, &forebay.listenings) {
-		struct listening *l = list_entry(node, struct listening, node);
-		if (len < sizeof listens)
-			len += (size_t)snprintf(listens + len, sizeof listens - len, "%s%s", len ? ", " : "",
-						listener_of(l)->address);
-	}
-	len = 0;
+	listenings_text(&forebay.listenings, listens, sizeof listens);
 	for (size_t i = 0; i < config->pool_count && len < sizeof pools; i++)
 		len += (size_t)snprintf(pools + len, sizeof pools - len, "%s%s", i ? ", " : "", config->pools[i].name);
 	log_info("ready",
@@ -506,9 +444,10 @@ static void end(void) {
 		ev_signal_stop(forebay.loop, &forebay.on_int);
 		ev_signal_stop(forebay.loop, &forebay.on_hup);
 		ev_timer_stop(forebay.loop, &forebay.housekeeping);
+		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
-	listeners_close();
+	listenings_close(&forebay.listenings);
 	http_close(forebay.http); /* it asks the workers: they still run */
 	if (forebay.workers_running)
 		session_close_all();
@@ -530,7 +469,7 @@ static void end(void) {
 	/* orders of consoles that have gone */
 	while (forebay.mailbox_made && mailbox_deliver(&forebay.mailbox))
 		;
-	acceptor_free(forebay.acceptor);
+	acceptor_free(forebay.listenings.acceptor);
 	for (int i = 0; i < forebay.workers_made; i++)
 		worker_destroy(&forebay.workers[i]);
 	free(forebay.workers);
@@ -556,7 +495,7 @@ static int run(void) {
 	}
 	config_errors_free(&errors);
 	log_configure(config->log_level, config->log_format);
-	list_init(&forebay.listenings);
+	list_init(&forebay.listenings.all);
 	forebay.loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!forebay.loop) {
 		log_error("cannot_start", NULL, "cannot make an event loop");

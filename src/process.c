@@ -41,22 +41,17 @@ void process_harden(void) {
 #endif
 }
 
-void process_raise_limit(uint64_t needed) {
+uint64_t process_raise_limit(void) {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return;
+		return UINT64_MAX;
 	if (limit.rlim_cur < limit.rlim_max) {
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 		getrlimit(RLIMIT_NOFILE, &limit);
 	}
-	if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < needed)
-		log_warning("descriptor_limit",
-			    LOG_FIELDS(LOG_NUMBER("limit", limit.rlim_cur), LOG_NUMBER("needed", needed)),
-			    "the process may open %llu descriptors, and max_clients with the pools' bounds may need %llu: "
-			    "raise the limit (ulimit -n, LimitNOFILE= in the unit) or lower them",
-			    (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
+	return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
 /* ---- the user ---- */

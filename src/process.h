@@ -9,8 +9,8 @@
 
 /* No core dump: secrets are in memory. No SIGPIPE: a peer that has gone is an ordinary error. */
 void process_harden(void);
-/* Raises the limit of open descriptors as far as it may; logs a warning where that is less than `needed`. */
-void process_raise_limit(uint64_t needed);
+/* Raises the limit of open descriptors as far as it may, and returns it; UINT64_MAX: there is none. */
+uint64_t process_raise_limit(void);
 /* "user" or "user:group". Before any thread starts. False: `error` says why, and nothing may go on. */
 bool process_become(const char *run_as, struct error *error);
 

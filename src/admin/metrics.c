@@ -319,6 +319,10 @@ static const char *failure_name(int place) {
 	return pool_connect_failure_name((enum pool_connect_failure)place);
 }
 
+static const char *pin_name(int place) {
+	return pin_reason_name((enum pin_reason)place);
+}
+
 static const char *end_name(int place) {
 	return pool_end_name((enum pool_end)place);
 }
@@ -386,6 +390,10 @@ static const struct metric METRICS[] = {
 	 .help = "Errors that clients of the pool were sent, the backend's and our own, by the first two characters of the "
 		 "SQLSTATE; only classes that have happened.",
 	 NUMBERS(errors, "sqlstate_class", pool_sqlstate_class_name, POOL_SQLSTATE_CLASSES), .only_nonzero = true},
+	{"forebay_session_pins", COUNTER,
+	 .help = "Times that a client kept its connection beyond its transaction, by what in its session cannot be given to "
+		 "another; only reasons that have happened.",
+	 NUMBERS(pins, "reason", pin_name, PIN_REASONS), .only_nonzero = true},
 	{"forebay_login_errors", COUNTER, .help = "Errors that clients were sent before they were logged in.",
 	 OTHER(write_login_errors, "sqlstate_class")},
 	{"forebay_time_limits", COUNTER, .help = "Times that a time limit of clients took effect, by which.",

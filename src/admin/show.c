@@ -399,10 +399,10 @@ SHOW_COMMAND(state) {
 	(void)arguments;
 	if (SHOW_COLUMNS(&request->result, columns)) {
 		databases_each(find_paused, &paused);
-		state_row(&request->result, "active", !paused && !sw->draining);
+		state_row(&request->result, "active", !paused && !sw->drain.on);
 		state_row(&request->result, "paused", paused);
 		state_row(&request->result, "suspended", false);
-		state_row(&request->result, "draining", sw->draining); /* our own */
+		state_row(&request->result, "draining", sw->drain.on); /* our own */
 	}
 	admin_answer(request);
 }

@@ -88,6 +88,8 @@ void snapshot_pool(struct pool_snapshot *out, struct database *database, uint64_
 	};
 	out->ready = !out->disabled && pool_is_ready(pool, now_ns);
 	for (int worker = 0; worker < database->workers; worker++)
+		sum_counters(out->pins, database_view(database, worker)->pins, PIN_REASONS);
+	for (int worker = 0; worker < database->workers; worker++)
 		add_shard(out, pool_shard(pool, worker), now_ns, &oldest_ns);
 	if (oldest_ns < now_ns)
 		out->oldest_wait_ns = now_ns - oldest_ns;

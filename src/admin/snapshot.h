@@ -13,6 +13,7 @@
 #include "pool/pool.h"
 #include "session/backend.h"
 #include "session/leak.h"
+#include "session/pin.h"
 #include "session/session.h"
 
 struct config;
@@ -38,7 +39,7 @@ struct pool_snapshot {
 	uint64_t queries, transactions, client_bytes, server_bytes;
 	uint64_t limits[4]; /* enum deadline, from DEADLINE_QUERY */
 	uint64_t wait_reasons[POOL_WAITS], connect_failures[POOL_CONNECT_FAILURES], ends[POOL_ENDS];
-	uint64_t errors[POOL_SQLSTATE_CLASSES];
+	uint64_t errors[POOL_SQLSTATE_CLASSES], pins[PIN_REASONS];
 	struct histogram_sum acquire, hold, connect, query, transaction;
 };
 

@@ -155,21 +155,15 @@ static void diff_common(const struct diff *diff, const struct section *before, c
 				   after->settings[i].shown, !key_is_reloadable(&keys[i]));
 }
 
-/* What is listened on is fixed at the start; pools and users come and go. */
-static bool section_needs_restart(const struct section *section) {
-	return section->kind == SECTION_LISTENER;
-}
-
 static void diff_added(const struct diff *diff, const struct section *section) {
 	size_t count;
 	const struct config_key *keys = schema_keys(section->kind, &count);
-	bool restart = section_needs_restart(section);
 
-	diff->each(diff->context, section->label, SECTION_KEY, ABSENT, PRESENT, restart);
+	diff->each(diff->context, section->label, SECTION_KEY, ABSENT, PRESENT, false);
 	for (size_t i = 0; i < count; i++)
 		if (section->settings[i].state == SETTING_GIVEN)
 			diff->each(diff->context, section->label, keys[i].name, "",
-				   section->settings[i].shown, restart);
+				   section->settings[i].shown, false);
 }
 
 /* A user's secret in the auth_file, and only there. */
@@ -207,8 +201,7 @@ void config_diff(const struct config *before, const struct config *after,
 			if (other)
 				diff_common(&diff, s, other);
 			else
-				each(context, s->label, SECTION_KEY, PRESENT, ABSENT,
-				     section_needs_restart(s));
+				each(context, s->label, SECTION_KEY, PRESENT, ABSENT, false);
 		}
 		for (struct section *s = config_first_section(after); s; s = s->next)
 			if ((int)s->kind == kind && !name_index_find(&before->private_->by_label, s->label))

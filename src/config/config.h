@@ -145,7 +145,8 @@ struct config {
 	bool log_connections;
 	const char *auth_file; /* NULL: none */
 	const char *pid_file, *run_as; /* NULL: none */
-	uint64_t client_login_timeout, shutdown_timeout;
+	uint64_t client_login_timeout, shutdown_timeout, drain_delay;
+	uint32_t drain_pace; /* clients told to go a second; 0: all at once */
 	uint64_t tcp_keepalive_idle, tcp_user_timeout;
 	uint64_t dns_refresh; /* 0: names are looked up at each connect only */
 	enum statement_text statement_text;

@@ -202,6 +202,12 @@ static const struct config_key KEYS[] = {
 	{IN_FOREBAY("shutdown_timeout", shutdown_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
 			"waits for ever."},
+	{IN_FOREBAY("drain_delay", drain_delay), DURATION("0", 10 * MS), .flags = KEY_ZERO,
+	 .description = "When the process is asked to stop, /readyz fails at once, and for so long clients are let in "
+			"and served as before, so that load balancers can look elsewhere first."},
+	{IN_FOREBAY("drain_pace", drain_pace), INTEGER("0", 1, 1000000, "clients a second"), .flags = KEY_ZERO,
+	 .description = "When the process stops, no more than so many clients a second are told to go, so that they do "
+			"not all come back at once; 0 is no limit. What shutdown_timeout finds is cut off."},
 	{IN_FOREBAY("tcp_keepalive_idle", tcp_keepalive_idle), DURATION("30s", SECOND), .flags = KEY_ZERO,
 	 .description = "A silent TCP connection, a client's or to a database, is probed after this long, in whole "
 			"seconds, and given up when nothing has been heard for twice as long; 0 leaves it to the "
@@ -215,13 +221,13 @@ static const struct config_key KEYS[] = {
 			"they no longer have are retired; 0 looks up at each connect only."},
 
 	/* ---- [listener:NAME] ---- */
-	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS), .flags = KEY_RESTART,
+	{IN_LISTENER("protocol", protocol), CHOICE(KEY_ENUM, "postgresql", PROTOCOLS),
 	 .heading = "Address", .description = "What its clients speak."},
 	{IN_LISTENER("listen", listen), COUNT(listener_config, listen_count), TEXT(KEY_LISTEN),
 	 .flags = KEY_REQUIRED, .example = "127.0.0.1:6432",
 	 .description = "Addresses to listen on: host:port, [IPv6]:port, *:port for all, or the path of a "
 			"Unix socket such as /run/forebay/.s.PGSQL.6432."},
-	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"), .flags = KEY_RESTART,
+	{IN_LISTENER("backlog", backlog), INTEGER("4096", 1, 65535, "connections"),
 	 .description = "Connections that may wait to be accepted; the system may allow fewer."},
 
 	{IN_LISTENER("unix_socket_mode", unix_socket_mode), .type = KEY_STRING, .default_text = "0777",

@@ -29,8 +29,10 @@ enum my_role my_answer_role(const struct my_answer *a, uint32_t length, uint8_t 
 		return MY_ROLE_REST;
 	if (a->stage == MY_STAGE_OVER)
 		return MY_ROLE_WRONG;
-	if (a->asked == MY_ASKED_STREAM)
-		return length > 0 && first == MY_PACKET_ERR ? MY_ROLE_ERR : MY_ROLE_STREAM;
+	if (a->asked == MY_ASKED_STREAM) /* an EOF ends one that was to end with the log */
+		return length > 0 && first == MY_PACKET_ERR			? MY_ROLE_ERR
+		       : first == MY_PACKET_EOF && length > 0 && length < 9 ? MY_ROLE_TEXT
+									     : MY_ROLE_STREAM;
 	if (length == 0)
 		return MY_ROLE_WRONG;
 	if (first == MY_PACKET_ERR)

@@ -198,6 +198,8 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	} else if (request.hints) {
 		s->touched = true;
 	}
+	if (mc && failed) /* it was answered; whether its transaction has ended is asked now */
+		meter_query(&ms->base, mc->base.sw->worker->now_ns - mc->base.request_ns);
 	/* an error does not tell whether a transaction is open */
 	if (failed && !ms->base.close_wanted && !my_ask(ms, MY_TASK_PING, MY_ASKED_SIMPLE, MY_COM_PING, "", 0))
 		return;
@@ -238,12 +240,6 @@ static enum verdict on_ok(struct walk *w, const struct packet *p) {
 			   "transactions of several statements are not allowed with pool_mode = statement; use pool_mode = "
 			   "transaction");
 		w->mc = NULL;
-	} else if (w->mc && ms->relay.file_refused) {
-		ms->relay.file_refused = false;
-		w->mc->sequence = p->sequence;
-		flush_run(w);
-		my_send_error(w->mc, MY_ER_NOT_ALLOWED_COMMAND, NULL,
-			      "LOAD DATA LOCAL INFILE: the client did not say at its login that it can send files");
 	} else {
 		pass_ok(w, p, head, &ok);
 	}
@@ -261,6 +257,7 @@ static enum verdict on_last_words(struct walk *w, const struct packet *p, const 
 		 LOG_FIELDS(LOG_TEXT("pool", ms->base.database->name), LOG_TEXT("server", ms->base.host_text),
 			    LOG_NUMBER("code", err->code)),
 		 "the backend ended the connection: %s", text);
+	ms->base.dismissed = true;
 	if (w->mc && !w->mc->told_fatal) {
 		meter_error(&w->mc->base, err->sqlstate);
 		pass(w, p);
@@ -314,14 +311,12 @@ static enum verdict on_error(struct walk *w, const struct packet *p) {
 
 static enum verdict on_infile(struct walk *w, const struct packet *p) {
 	struct my_server *ms = w->ms;
+	if (w->mc && !(w->mc->start.capabilities & MY_CLIENT_LOCAL_FILES)) /* its statement would have been refused */
+		return violation(w, p, "a request for a file of a client that has not said it can send one");
 	ms->relay.file = true;
-	if (w->mc && (w->mc->start.capabilities & MY_CLIENT_LOCAL_FILES)) {
-		pass(w, p);
-		return TAKEN;
-	}
-	flush_run(w); /* nobody is there to send it, or one that has not said it can */
-	ms->relay.file_refused = true;
-	my_end_file(ms);
+	pass(w, p);
+	if (!w->mc) /* nobody is there to send it */
+		my_end_file(ms);
 	return TAKEN;
 }
 

@@ -187,9 +187,6 @@ static enum my_dial_step take_switch(struct my_dial *dial, const uint8_t *body, 
 	const char *name = reader_cstr(&r, &name_len);
 	if (!name)
 		return fail_malformed(dial, "request to switch the authentication");
-	if (dial->switched)
-		return fail(dial, SERVER_UNREACHABLE, "the server switched the authentication twice");
-	dial->switched = true;
 	dial->plugin = my_plugin_of(name, name_len);
 	if (dial->plugin == MY_PLUGIN_OTHER)
 		return fail_plugin(dial, name, name_len);

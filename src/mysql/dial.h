@@ -71,7 +71,6 @@ struct my_dial {
 	enum my_dial_state state;
 	uint8_t sequence;      /* of the next packet from the server */
 	bool secured;          /* TLS is on */
-	bool switched;         /* one AuthSwitchRequest has been followed */
 	enum my_plugin plugin; /* that is being spoken */
 	uint8_t scramble[MY_SCRAMBLE];
 	struct my_server_facts facts;

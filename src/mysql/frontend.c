@@ -184,6 +184,15 @@ static uint64_t hints_of_long(uint64_t so_far) {
 	return so_far | SQL_LAST_INSERT_ID; /* a word that is still to come may read it */
 }
 
+/* It would be asked for a file that it has not said it can send. False: it is answered, *n says. */
+static bool may_load(struct my_client *mc, const struct command *c, uint64_t hints, taken *n) {
+	if (!(hints & SQL_LOAD_LOCAL) || (mc->start.capabilities & MY_CLIENT_LOCAL_FILES))
+		return true;
+	*n = mf_error(mc, c, MY_ER_NOT_ALLOWED_COMMAND,
+		      "LOAD DATA LOCAL INFILE: the client did not say at its login that it can send files");
+	return false;
+}
+
 static taken on_long_query(struct my_client *mc, const struct command *c) {
 	struct my_client_relay *r = &mc->relay;
 	if (!r->lexer) {
@@ -197,6 +206,12 @@ static taken on_long_query(struct my_client *mc, const struct command *c) {
 		free(r->lexer);
 		r->lexer = NULL;
 		return mf_error(mc, c, MY_ER_KILL_DENIED_ERROR, "KILL is not allowed in a statement as long as this");
+	}
+	taken n;
+	if (!may_load(mc, c, r->lexer->text.hints, &n)) {
+		free(r->lexer);
+		r->lexer = NULL;
+		return n;
 	}
 	uint64_t hints = hints_of_long(r->lexer->text.hints);
 	struct my_server *ms = mf_want_server(mc, hints);
@@ -215,6 +230,9 @@ static taken on_query(struct my_client *mc, const struct command *c) {
 	struct sql_text text = sql_look(mf_body(c), mf_body_len(c), my_reading(mc), my_reading_charset(mc));
 	if (text.hints & (SQL_KILL | SQL_KILL_INSIDE))
 		return mf_on_kill(mc, c, &text);
+	taken n;
+	if (!may_load(mc, c, text.hints, &n))
+		return n;
 	struct my_server *ms = mf_want_server(mc, text.hints);
 	if (!ms || !mf_push(mc, ms, c, MY_ASKED_QUERY, text.hints))
 		return 0;
@@ -291,6 +309,7 @@ static bool forget_session(struct my_client *mc) {
 	my_statements_clear(&r->statements);
 	r->insert_id = 0;
 	r->insert_id_unknown = false;
+	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
 	r->status = MY_STATUS_AUTOCOMMIT;
 	return true;
@@ -487,10 +506,23 @@ void my_end_file(struct my_server *ms) {
 		server_close(&ms->base, "out of memory");
 }
 
+/* Whether an answer is under way that must be known first. What only goes ahead of the next command need not be. */
+static bool is_answer_due(const struct my_server *ms) {
+	const struct my_server_relay *s = &ms->relay;
+	if (s->passing > 0)
+		return true;
+	for (uint8_t i = 0; i < s->count; i++) {
+		enum my_task task = (enum my_task)s->queue[(s->head + i) % MY_QUEUE].task;
+		if (task != MY_TASK_SETTINGS && task != MY_TASK_OPTION && task != MY_TASK_INSERT_ID && task != MY_TASK_CLEAR)
+			return true;
+	}
+	return false;
+}
+
 static taken next_command(struct my_client *mc, const uint8_t *data, size_t len) {
 	struct my_server *ms = mf_server_of(mc);
 	struct my_header header;
-	if (ms && (ms->relay.count > 0 || ms->relay.passing > 0)) {
+	if (ms && is_answer_due(ms)) {
 		mc->base.hold = HOLD_OUTCOME;
 		return 0;
 	}

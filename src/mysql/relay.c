@@ -11,12 +11,13 @@
 #include "session/deadline.h"
 
 bool my_relay_worker_init(struct my_worker_relay *worker) {
-	(void)worker;
+	*worker = (struct my_worker_relay){0};
 	return true;
 }
 
 void my_relay_worker_free(struct my_worker_relay *worker) {
-	(void)worker;
+	for (size_t i = 0; i < MY_PROVEN; i++)
+		settings_unref(worker->proven[i].set);
 }
 
 /* ---- clients ---- */
@@ -58,6 +59,7 @@ bool my_client_changed_user(struct my_client *mc) {
 	c->pins = pin_drop(&mc->base, c->pins, UINT32_MAX);
 	my_client_relay_free(mc);
 	c->insert_id = 0;
+	c->temporary_tables = c->sql_prepared = c->handlers = 0;
 	c->insert_id_unknown = c->reset_done = c->eof_owed = c->begun = false;
 	return my_client_logged_in(mc);
 }

@@ -77,6 +77,9 @@ struct my_client_relay {
 	struct settings *initial; /* ... when it began */
 	struct my_statements statements;
 	uint64_t insert_id;       /* what LAST_INSERT_ID() is for it */
+	uint32_t temporary_tables; /* at most so many are on its server ... */
+	uint32_t sql_prepared;    /* ... and statements prepared as text, ... */
+	uint32_t handlers;        /* ... and open HANDLERs */
 	uint32_t pins;            /* 1 << enum pin_reason: why it keeps its server */
 	uint16_t status;          /* of the last answer */
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
@@ -85,6 +88,7 @@ struct my_client_relay {
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
+	bool asks_warnings;       /* has looked at warnings before */
 	bool insert_id_unknown;   /* only its server knows it */
 	uint32_t discard;         /* bytes of a packet still to be skipped */
 	uint64_t bindings;        /* counts what its statements' parameters were bound as */
@@ -101,7 +105,6 @@ struct my_server_relay {
 	uint32_t half_sent;           /* bytes still to come of a client's packet that has begun to leave */
 	bool half_more;               /* ... and another packet of the same command follows */
 	bool file;                    /* the client is sending a file */
-	bool file_refused;            /* it may not: an empty one was sent in its place */
 	uint8_t head, count;
 	struct my_request queue[MY_QUEUE];
 	struct settings *has;         /* variables and schema in force */
@@ -140,8 +143,13 @@ struct my_server_relay {
 	bool learn_charsets;          /* what changed of them was not told whole */
 };
 
+/* Sets of variables that a server has taken: the same for the same account will not fail. */
+enum { MY_PROVEN = 64 };
 struct my_worker_relay {
-	uint8_t unused;
+	struct {
+		uint64_t account;       /* its serial; 0: none */
+		struct settings *set;   /* referenced */
+	} proven[MY_PROVEN];
 };
 
 /* A connection that carries a KILL QUERY: session/cancel.h. */

@@ -56,6 +56,11 @@ void my_server_logged_in(struct my_server *ms) {
 	account_set_error(account_of(server->conn.user), "", "");
 	server->admitted = true;
 	/* the schema that it has logged in with */
+	if (!(ms->facts.capabilities & MY_CLIENT_DEPRECATE_EOF)) {
+		server_failed(server, SERVER_REFUSED,
+			      "the backend is too old: it has no CLIENT_DEPRECATE_EOF, which came with MySQL 5.7 and MariaDB 10.2");
+		return;
+	}
 	struct settings *start = my_settings_start(ms->collation, config_of(ms)->database);
 	if (!start) {
 		server_failed(server, SERVER_UNREACHABLE, "out of memory");
@@ -130,9 +135,39 @@ static void adopt(struct my_client *mc, struct my_server *ms) {
 	mc->relay.status = ms->relay.status;
 }
 
-/* The next step towards the client's session. True: the server holds it. */
+/* Where this set is, or would be, remembered as proven. */
+static size_t place_of(const struct my_server *ms) {
+	uintptr_t set = (uintptr_t)ms->relay.has;
+	return (size_t)((set >> 4 ^ account_of(ms->base.conn.user)->serial * 31) % MY_PROVEN);
+}
+
+static void prove(struct my_server *ms) {
+	struct my_worker_relay *worker = &my_worker(ms->base.sw)->relay;
+	size_t at = place_of(ms);
+	settings_unref(worker->proven[at].set);
+	worker->proven[at].set = settings_ref(ms->relay.has);
+	worker->proven[at].account = account_of(ms->base.conn.user)->serial;
+}
+
+static bool is_proven(const struct my_server *ms) {
+	const struct my_worker_relay *worker = &my_worker(ms->base.sw)->relay;
+	size_t at = place_of(ms);
+	return worker->proven[at].set == ms->relay.has && worker->proven[at].account == account_of(ms->base.conn.user)->serial;
+}
+
+static bool same_schema(const struct settings *a, const struct settings *b) {
+	const char *x = my_settings_schema(a), *y = my_settings_schema(b);
+	return x == y || (x && y && strcmp(x, y) == 0);
+}
+
+/*
+ * The next step towards the client's session. True: the server holds it, or will before it comes to the client's command:
+ * that is so for variables that it has taken before. A schema may have been dropped meanwhile, and then the command would
+ * run in another one: that is waited for.
+ */
 static bool prepare(struct my_client *mc, struct my_server *ms) {
 	struct my_server_relay *s = &ms->relay;
+	bool schema_stays = same_schema(s->has, mc->relay.wants);
 	enum my_given given = my_give(ms, mc->relay.wants);
 	if (given == MY_CANNOT_GIVE) {
 		server_close(&ms->base, "it has a current schema, and its next client has none");
@@ -145,9 +180,8 @@ static bool prepare(struct my_client *mc, struct my_server *ms) {
 		if (!my_ask(ms, MY_TASK_OPTION, MY_ASKED_SIMPLE, MY_COM_SET_OPTION, option, sizeof option))
 			return false;
 		s->multi = mc->relay.multi;
-		given = MY_GIVING;
 	}
-	if (given == MY_GIVING)
+	if (given == MY_GIVING && !(schema_stays && is_proven(ms)))
 		return false;
 	adopt(mc, ms);
 	s->preparing = false;
@@ -223,9 +257,12 @@ static void prepare_step(struct my_server *ms) {
 	if (!client)
 		return;
 	struct my_client *mc = my_client(client);
-	if (ms->relay.task_failed)
+	if (ms->relay.task_failed) {
 		prepare_failed(mc, ms);
-	else if (prepare(mc, ms))
+		return;
+	}
+	prove(ms);
+	if (prepare(mc, ms))
 		client_resume(client);
 }
 
@@ -348,8 +385,20 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 		server_close(&ms->base, text);
 		return;
 	}
+	if (r->task == MY_TASK_SCHEMA && failed && !s->preparing) { /* its client has gone: which schema it has is not known */
+		server_close(&ms->base, "its schema could not be set");
+		return;
+	}
 	if (r->task == MY_TASK_SCHEMA && failed)
 		s->refuse_schema = true;
+	if ((r->task == MY_TASK_SETTINGS || r->task == MY_TASK_OPTION) && failed) {
+		s->unknown = true;
+		if (!s->preparing && ms->base.client) { /* the client's command is on its way behind it */
+			snprintf(text, sizeof text, "its client's session could not be restored: %s", s->task_error);
+			server_close(&ms->base, text);
+			return;
+		}
+	}
 	if (r->task == MY_TASK_LEARN)
 		my_learnt(ms);
 	if (r->task == MY_TASK_PREPARE && failed && ms->base.client) { /* the client's misfortune: it is told as of its own */

@@ -57,7 +57,7 @@ enum sql_charset {
 #define SQL_LOCK_TABLES         (1ULL << 16)        /* LOCK TABLES, LOCK INSTANCE, BACKUP STAGE, BACKUP LOCK */
 #define SQL_UNLOCK_TABLES       (1ULL << 17)        /* UNLOCK TABLES, UNLOCK INSTANCE, BACKUP UNLOCK, BACKUP STAGE END */
 #define SQL_FLUSH_LOCK          (1ULL << 18)        /* FLUSH ... WITH READ LOCK, FLUSH ... FOR EXPORT */
-#define SQL_HANDLER             (1ULL << 19)        /* HANDLER ... OPEN, READ, CLOSE */
+#define SQL_HANDLER             (1ULL << 19)        /* HANDLER, of any kind */
 #define SQL_PREPARE             (1ULL << 20)        /* PREPARE as text */
 #define SQL_EXECUTE             (1ULL << 21)        /* EXECUTE as text: what runs is not seen */
 #define SQL_EXECUTE_IMMEDIATE   (1ULL << 22)        /* beside SQL_EXECUTE: leaves no prepared statement */
@@ -68,6 +68,8 @@ enum sql_charset {
 #define SQL_BINLOG              (1ULL << 27)        /* BINLOG '...': the session keeps a format description event */
 #define SQL_SHOW_VARIABLES      (1ULL << 28)        /* SHOW VARIABLES, SESSION_VARIABLES: shows last_insert_id and the like, too */
 #define SQL_SHOW_PROFILE        (1ULL << 29)        /* SHOW PROFILE, SHOW PROFILES */
+#define SQL_HANDLER_OPEN        (1ULL << 30)        /* HANDLER ... OPEN */
+#define SQL_HANDLER_CLOSE       (1ULL << 31)        /* HANDLER ... CLOSE */
 
 /* Words, wherever in a statement. */
 #define SQL_GET_LOCK            (1ULL << 32)        /* GET_LOCK, service_get_*_locks */
@@ -85,6 +87,7 @@ enum sql_charset {
 #define SQL_SESSION_TRACK       (1ULL << 44)        /* any name session_track_*: the trackers themselves may be turned off */
 #define SQL_RETURNING           (1ULL << 45)        /* its OK does not tell the insert id */
 #define SQL_DIAGNOSTICS         (1ULL << 46)        /* SHOW WARNINGS, SHOW ERRORS, @@warning_count, @@error_count, GET DIAGNOSTICS */
+#define SQL_RELEASE_ALL_LOCKS   (1ULL << 48)        /* beside SQL_RELEASE_LOCK */
 #define SQL_CONNECTION_ID       (1ULL << 47)        /* CONNECTION_ID(), @@pseudo_thread_id: the server's id, not the client's */
 
 /* About the text. */
@@ -106,6 +109,8 @@ struct sql_text {
 	uint64_t hints;          /* SQL_... */
 	enum sql_kill_form kill; /* not SQL_KILL_OTHER only where KILL is the one statement of the text */
 	bool kill_soft;          /* MariaDB's KILL SOFT */
+	uint8_t get_locks;       /* how often GET_LOCK and RELEASE_LOCK stand in the text, which is not how often they run; 255: */
+	uint8_t release_locks;   /* that many or more, or nobody can tell */
 	uint64_t kill_id;        /* for SQL_KILL_CONNECTION, SQL_KILL_QUERY and SQL_KILL_QUERY_ID */
 };
 

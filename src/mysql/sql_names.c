@@ -52,6 +52,8 @@ const char *sql_hint_name(uint64_t hint) {
 		{SQL_BINLOG, "binlog"},
 		{SQL_SHOW_VARIABLES, "show_variables"},
 		{SQL_SHOW_PROFILE, "show_profile"},
+		{SQL_HANDLER_OPEN, "handler_open"},
+		{SQL_HANDLER_CLOSE, "handler_close"},
 		{SQL_GET_LOCK, "get_lock"},
 		{SQL_RELEASE_LOCK, "release_lock"},
 		{SQL_IS_USED_LOCK, "is_used_lock"},
@@ -68,6 +70,7 @@ const char *sql_hint_name(uint64_t hint) {
 		{SQL_RETURNING, "returning"},
 		{SQL_DIAGNOSTICS, "diagnostics"},
 		{SQL_CONNECTION_ID, "connection_id"},
+		{SQL_RELEASE_ALL_LOCKS, "release_all_locks"},
 		{SQL_SEVERAL, "several_statements"},
 		{SQL_BLIND, "blind"},
 	};

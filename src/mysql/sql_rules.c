@@ -242,6 +242,11 @@ static void show_word(struct sql_lexer *x, enum sql_word_id id) {
 		give(x, SQL_SHOW_PROFILE);
 }
 
+static void count_up(const struct sql_lexer *x, uint8_t *count) {
+	if (!x->is_body && *count < UINT8_MAX)
+		(*count)++;
+}
+
 /* What a word means by where it stands. */
 static void in_context(struct sql_lexer *x, enum sql_word_id id) {
 	if (x->verbs & MARK_SET)
@@ -263,6 +268,12 @@ static void in_context(struct sql_lexer *x, enum sql_word_id id) {
 	case WORD_UNLOCK:
 	case WORD_END:
 		give(x, x->verbs & MARK_BACKUP ? SQL_UNLOCK_TABLES : 0);
+		break;
+	case WORD_OPEN:
+		give(x, x->verbs & MARK_HANDLER ? SQL_HANDLER_OPEN : 0);
+		break;
+	case WORD_CLOSE:
+		give(x, x->verbs & MARK_HANDLER ? SQL_HANDLER_CLOSE : 0);
 		break;
 	case WORD_DIAGNOSTICS:
 		give(x, x->verbs & (MARK_GET | MARK_COMPOUND) ? SQL_DIAGNOSTICS : 0);
@@ -286,6 +297,18 @@ static void in_context(struct sql_lexer *x, enum sql_word_id id) {
 	case WORD_IDENTITY:
 	case WORD_INSERT_ID:
 		x->id_state = ID_NAMED;
+		break;
+	case WORD_GET_LOCK:
+		count_up(x, &x->text.get_locks);
+		break;
+	case WORD_SERVICE_GET_READ_LOCKS:
+	case WORD_SERVICE_GET_WRITE_LOCKS:
+		/* Any number at once. */
+		if (!x->is_body)
+			x->text.get_locks = UINT8_MAX;
+		break;
+	case WORD_RELEASE_LOCK:
+		count_up(x, &x->text.release_locks);
 		break;
 	default:
 		break;
@@ -464,6 +487,8 @@ void sql_dark_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 void sql_settle(struct sql_lexer *x) {
 	if (x->variable && x->assigns)
 		x->text.hints |= SQL_USER_VARIABLE_SET;
+	if (x->text.hints & SQL_BLIND)
+		x->text.get_locks = x->text.release_locks = UINT8_MAX;
 	bool kills = x->text.hints & (SQL_KILL | SQL_KILL_INSIDE);
 	bool told = x->kill_state == KILL_DONE || x->kill_state == KILL_USER;
 	if (!kills)

@@ -39,7 +39,7 @@ enum sql_mark {
 	MARK_AT = 1 << 22,
 	MARK_SET_STATEMENT = 1 << 23,
 	MARK_DEFINER = 1 << 24,
-	MARK_ASSIGNED = 1 << 25, /* := */
+	MARK_HANDLER = 1 << 25,
 };
 
 enum sql_word_id {

@@ -9,8 +9,10 @@
 #include "mysql/collation.h"
 #include "mysql/sql.h"
 
-/* How long a client keeps its server for it might ask for the warnings of its last statement. */
-#define WARNINGS_HOLD_NS NS_PER_S
+/* How long a client keeps its server for it might ask for the warnings of its last statement: those who do, do so at once;
+ * one that has asked before is given more time. */
+#define WARNINGS_HOLD_NS (100 * NS_PER_MS)
+#define WARNINGS_HOLD_LONG_NS (2 * NS_PER_S)
 
 const char my_trackers_sql[] = "SET @@SESSION.session_track_schema=1, @@SESSION.session_track_state_change=1, "
 			       "@@SESSION.session_track_transaction_info='CHARACTERISTICS', "
@@ -348,6 +350,25 @@ static bool is_explained(const struct my_request *r, const struct told *told) {
 	return (r->hints & (SQL_DROP_TEMPORARY | SQL_DEALLOCATE)) && !(r->hints & (SQL_SET | SQL_SEVERAL));
 }
 
+/*
+ * Temporary tables and statements prepared as text are counted, rather too many than too few: what replaces another of its
+ * name counts twice, a DROP of several once. Where none can be left the pin ends.
+ */
+static void count_objects(struct my_client *mc, uint64_t hints) {
+	const uint64_t hidden = SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE;
+	struct my_client_relay *c = &mc->relay;
+	if (hints & hidden)
+		return; /* pinned for what is not seen */
+	c->temporary_tables += (hints & SQL_CREATE_TEMPORARY) != 0;
+	c->sql_prepared += (hints & SQL_PREPARE) != 0;
+	if (hints & (SQL_SEVERAL | SQL_BLIND | SQL_CREATE_TEMPORARY | SQL_PREPARE))
+		return;
+	if ((hints & SQL_DROP_TEMPORARY) && c->temporary_tables > 0 && --c->temporary_tables == 0)
+		unpin(mc, 1u << PIN_TEMPORARY_TABLE);
+	if ((hints & SQL_DEALLOCATE) && c->sql_prepared > 0 && --c->sql_prepared == 0)
+		unpin(mc, 1u << PIN_SQL_PREPARED);
+}
+
 bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct my_ok *ok) {
 	struct my_client *mc = ms->base.client && r->task == MY_TASK_CLIENT ? my_client(ms->base.client) : NULL;
 	struct told told = {0};
@@ -385,6 +406,8 @@ bool my_note_ok(struct my_server *ms, const struct my_request *r, const struct m
 	}
 	if (told.changed && mc && !is_explained(r, &told))
 		pin(mc, ms, unnamed_change(r->hints));
+	if (told.changed && mc)
+		count_objects(mc, r->hints);
 	return true;
 }
 
@@ -395,12 +418,14 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 	} pins[] = {
 		{SQL_USER_VARIABLE_SET, PIN_USER_VARIABLE}, {SQL_GET_LOCK, PIN_NAMED_LOCK},
 		{SQL_FLUSH_LOCK, PIN_TABLE_LOCK},           {SQL_LOCK_TABLES, PIN_TABLE_LOCK},
-		{SQL_HANDLER, PIN_HANDLER},                 {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
+		{SQL_HANDLER_OPEN, PIN_HANDLER},            {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
 		{SQL_SEQUENCE_NEXT, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
 		{SQL_PREPARE, PIN_SQL_PREPARED},            {SQL_BINLOG, PIN_BINLOG},
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
 		{SQL_ROW_COUNT, PIN_ROW_COUNT},             {SQL_FOUND_ROWS, PIN_FOUND_ROWS},
 	};
+	if (hints & SQL_DIAGNOSTICS)
+		mc->relay.asks_warnings = true;
 	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE))
 		ms->relay.touched = true; /* what ran is not seen */
 	for (size_t i = 0; i < sizeof pins / sizeof pins[0]; i++)
@@ -432,12 +457,20 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 		s->warnings_foreign = false;
 		hold_for_warnings(mc);
 		if (!kept)
-			worker_timeout(ms->base.sw->worker, &s->hold, WARNINGS_HOLD_NS);
+			worker_timeout(ms->base.sw->worker, &s->hold,
+				       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
 	} else if (!diagnostics) {
 		unpin(mc, 1u << PIN_WARNINGS);
 	}
+	if (failed && (r->hints & SQL_HANDLER_OPEN) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers == 0)
+		unpin(mc, 1u << PIN_HANDLER);
 	if (failed)
 		return;
+	if (r->hints & SQL_HANDLER_OPEN)
+		mc->relay.handlers += r->hints & (SQL_SEVERAL | SQL_BLIND) ? UINT16_MAX : 1;
+	else if ((r->hints & SQL_HANDLER_CLOSE) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers > 0 &&
+		 --mc->relay.handlers == 0)
+		unpin(mc, 1u << PIN_HANDLER);
 	/* FOUND_ROWS() is now that of this statement, and known to nobody who would ask */
 	if (rows && !(r->hints & (SQL_CALC_FOUND_ROWS | SQL_FOUND_ROWS)))
 		unpin(mc, 1u << PIN_FOUND_ROWS);
@@ -502,7 +535,9 @@ void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
 }
 
 void my_learnt(struct my_server *ms) {
-	if (ms->relay.learning && !ms->relay.recovering)
+	/* a KILL that was meant for its client's statement: it is asked again */
+	bool killed = ms->relay.task_failed && ms->relay.task_code == MY_ER_QUERY_INTERRUPTED && ms->base.client;
+	if (ms->relay.learning && !ms->relay.recovering && !killed)
 		server_close(&ms->base, "it does not tell its session's variables");
 	ms->relay.learning = false;
 }

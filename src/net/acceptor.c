@@ -13,6 +13,7 @@
 
 enum {
 	BATCH_MAX = 16,    /* accepted at a wake-up, then other watchers of the loop have their turn */
+	REST_BATCH = 64, REST_MAX = 65536, /* accepted of a socket that is closed: at once, in all */
 	CLOSE_WAIT_S = 2   /* acceptor_wait_closed() */
 };
 static const double PAUSE_S = 0.1; /* out of descriptors: this long nothing is accepted, instead of spinning */
@@ -42,6 +43,7 @@ struct acceptor_socket {
 	struct listener listener;
 	_Atomic bool removed;
 	_Atomic int watches_left; /* the last one closes and frees */
+	int rest;                 /* accepted by the last one */
 	struct watch watches[];   /* by worker */
 };
 
@@ -193,6 +195,25 @@ static void deliver_begin(struct mail *mail, void *receiver) {
 		watch_start(seat, watch);
 }
 
+/*
+ * Who has connected by now is let in: to close the socket would reset them. Nobody else accepts from it any more. True: there
+ * may be more.
+ */
+static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
+	for (int i = 0; i < REST_BATCH && socket->rest < REST_MAX; i++, socket->rest++) {
+		struct sockaddr_storage peer;
+		socklen_t len = sizeof peer;
+		int fd = accept4(socket->listener.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			atomic_fetch_add(&seat->worker->clients, 1);
+			seat->acceptor->accepted(seat->worker, &socket->listener, fd, (struct sockaddr *)&peer, len);
+		} else if (errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			return false;
+		}
+	}
+	return socket->rest < REST_MAX;
+}
+
 static void socket_free(struct acceptor_socket *socket) {
 	struct acceptor *acceptor = socket->acceptor;
 
@@ -204,6 +225,20 @@ static void socket_free(struct acceptor_socket *socket) {
 	pthread_mutex_unlock(&acceptor->shared.mutex);
 }
 
+/* A few at a time, so that those who leave again are noticed in between. */
+static void deliver_rest(struct mail *mail, void *receiver) {
+	struct worker *worker = receiver;
+	struct watch *watch = container_of(mail, struct watch, end);
+	struct acceptor_socket *socket = watch->socket;
+
+	if (!atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
+		watch->end.deliver = deliver_rest;
+		mailbox_post(&worker->mailbox, &watch->end);
+		return;
+	}
+	socket_free(socket);
+}
+
 static void deliver_end(struct mail *mail, void *receiver) {
 	struct watch *watch = container_of(mail, struct watch, end);
 	struct acceptor_socket *socket = watch->socket;
@@ -212,7 +247,7 @@ static void deliver_end(struct mail *mail, void *receiver) {
 	watch_stop(seat, watch);
 	list_remove(&watch->node);
 	if (atomic_fetch_sub(&socket->watches_left, 1) == 1)
-		socket_free(socket);
+		deliver_rest(mail, receiver);
 }
 
 struct acceptor_socket *acceptor_add(struct acceptor *acceptor, const struct listener *listener) {

@@ -42,8 +42,8 @@ void acceptor_free(struct acceptor *acceptor);
  * it is still the caller's. */
 struct acceptor_socket *acceptor_add(struct acceptor *acceptor, const struct listener *listener);
 struct listener *acceptor_listener(struct acceptor_socket *socket);
-/* No connection is accepted once this returns, but for one whose acceptance has begun. The socket is closed as soon as
- * each worker has heard of it; its socket file is gone at once. */
+/* The socket is closed as soon as each worker has heard of it; its socket file is gone at once. The last worker to hear of
+ * it accepts first who has connected by then. */
 void acceptor_remove(struct acceptor_socket *socket);
 /* Waits until all that were removed are closed, so that their addresses are free: a turn of each worker's loop, as a
  * rule. False: they are not within two seconds. */

@@ -165,6 +165,10 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 	tcp_set_silence(listener->fd, silence);
 }
 
+void listener_set_backlog(struct listener *listener, int backlog) {
+	listen(listener->fd, backlog);
+}
+
 void listener_unlink(struct listener *listener) {
 	struct stat st;
 

@@ -34,6 +34,8 @@ bool listener_open(struct listener *listener, const char *address, int backlog, 
 		   const struct listener_access *access, struct error *error);
 /* For connections that come in from now on; what is off in `silence` is as the system has it. */
 void listener_set_silence(struct listener *listener, const struct tcp_silence *silence);
+/* The length of its queue of connections that nobody has accepted yet. */
+void listener_set_backlog(struct listener *listener, int backlog);
 /* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
 void listener_unlink(struct listener *listener);
 /* Unlinks and closes. May be called twice, and after listener_open() failed. The thread that has the last use of it. */

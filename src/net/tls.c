@@ -219,6 +219,12 @@ struct tls_context *tls_context_client(const struct tls_settings *settings, stru
 	return context;
 }
 
+bool tls_context_same_certificate(const struct tls_context *a, const struct tls_context *b) {
+	X509 *of_a = SSL_CTX_get0_certificate(a->ctx), *of_b = SSL_CTX_get0_certificate(b->ctx);
+
+	return of_a && of_b ? X509_cmp(of_a, of_b) == 0 : of_a == of_b;
+}
+
 struct tls_context *tls_context_ref(struct tls_context *context) {
 	atomic_fetch_add_explicit(&context->references, 1, memory_order_relaxed);
 	return context;

@@ -30,6 +30,8 @@ struct tls_context *tls_context_server(const struct tls_settings *settings, stru
 struct tls_context *tls_context_client(const struct tls_settings *settings, struct error *error);
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context); /* NULL is fine */
+/* Whether both show the same certificate of their own, or none. */
+bool tls_context_same_certificate(const struct tls_context *a, const struct tls_context *b);
 
 /* RFC 5929 tls-server-end-point: the hash of the server's certificate, own or peer's. Returns its length, 0 when
  * undefined for this certificate. `out` has room for 64 bytes. */

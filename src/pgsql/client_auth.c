@@ -293,6 +293,12 @@ static void begin_scram(struct pg_client *client) {
 static void begin_exchange(struct pg_client *client) {
 	struct pg_login *login = client->login;
 
+	if (login->secret && pg_secret_is_mysqls(login->secret)) {
+		secret_free(login->secret);
+		login->secret = NULL;
+		snprintf(login->doomed, sizeof login->doomed,
+			 "its stored secret is MySQL's; expected a password, md5... or SCRAM-SHA-256$...");
+	}
 	login->secret_type = pg_secret_type_of(login->secret);
 	/* What only looks like a SCRAM secret is a password, as for PostgreSQL. */
 	if (login->secret_type == PG_SECRET_SCRAM && !scram_secret_parse(login->secret, &login->scram_secret))

@@ -24,6 +24,18 @@ enum pg_secret_type pg_secret_type_of(const char *secret) {
 	return PG_SECRET_PLAIN;
 }
 
+bool pg_secret_is_mysqls(const char *secret) {
+	static const char digits[] = "0123456789ABCDEFabcdef";
+	enum { NATIVE = 1 + 40, SHA2 = 70 };
+	size_t len = strlen(secret);
+
+	if (len == NATIVE && secret[0] == '*')
+		return strspn(secret + 1, digits) == len - 1;
+	if (len == SHA2)
+		return strncmp(secret, "$A$", 3) == 0 && secret[6] == '$';
+	return len == 2 + 2 * SHA2 && strncmp(secret, "0x244124", 8) == 0 && strspn(secret + 2, digits) == len - 2;
+}
+
 bool md5_secret(const char *text, size_t text_len, const void *salt, size_t salt_len, char out[MD5_SECRET_SIZE]) {
 	static const char digits[] = "0123456789abcdef";
 	uint8_t hash[16];

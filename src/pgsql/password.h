@@ -13,6 +13,10 @@ enum { MD5_SECRET_SIZE = 36 }; /* "md5", 32 hex digits, zero */
 /* What a stored secret is by its form: "md5" and 32 hex digits, "SCRAM-SHA-256$...", else plaintext. NULL: none. */
 enum pg_secret_type pg_secret_type_of(const char *secret);
 
+/* Whether it has the form of a secret that MySQL stores ("*" and 40 hex digits, "$A$005$..." or that in hex): users are
+ * those of both protocols, and who has got hold of such a hash must not get in by it as if it were the password. */
+bool pg_secret_is_mysqls(const char *secret);
+
 /* "md5" and md5(text, salt) in hex: the stored form with the user's name as salt, the answer to a challenge with the
  * stored form's 32 digits as text. False: OpenSSL refuses MD5 (FIPS). */
 bool md5_secret(const char *text, size_t text_len, const void *salt, size_t salt_len, char out[MD5_SECRET_SIZE]);

@@ -404,22 +404,17 @@ void client_is_console(struct client *client) {
 	client_set_state(client, CLIENT_CONSOLE);
 }
 
-void client_check_drained(struct session_worker *sw) {
-	if (!sw->draining)
-		return;
-	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
-		if (!list_empty(&sw->clients[s]))
-			return;
-	session_worker_drained(sw);
-}
-
 void client_maybe_goodbye(struct client *client) {
 	if (!client->goodbye_wanted || client->closing || client->state == CLIENT_CLOSED)
 		return;
-	bool boundary = client->state != CLIENT_ACTIVE && client->state != CLIENT_WAITING && !client->begin_deferred;
-	if (client->state == CLIENT_ACTIVE && !client->begin_deferred)
-		boundary = client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
-			   buf_len(&client->in) == 0;
+	if (client->in_input || client->begin_deferred || client->state == CLIENT_WAITING)
+		return;
+	bool boundary = client->state != CLIENT_ACTIVE ||
+			(client->hold == HOLD_NONE && client->protocol->server_clean(client->server) &&
+			 buf_len(&client->in) == 0);
+	/* what it has sent already is answered first */
+	if (boundary && (client->state == CLIENT_IDLE || client->state == CLIENT_ACTIVE))
+		boundary = stream_quiet(&client->stream);
 	if (boundary)
 		client_end(client, REFUSAL_SHUTDOWN, "the pooler is shutting down; connect again");
 }
@@ -489,7 +484,7 @@ void client_destroy(struct client *client, const char *reason) {
 	atomic_fetch_sub(&sw->worker->clients, 1);
 	list_remove(&client->later.node); /* freed behind all that is deferred by now */
 	worker_defer(sw->worker, &client->later);
-	client_check_drained(sw);
+	drain_client_gone(sw);
 }
 
 void client_close(struct client *client, const char *reason) {

@@ -114,9 +114,8 @@ void client_close(struct client *client, const char *reason);
 void client_end(struct client *client, enum refusal why, const char *text);
 /* Closes at once, without a word. */
 void client_destroy(struct client *client, const char *reason);
-/* While draining: says goodbye if the client is at a boundary now. */
+/* While draining: says goodbye if the client is to be told, is at a boundary now and has sent nothing that is not answered. */
 void client_maybe_goodbye(struct client *client);
-void client_check_drained(struct session_worker *sw);
 /* Links a server that the pool gave. */
 void client_link(struct client *client, struct server *server);
 /* The server left it (released or lost). */

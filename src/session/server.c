@@ -610,7 +610,8 @@ void server_maybe_release(struct server *server) {
 	}
 	if (client->goodbye_wanted && !client->begin_deferred) {
 		client_maybe_goodbye(client);
-		return;
+		if (client->closing || client->state == CLIENT_CLOSED)
+			return;
 	}
 	if (client->keeps_server || client->dedicated) {
 		leak_freed(client);

@@ -19,12 +19,6 @@ static struct {
 	struct session_worker *at;
 	int count;
 	struct session_totals totals;
-	struct {
-		struct mailbox *mailbox;
-		void (*done)(void *);
-		void *context;
-		_Atomic int left; /* workers that still have clients */
-	} drain;
 } session;
 
 struct session_totals *session_totals(void) {
@@ -215,7 +209,7 @@ void session_accept(struct worker *worker, const struct listener *listener, int 
 	/* its configuration is not there yet, or does not name the address any more */
 	struct listener_runtime *runtime =
 		sw->generation ? generation_listener_at(sw->generation, listener->address) : NULL;
-	if (runtime && !sw->draining) {
+	if (runtime && !sw->stopping) {
 		client_accept(sw, runtime, fd, peer, peer_len);
 	} else {
 		close(fd);
@@ -223,53 +217,7 @@ void session_accept(struct worker *worker, const struct listener *listener, int 
 	}
 }
 
-/* ---- drain: each client is told at its boundary ---- */
-
-static void drained_on_main(struct mail *mail, void *receiver) {
-	(void)receiver;
-	free(mail);
-	session.drain.done(session.drain.context);
-}
-
-void session_worker_drained(struct session_worker *sw) {
-	if (!sw->draining)
-		return;
-	sw->draining = false; /* said once */
-	if (atomic_fetch_sub(&session.drain.left, 1) != 1)
-		return;
-	struct mail *mail = calloc(1, sizeof *mail);
-	if (!mail) /* main's shutdown_timeout ends the process all the same */
-		return;
-	mail->deliver = drained_on_main;
-	mailbox_post(session.drain.mailbox, mail);
-}
-
-static void goodbye_each(struct list *clients) {
-	list_for_each_safe (node, clients) {
-		struct client *client = container_of(node, struct client, node);
-		client->goodbye_wanted = true;
-		client_maybe_goodbye(client);
-	}
-}
-
-static void deliver_drain(struct mail *mail, void *receiver) {
-	(void)receiver;
-	free(mail);
-	struct session_worker *sw = session_current();
-	sw->draining = true;
-	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
-		goodbye_each(&sw->clients[s]);
-	client_check_drained(sw);
-}
-
-void session_drain(struct mailbox *main_mailbox, void (*drained)(void *context), void *context) {
-	session.drain.mailbox = main_mailbox;
-	session.drain.done = drained;
-	session.drain.context = context;
-	atomic_store(&session.drain.left, session.count);
-	if (!post_each(deliver_drain, NULL))
-		log_error("drain_failed", NULL, "out of memory while telling the workers to drain");
-}
+/* ---- the end ---- */
 
 static void close_database(struct database *database, void *context) {
 	const struct shard_tick *tick = context;
@@ -282,6 +230,7 @@ static void deliver_close(struct mail *mail, void *receiver) {
 	free(mail);
 	struct session_worker *sw = session_current();
 	sw->stopping = true;
+	drain_stop(sw);
 	for (int s = CLIENT_LOGIN; s < CLIENT_CLOSED; s++)
 		list_for_each_safe (node, &sw->clients[s])
 			client_destroy(container_of(node, struct client, node), "the process stops");

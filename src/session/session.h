@@ -13,6 +13,7 @@
 #include "pool/pool.h"
 #include "session/audit.h"
 #include "session/claim.h"
+#include "session/drain.h"
 #include "session/generation.h"
 #include "session/leak.h"
 
@@ -29,7 +30,7 @@ struct session_worker {
 	struct list servers;    /* all, by struct server.all ... */
 	struct list lingering;  /* ... but those that are closed and wait for their backend to hang up */
 	uint64_t random_state;
-	bool draining;
+	struct drain drain;
 	bool stopping; /* the process ends: nothing is waited for */
 	void *protocol_state[2]; /* by enum protocol_id: what a protocol keeps for each worker (statement texts) */
 	uint32_t cancels;
@@ -53,10 +54,9 @@ uint64_t session_violations(const struct session_worker *sw);
 /* Process-wide counts, bounds on logins. */
 struct session_totals {
 	_Atomic uint32_t clients, login_clients, next_id;
+	_Atomic bool leaving; /* the process is to end; it may still let clients in (drain_delay) */
 };
 struct session_totals *session_totals(void);
-/* This worker has no client left while it drains. */
-void session_worker_drained(struct session_worker *sw);
 struct session_worker *session_current(void); /* of the calling worker thread */
 struct session_worker *session_worker(int index);
 int session_workers(void);
@@ -73,9 +73,6 @@ void session_close_all(void);
 void session_reload(struct generation *generation);
 /* Any thread: something was changed in the pool of a database (its hosts, PAUSE) that each of its shards is to act on. */
 void session_tick(struct database *database);
-/* Main thread: finish transactions, say goodbye, close; `drained` is called on the main loop's thread by mail when no
- * client is left. */
-void session_drain(struct mailbox *main_mailbox, void (*drained)(void *context), void *context);
 /* Runs `visit` on each worker's thread in turn or at once, then `done` on the caller's worker (console snapshots). */
 struct session_visit {
 	struct mail mail;

@@ -32,15 +32,14 @@ class MariaDB(Server):
         self.folder(self.home)
         self.folder(f"{self.home}/tmp")
         self.copy_key(self.home)
-        command((program("mariadb-install-db"), "--no-defaults", f"--datadir={self.home}/data", f"--tmpdir={self.home}/tmp",
-                 "--skip-test-db", "--auth-root-authentication-method=normal", *small), "mariadb-install-db", cwd="/", **self.identity)
-        self.launch((program("mariadbd"), "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/s",
-                     f"--tmpdir={self.home}/tmp",
-                     f"--pid-file={self.home}/pid", f"--port={self.port}", "--bind-address=127.0.0.1",
-                     "--skip-name-resolve", "--performance-schema=OFF", "--max-connections=60", "--local-infile=ON",
-                     "--max-allowed-packet=64M",
-                     "--innodb-fast-shutdown=2", f"--ssl-cert={self.home}/server.crt", f"--ssl-key={self.home}/server.key",
-                     *small), lambda: self.sql("select 1"), "MariaDB")
+        common = ("--no-defaults", f"--datadir={self.home}/data", f"--tmpdir={self.home}/tmp", *small)
+        command((program("mariadb-install-db"), *common, "--skip-test-db", "--auth-root-authentication-method=normal"),
+                "mariadb-install-db", cwd="/", **self.identity)
+        self.launch((program("mariadbd"), *common, f"--socket={self.home}/s", f"--pid-file={self.home}/pid",
+                     f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", "--performance-schema=OFF",
+                     "--max-connections=60", "--local-infile=ON", "--max-allowed-packet=64M", "--innodb-fast-shutdown=2",
+                     f"--ssl-cert={self.home}/server.crt", f"--ssl-key={self.home}/server.key"),
+                    lambda: self.sql("select 1"), "MariaDB")
         self.sql("create database app; create database other; create user app identified by 'app-secret'; "
                  "grant all on app.* to app; grant all on other.* to app")
 
@@ -72,11 +71,12 @@ hosts = localhost:{self.port}
 tls_mode = verify-full
 tls_ca_file = {self.scratch}/ca.crt
 acquire_timeout = 10s
-min_idle = 1
+min_idle = 0
 pool_mode = transaction
 max_size = 3
 max_prepared_statements = 20
-monitor_interval = 0
+monitor_user = app
+monitor_password = app-secret
 
 [user:app]
 password = app-secret

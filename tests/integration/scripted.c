@@ -286,7 +286,7 @@ static bool sign(const struct scram_talk *talk, const char *password, const char
 	return true;
 }
 
-bool scram_client_answer(struct scram_talk *talk, const char *server_first, const char *password, char out[500]) {
+bool scripted_scram_reply(struct scram_talk *talk, const char *server_first, const char *password, char out[500]) {
 	uint8_t key[32], signature[32];
 	char proof[60], nonce[200];
 
@@ -303,7 +303,7 @@ bool scram_client_answer(struct scram_talk *talk, const char *server_first, cons
 	return true;
 }
 
-bool scram_server_answer(struct scram_talk *talk, const char *client_first, char out[300]) {
+bool scripted_scram_first(struct scram_talk *talk, const char *client_first, char out[300]) {
 	const char *bare = strstr(client_first, ",,");
 	char nonce[150];
 
@@ -318,7 +318,7 @@ bool scram_server_answer(struct scram_talk *talk, const char *client_first, char
 	return true;
 }
 
-bool scram_server_final(struct scram_talk *talk, const char *client_final, const char *password, char out[100]) {
+bool scripted_scram_final(struct scram_talk *talk, const char *client_final, const char *password, char out[100]) {
 	const char *proof = strstr(client_final, ",p=");
 	uint8_t key[32], signature[32];
 	char text[60];
@@ -362,7 +362,7 @@ static bool answer_request(struct probe *probe, struct scram_talk *talk, size_t 
 		break;
 	case 11:
 		snprintf(text, sizeof(text), "%.*s", (int)(len - 8), (const char *)m + 9);
-		if (!scram_client_answer(talk, text, "app-secret", answer))
+		if (!scripted_scram_reply(talk, text, "app-secret", answer))
 			return false;
 		put_message(&b, 'p', "b", strlen(answer), answer);
 		break;

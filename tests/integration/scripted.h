@@ -59,11 +59,11 @@ struct scram_talk {
 };
 
 /* The client's last message, from the server's first (a string). False: that one makes no sense. */
-bool scram_client_answer(struct scram_talk *talk, const char *server_first, const char *password, char out[500]);
+bool scripted_scram_reply(struct scram_talk *talk, const char *server_first, const char *password, char out[500]);
 /* The server's first message, from the client's first with its gs2 header (a string). */
-bool scram_server_answer(struct scram_talk *talk, const char *client_first, char out[300]);
+bool scripted_scram_first(struct scram_talk *talk, const char *client_first, char out[300]);
 /* The server's last one, from the client's. */
-bool scram_server_final(struct scram_talk *talk, const char *client_final, const char *password, char out[100]);
+bool scripted_scram_final(struct scram_talk *talk, const char *client_final, const char *password, char out[100]);
 
 /* A backend behind a Unix socket <dir>/.s.PGSQL.5432: each connection is served on a thread of its own. */
 struct unix_backend {

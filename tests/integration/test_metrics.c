@@ -18,7 +18,7 @@ struct seen {
 };
 
 static struct seen start(int i, const char *process, const char *pool, const char *more) {
-	static char lines[600];
+	static char lines[800];
 	struct seen seen = {.port = harness_free_port()};
 
 	snprintf(lines, sizeof lines, "metrics_listen = 127.0.0.1:%d\n%s", seen.port, process ? process : "");
@@ -155,7 +155,7 @@ START_TEST(errors_waits_and_failures_have_their_reasons) {
 
 	snprintf(more, sizeof more, "[pool:dead]\nhosts = 127.0.0.1:%d\ntls_mode = disable\nmin_idle = 0\n"
 				    "acquire_timeout = 300ms\nmonitor_interval = 0\n", nobody);
-	struct seen seen = start(_i, NULL, "max_size = 1\nacquire_timeout = 300ms\nleak_detection_threshold = 100ms", more);
+	struct seen seen = start(_i, NULL, "max_size = 1\nacquire_timeout = 2s\nleak_detection_threshold = 100ms", more);
 	PGconn *conn = connect_app(seen.forebay), *other = connect_app(seen.forebay);
 	PGresult *res;
 
@@ -505,12 +505,12 @@ END_TEST
 
 START_TEST(many_pools_are_scraped_whole_while_clients_work) {
 	enum { POOLS = SLOWNESS > 1 ? 300 : 1000 }; /* all of them in the plain build */
-	char *more = malloc(POOLS * 120 + 1), *at = more;
+	char *more = malloc(POOLS * 140 + 1), *at = more;
 
 	for (int i = 0; i < POOLS; i++)
-		at += sprintf(at, "[pool:p%d]\nhosts = 127.0.0.1:%d\nmin_idle = 0\nmonitor_interval = 0\n", i,
+		at += sprintf(at, "[pool:p%d]\nhosts = 127.0.0.1:%d\nmax_size = 2\nmin_idle = 0\nmonitor_interval = 0\n", i,
 			      harness_postgres_port());
-	struct seen seen = start(1, NULL, NULL, more);
+	struct seen seen = start(1, "max_clients = 1000\n", NULL, more);
 	struct load *load = load_start(&(struct load_setup){.port = seen.forebay->port, .clients = 10, .sql = "SELECT 1"});
 	char *text = http_body(seen.port, "/metrics");
 	int pools = 0;

@@ -170,6 +170,31 @@ START_TEST(a_monitor_that_is_not_let_in_says_so_once_and_takes_the_host_for_ther
 }
 END_TEST
 
+/* ---- users of both protocols ---- */
+
+START_TEST(mysqls_hash_is_no_password_on_a_postgresql_listener) {
+	static const char hash[] = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
+	static const char *const auths[] = {"scram-sha-256", "md5", "password"};
+	char more[500], conninfo[300];
+
+	for (size_t i = 0; i < 3; i++) {
+		int port = harness_free_port();
+		snprintf(more, sizeof(more),
+			 "[listener:pg]\nlisten = 127.0.0.1:%d\nauth = %s\n[pool:pg]\nhosts = 127.0.0.1:1\nmin_idle = 0\n"
+			 "[user:hashed]\npassword = %s\n",
+			 port, auths[i], hash);
+		struct forebay *forebay = start(1, NULL, more, true);
+		snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%d user=hashed dbname=pg password='%s' sslmode=disable", port,
+			 hash);
+		PGconn *conn = PQconnectdb(conninfo);
+		ck_assert_int_ne(PQstatus(conn), CONNECTION_OK);
+		ck_assert_msg(strstr(PQerrorMessage(conn), "password authentication failed"), "%s", PQerrorMessage(conn));
+		PQfinish(conn);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
 /* ---- --check ---- */
 
 START_TEST(check_says_what_it_finds_at_a_mysql_host) {
@@ -210,6 +235,7 @@ int main(void) {
 	LOOP(tc, secrets_of_unlisted_users_are_looked_up);
 	tcase_add_test(tc, own_query_is_asked_and_judged);
 	LOOP(tc, a_database_that_cannot_be_asked_is_no_wrong_password);
+	tcase_add_test(tc, mysqls_hash_is_no_password_on_a_postgresql_listener);
 	tcase_add_test(tc, check_says_what_it_finds_at_a_mysql_host);
 	LOOP(tc, monitor_tells_what_a_host_is_and_when_it_goes_and_comes);
 	LOOP(tc, a_monitor_that_is_not_let_in_says_so_once_and_takes_the_host_for_there);

@@ -194,13 +194,13 @@ static void run(uint32_t kind, int workers, size_t client_piece, size_t server_p
 }
 
 START_TEST(packets_are_those_of_a_private_connection) {
-	run(kinds[_i / 2], WORKERS(_i % 2), 0, 0);
+	run(kinds[_i], _i % 2 ? 4 : 1, 0, 0);
 }
 END_TEST
 
 START_TEST(bytes_may_be_cut_anywhere) {
-	static const size_t pieces[][2] = {{1, 0}, {0, 1}, {3, 2}, {7, 5}};
-	run(kinds[_i % 4], 1, pieces[_i / 4][0], pieces[_i / 4][1]);
+	static const size_t pieces[][2] = {{1, 0}, {0, 1}, {3, 2}};
+	run(kinds[_i % 2 ? 3 : 0], 1, pieces[_i / 2][0], pieces[_i / 2][1]);
 }
 END_TEST
 
@@ -208,8 +208,8 @@ int main(void) {
 	maria_begin(NULL);
 	Suite *suite = suite_create("mysql packets");
 	TCase *tcase = tcase_create("packets");
-	tcase_add_loop_test(tcase, packets_are_those_of_a_private_connection, 0, 8);
-	tcase_add_loop_test(tcase, bytes_may_be_cut_anywhere, 0, 16);
+	tcase_add_loop_test(tcase, packets_are_those_of_a_private_connection, 0, 4);
+	tcase_add_loop_test(tcase, bytes_may_be_cut_anywhere, 0, 6);
 	suite_add_tcase(suite, tcase);
 	return harness_run(suite);
 }

@@ -433,11 +433,11 @@ static bool serve_login(int fd, struct script *script, struct bytes *body, struc
 	if (script->scram) {
 		put_message(b, 'R', "isc", 10, "SCRAM-SHA-256", 0);
 		if (!deliver_answer(fd, script, b) || !serve_read(fd, false, &type, body) || body->len < 20 ||
-		    !scram_server_answer(&talk, (const char *)body->at + 18, text))
+		    !scripted_scram_first(&talk, (const char *)body->at + 18, text))
 			return false;
 		put_message(b, 'R', "ib", 11, strlen(text), text);
 		if (!deliver_answer(fd, script, b) || !serve_read(fd, false, &type, body) ||
-		    !scram_server_final(&talk, (const char *)body->at, "app-secret", text))
+		    !scripted_scram_final(&talk, (const char *)body->at, "app-secret", text))
 			return false;
 		put_message(b, 'R', "ib", 12, strlen(text), text);
 	}

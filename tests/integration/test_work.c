@@ -325,7 +325,7 @@ static const char *const uncounted[] = {
 	"setuid", "signal", "vdprintf", "vfprintf",
 	/* the HTTP listener's, on threads of its own; a worker posts a semaphore for each status page */
 	"closedir", "fgets", "fileno", "fread", "fstat", "getrusage", "opendir", "qsort", "readdir", "sem_destroy", "sem_init", "sem_post",
-	"sem_timedwait",
+	"sem_timedwait", "strtoull",
 	/* look-ups, on threads of their own */
 	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
 	/* libev's, for watchers of files, children and signals, of which Forebay has none while it runs */

@@ -19,6 +19,10 @@ static const char *md5_of_joe(char out[MD5_SECRET_SIZE]) {
 }
 
 START_TEST(secrets_are_told_apart_by_their_form) {
+	ck_assert(pg_secret_is_mysqls("*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"));
+	ck_assert(!pg_secret_is_mysqls("*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E1"));
+	ck_assert(pg_secret_is_mysqls("$A$005$aaaaaaaaaaaaaaaaaaaabTy95Y99eAME1dwEkHOA1ndHGBWz.1bxSSRkuTXFGV/"));
+	ck_assert(!pg_secret_is_mysqls("$A$005$") && !pg_secret_is_mysqls(""));
 	ck_assert_int_eq(pg_secret_type_of(NULL), PG_SECRET_NONE);
 	ck_assert_int_eq(pg_secret_type_of(""), PG_SECRET_PLAIN);
 	ck_assert_int_eq(pg_secret_type_of("md5"), PG_SECRET_PLAIN);

@@ -57,7 +57,7 @@ static const struct example statements[] = {
 	{"SELECT GET_LOCK('a', 1)", "get_lock"},
 	{"DO get_lock('a', 1)", "get_lock"},
 	{"SELECT RELEASE_LOCK('a')", "release_lock"},
-	{"SELECT RELEASE_ALL_LOCKS()", "release_lock"},
+	{"SELECT RELEASE_ALL_LOCKS()", "release_lock release_all_locks"},
 	{"SELECT IS_USED_LOCK('a'), IS_FREE_LOCK('b')", "is_used_lock"},
 	{"SELECT service_get_write_locks('n', 'a', 1)", "get_lock"},
 	{"SELECT service_release_locks('n')", "release_lock"},
@@ -72,8 +72,9 @@ static const struct example statements[] = {
 	{"FLUSH TABLES a, b FOR EXPORT", "flush_lock"},
 	{"FLUSH TABLES", ""},
 	{"FLUSH LOCAL HOSTS", ""},
-	{"HANDLER t OPEN", "handler"},
+	{"HANDLER t OPEN AS h", "handler handler_open"},
 	{"HANDLER t READ FIRST", "handler"},
+	{"HANDLER t CLOSE", "handler handler_close"},
 	{"SELECT handler, kill_count FROM t", ""},
 
 	{"SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1", "calc_found_rows"},
@@ -366,6 +367,26 @@ START_TEST(other_alphabets_hide_no_word) {
 }
 END_TEST
 
+static void expect_locks(const char *sql, unsigned reading, unsigned got, unsigned released) {
+	struct sql_text text = sql_look(sql, strlen(sql), reading, SQL_CHARSET_PLAIN);
+	ck_assert_msg(text.get_locks == got && text.release_locks == released, "%s: %u and %u", sql, text.get_locks,
+		      text.release_locks);
+}
+
+START_TEST(locks_are_counted) {
+	expect_locks("SELECT 1", 0, 0, 0);
+	expect_locks("SELECT GET_LOCK('get_lock', 1), `get_lock`('b', 1), RELEASE_LOCK('a') /* RELEASE_LOCK */", 0, 2, 1);
+	expect_locks("SELECT service_get_read_locks('n', 'a', 'b', 1)", 0, 255, 0);
+	expect_locks("DO RELEASE_ALL_LOCKS()", 0, 0, 0);
+	expect_locks("SELECT GET_LOCK('a\\', 1)", SQL_MODE_UNKNOWN, 255, 255);
+	expect_locks("CREATE FUNCTION f() RETURNS INT RETURN GET_LOCK('a', 1)", 0, 0, 0);
+	char many[300 * 12 + 1] = "";
+	for (int i = 0; i < 300; i++)
+		memcpy(many + i * 12, "GET_LOCK(1),", 13);
+	expect_locks(many, 0, 255, 0);
+}
+END_TEST
+
 START_TEST(compound_statements) {
 	EXPECT("BEGIN NOT ATOMIC SELECT GET_LOCK('a', 1); END", "begin compound_statement get_lock several_statements");
 	EXPECT("BEGIN NOT ATOMIC SET NAMES utf8; KILL 5; END",
@@ -480,7 +501,7 @@ static const char *const long_texts[] = {
 enum { LONG_TEXTS = sizeof long_texts / sizeof *long_texts };
 
 static void assert_same(struct sql_text a, struct sql_text b, const char *what, size_t at) {
-	ck_assert_msg(a.hints == b.hints && a.kill == b.kill && a.kill_id == b.kill_id && a.kill_soft == b.kill_soft,
+	ck_assert_msg(a.hints == b.hints && a.get_locks == b.get_locks && a.release_locks == b.release_locks && a.kill == b.kill && a.kill_id == b.kill_id && a.kill_soft == b.kill_soft,
 		      "%s, cut at %zu: %llx and %llx, kill %d and %d", what, at, (unsigned long long)a.hints,
 		      (unsigned long long)b.hints, a.kill, b.kill);
 }
@@ -580,6 +601,7 @@ int main(void) {
 	tcase_add_test(t, characters_of_two_bytes_may_hold_a_backslash);
 	tcase_add_test(t, charsets_have_names);
 	tcase_add_test(t, other_alphabets_hide_no_word);
+	tcase_add_test(t, locks_are_counted);
 	tcase_add_test(t, compound_statements);
 	tcase_add_test(t, the_body_of_a_routine_is_not_run_when_it_is_made);
 	tcase_add_test(t, kill_has_forms);

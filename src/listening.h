@@ -1,0 +1,31 @@
+/* The process's listening sockets, as the configuration names them. Main thread. */
+#ifndef LISTENING_H
+#define LISTENING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/list.h"
+
+struct acceptor;
+struct generation;
+
+struct listenings {
+	struct list all;
+	struct acceptor *acceptor; /* NULL until the workers accept */
+};
+
+/* Opens what the configuration names and is not open yet, all or nothing; what it does not name is not wanted after
+ * this. False: `error` says which one, and all is as it was. */
+bool listenings_open(struct listenings *listenings, const struct generation *generation, struct error *error);
+/* Closes what is not wanted any more. Before the workers hear of the configuration that does not name it: who has
+ * connected by then is let in under the one that does. */
+void listenings_drop(struct listenings *listenings);
+/* Accepts from what is new. The workers know the configuration, or have its letter before them. */
+void listenings_settle(struct listenings *listenings, const struct generation *generation);
+void listenings_close(struct listenings *listenings);
+/* "127.0.0.1:6432, [::1]:6432" */
+void listenings_text(const struct listenings *listenings, char *out, size_t room);
+
+#endif

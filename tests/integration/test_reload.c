@@ -1,0 +1,290 @@
+/* A reload is whole or not at all, in the midst of traffic, and says what it did. */
+#include <dirent.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "traffic.h"
+#include "wire.h"
+
+#define SKIP_WHEN_DIRECT()                                                                                             \
+	do {                                                                                                           \
+		if (harness_direct())                                                                                  \
+			return;                                                                                        \
+	} while (0)
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { RELOADS = 150 };
+#else
+enum { RELOADS = 500 };
+#endif
+
+static PGconn *operator_of(struct forebay *forebay) {
+	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
+}
+
+static int descriptors_of(pid_t pid) {
+	char path[64];
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	DIR *dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	for (struct dirent *entry; (entry = readdir(dir));)
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+/* A pool of sessions; with a port, a listener and a pool beside it. */
+static char *further(int port) {
+	char *text = NULL;
+	int len = asprintf(&text,
+			   "[pool:sess]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = app\npool_mode = session\n"
+			   "max_size = 4\nmonitor_interval = 0\n",
+			   harness_postgres_port());
+
+	ck_assert_int_gt(len, 0);
+	if (!port)
+		return text;
+	char *all = NULL;
+	len = asprintf(&all,
+		       "%s[listener:second]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n"
+		       "[pool:extra]\nprotocol = postgresql\nhosts = 127.0.0.1:5\nmin_idle = 1\nuser = app\n",
+		       text, port);
+	ck_assert_int_gt(len, 0);
+	free(text);
+	return all;
+}
+
+/* Fifty a second for ten seconds; fewer under sanitizers. What changes: a bound, a limit, a listener, a pool, a user. */
+START_TEST(fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing) {
+	int port = harness_free_port();
+	char *plain = further(0), *more = further(port);
+	struct forebay_setup setup = {.workers = WORKERS(_i), .listener = "auth = trust", .process = "log_connections = off",
+				      .pool = "max_size = 5", .more = plain};
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	forebay = forebay_start(&setup);
+	PGconn *ops = operator_of(forebay);
+	struct traffic *traffic = traffic_start(
+		&(struct traffic_setup){.forebay = forebay, .comers = 2, .stayers_of_each = 1, .sessions = true});
+	int warm = RELOADS / 5, descriptors = 0;
+	size_t rss = 0;
+	long long began = harness_now_ms();
+	for (int i = 0; i < RELOADS; i++) {
+		setup.more = i % 2 ? plain : more;
+		setup.pool = i % 3 ? "max_size = 5\nquery_timeout = 20s" : "max_size = 3\nmin_idle = 1";
+		forebay_rewrite_ini(forebay, &setup);
+		execute(ops, "RELOAD");
+		if (i == warm)
+			rss = forebay_rss_kib(forebay);
+		while (harness_now_ms() < began + 20 * (i + 1))
+			harness_pause_ms(1);
+	}
+	traffic_await_more(traffic);
+	struct traffic_counts counts = traffic_end(traffic);
+	ck_assert_int_eq((int)counts.told, 0);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	ck_assert_msg(forebay_rss_kib(forebay) < rss + 8 * 1024, "it has grown from %zu to %zu KiB", rss,
+		      forebay_rss_kib(forebay));
+#endif
+	(void)rss;
+	/* nor are descriptors lost: as many as after the first such pair of reloads */
+	for (int i = 0; i < 10; i++) {
+		setup.more = i % 2 ? plain : more;
+		forebay_rewrite_ini(forebay, &setup);
+		execute(ops, "RELOAD");
+	}
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; (descriptors = descriptors_of(forebay->pid)) > 100;) {
+		ck_assert_msg(harness_now_ms() < deadline, "%d descriptors are open", descriptors);
+		harness_pause_ms(20);
+	}
+	PQfinish(ops);
+	free(plain);
+	free(more);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- certificates ---- */
+
+static void copy_file(const char *from, const char *to) {
+	char *text = harness_read(from);
+
+	harness_write(to, text);
+	free(text);
+}
+
+static void expect_subject(const struct forebay *forebay, const char *common_name) {
+	struct raw raw = raw_connect(forebay);
+	char name[256] = "";
+
+	ck_assert(raw_put(&raw, 0, "i", 80877103));
+	ck_assert_int_eq(raw_byte(&raw), 'S');
+	ck_assert(raw_tls(&raw, NULL));
+	X509 *certificate = SSL_get1_peer_certificate(raw.ssl);
+	ck_assert_ptr_nonnull(certificate);
+	X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, sizeof(name));
+	X509_free(certificate);
+	ck_assert_str_eq(name, common_name);
+	raw_close(&raw);
+}
+
+START_TEST(a_certificate_is_read_anew) {
+	char listener[1200];
+	char *certificate = strdup(harness_path("shown.crt")), *key = strdup(harness_path("shown.key"));
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_cert_file = %s\ntls_key_file = %s", certificate, key);
+	copy_file(harness_path("client.crt"), certificate);
+	copy_file(harness_path("client.key"), key);
+	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .listener = listener});
+	PGconn *ops = operator_of(forebay), *stays = connect_with(forebay, "sslmode=require");
+	expect_subject(forebay, "certuser");
+	copy_file(harness_path("mapped.crt"), certificate);
+	/* the key is not its own: as if only one of the two had been written so far */
+	expect_error(ops, "RELOAD", "F0000");
+	expect_subject(forebay, "certuser");
+	copy_file(harness_path("mapped.key"), key);
+	execute(ops, "RELOAD");
+	expect_subject(forebay, "Some Body");
+	forebay_await_log(forebay, "has another certificate now");
+	execute(ops, "RELOAD");
+	ck_assert_int_eq(harness_count_in(forebay->log, "has another certificate now"), 1);
+	expect_value(stays, "select 1", "1");
+	PQfinish(stays);
+	PQfinish(ops);
+	free(certificate);
+	free(key);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- pools ---- */
+
+START_TEST(pools_come_change_and_go_and_the_log_says_so_without_secrets) {
+	char more[600];
+	struct forebay_setup without = {.workers = WORKERS(_i), .listener = "auth = trust"}, with = without, changed = without;
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(more, sizeof(more),
+		 "[pool:extra]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = other\nuser = app\npassword = app-secret\n"
+		 "max_size = 2\nmonitor_interval = 0\n",
+		 harness_postgres_port());
+	with.more = more;
+	forebay = forebay_start(&without);
+	PGconn *ops = operator_of(forebay), *control = connect_control();
+	expect_refused(try_connect(forebay, "dbname=extra"), "there is no pool for database");
+	forebay_rewrite_ini(forebay, &with);
+	execute(ops, "RELOAD");
+	PGconn *holder = connect_with(forebay, "dbname=extra"), *idle = connect_with(forebay, "dbname=extra");
+	begin_holding(holder);
+	expect_value(idle, "select current_database()", "other");
+	forebay_await_log(forebay, "[pool:extra] (section): \\\"absent\\\" is now \\\"present\\\"");
+	/* smaller while one is held */
+	strcat(more, "query_timeout = 7s\n");
+	char *at = strstr(more, "max_size = 2");
+	at[strlen("max_size = ")] = '1';
+	forebay_rewrite_ini(forebay, &with);
+	execute(ops, "RELOAD");
+	forebay_await_log(forebay, "[pool:extra] max_size: \\\"2\\\" is now \\\"1\\\"");
+	await_value(control, "select count(*) from pg_stat_activity where datname = 'other' and usename = 'app'", "1");
+	/* gone: what is open is finished, more is not served */
+	changed.process = "workers = 3";
+	forebay_rewrite_ini(forebay, &changed);
+	execute(ops, "RELOAD");
+	forebay_await_log(forebay, "[pool:extra] (section): \\\"present\\\" is now \\\"absent\\\"");
+	expect_value(holder, "select 'still here'", "still here");
+	execute(holder, "commit");
+	expect_refused(try_connect(forebay, "dbname=extra"), "there is no pool for database");
+	await_value(control, "select count(*) from pg_stat_activity where datname = 'other' and usename = 'app'", "0");
+	/* what needs a restart says so */
+	forebay_await_log(forebay, "stays in force until a restart");
+	forebay_await_log(forebay, "[pool:extra] password: \\\"\\\" is now \\\"***\\\"");
+	ck_assert_int_eq(harness_count_in(forebay->log, "app-secret"), 0);
+	PQfinish(holder);
+	PQfinish(idle);
+	PQfinish(control);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- refused ---- */
+
+START_TEST(what_cannot_be_had_whole_changes_nothing) {
+	int port = harness_free_port(), taken = harness_postgres_port();
+	char more[800];
+	struct forebay_setup setup = {.workers = WORKERS(_i), .listener = "auth = trust", .process = "max_clients = 1000"};
+	struct forebay_setup bad = setup;
+	const struct rlimit descriptors = {4096, 4096};
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+	forebay = forebay_start(&setup);
+	PGconn *ops = operator_of(forebay);
+	/* a file with one mistake among good changes: it says where */
+	snprintf(more, sizeof(more),
+		 "[listener:new]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n[pool:new]\nhosts = 127.0.0.1:5\n"
+		 "max_sise = 1\n",
+		 port);
+	bad.more = more;
+	forebay_rewrite_ini(forebay, &bad);
+	kill(forebay->pid, SIGHUP);
+	forebay_await_log(forebay, "reload_refused");
+	ck_assert(harness_count_in(forebay->log, "max_sise") > 0);
+	char *text = harness_read(forebay->ini), where[300];
+	int line = 1;
+	for (const char *p = text; p < strstr(text, "max_sise"); p++)
+		line += *p == '\n';
+	free(text);
+	snprintf(where, sizeof(where), "%s:%d:", forebay->ini, line);
+	ck_assert_msg(harness_count_in(forebay->log, where) > 0, "the log does not say %s", where);
+	ck_assert(!harness_port_accepts(port));
+	expect_refused(try_connect(forebay, "dbname=new"), "there is no pool for database");
+	/* one of two addresses is taken: the other is not listened on either */
+	snprintf(more, sizeof(more),
+		 "[listener:new]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d, 127.0.0.1:%d\n"
+		 "[pool:new]\nprotocol = postgresql\nhosts = 127.0.0.1:5\n",
+		 port, taken);
+	forebay_rewrite_ini(forebay, &bad);
+	expect_error(ops, "RELOAD", "F0000");
+	ck_assert(!harness_port_accepts(port));
+	expect_refused(try_connect(forebay, "dbname=new"), "there is no pool for database");
+	/* more than the process may open */
+	bad.more = NULL;
+	bad.process = "max_clients = 5000";
+	forebay_rewrite_ini(forebay, &bad);
+	expect_error(ops, "RELOAD", "F0000");
+	ck_assert(harness_count_in(forebay->log, "but max_clients = 5000") > 0);
+	ck_assert_int_eq(forebay_exit_code(forebay->ini), 1);
+	/* and the file as it was is fine */
+	forebay_rewrite_ini(forebay, &setup);
+	execute(ops, "RELOAD");
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("reload");
+	TCase *tcase = tcase_create("reload");
+
+	harness_begin(NULL);
+	tcase_set_timeout(tcase, 120);
+	suite_add_tcase(suite, tcase);
+	LOOP(tcase, fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing);
+	LOOP(tcase, a_certificate_is_read_anew);
+	LOOP(tcase, pools_come_change_and_go_and_the_log_says_so_without_secrets);
+	tcase_add_test(tcase, what_cannot_be_had_whole_changes_nothing);
+	return harness_run(suite);
+}
