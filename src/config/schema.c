@@ -297,7 +297,7 @@ static const struct config_key KEYS[] = {
 	 .description = "Log in there as this user whoever the client is; empty is as the client."},
 	{IN_POOL("password", password), TEXT(KEY_SECRET),
 	 .description = "The password there, best as ${SHOP_PASSWORD}; or a stored secret (md5..., "
-			"SCRAM-SHA-256$...); empty is what [user:NAME] or auth_file says of that user."},
+			"SCRAM-SHA-256$...); empty is, with postgresql, what [user:NAME] or auth_file says of that user."},
 	{IN_POOL("password_file", password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is the password."},
 	{IN_POOL("application_name", application_name), TEXT(KEY_STRING),
@@ -401,7 +401,7 @@ static const struct config_key KEYS[] = {
 	 .description = "The user who looks up the secrets of clients that are not listed here; empty is not "
 			"to look up."},
 	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET),
-	 .description = "Its password; empty is what [user:NAME] or auth_file says of it."},
+	 .description = "Its password; empty is, with postgresql, what [user:NAME] or auth_file says of it."},
 	{IN_POOL("auth_password_file", auth_password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is its password."},
 	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),
