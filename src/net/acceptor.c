@@ -41,7 +41,7 @@ struct watch {
 struct acceptor_socket {
 	struct acceptor *acceptor;
 	struct listener listener;
-	_Atomic bool removed;
+	_Atomic bool removed, handed;
 	_Atomic int watches_left; /* the last one closes and frees */
 	int rest;                 /* accepted by the last one */
 	struct watch watches[];   /* by worker */
@@ -230,8 +230,9 @@ static void deliver_rest(struct mail *mail, void *receiver) {
 	struct worker *worker = receiver;
 	struct watch *watch = container_of(mail, struct watch, end);
 	struct acceptor_socket *socket = watch->socket;
+	bool handed = atomic_load_explicit(&socket->handed, memory_order_relaxed); /* another process takes them */
 
-	if (!atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
+	if (!handed && !atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
 		watch->end.deliver = deliver_rest;
 		mailbox_post(&worker->mailbox, &watch->end);
 		return;
@@ -278,10 +279,9 @@ struct listener *acceptor_listener(struct acceptor_socket *socket) {
 	return &socket->listener;
 }
 
-void acceptor_remove(struct acceptor_socket *socket) {
+static void remove_socket(struct acceptor_socket *socket) {
 	struct acceptor *acceptor = socket->acceptor;
 
-	listener_unlink(&socket->listener);
 	atomic_store_explicit(&socket->removed, true, memory_order_relaxed);
 	pthread_mutex_lock(&acceptor->shared.mutex);
 	acceptor->shared.closing++;
@@ -289,6 +289,17 @@ void acceptor_remove(struct acceptor_socket *socket) {
 	/* With the last letter on its way the socket may be freed. */
 	for (int i = 0; i < acceptor->count; i++)
 		mailbox_post(&acceptor->seats[i].worker->mailbox, &socket->watches[i].end);
+}
+
+void acceptor_remove(struct acceptor_socket *socket) {
+	listener_unlink(&socket->listener);
+	remove_socket(socket);
+}
+
+void acceptor_hand_over(struct acceptor_socket *socket) {
+	listener_keep_file(&socket->listener);
+	atomic_store_explicit(&socket->handed, true, memory_order_relaxed);
+	remove_socket(socket);
 }
 
 bool acceptor_wait_closed(struct acceptor *acceptor) {

@@ -9,6 +9,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "net/inherited.h"
+
+/* The socket file is ours to remove, while it is this one. */
+static void note_file(struct listener *listener, const char *path) {
+	struct stat st;
+
+	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return;
+	listener->unix_device = st.st_dev;
+	listener->unix_inode = st.st_ino;
+	memcpy(listener->unix_path, path, strlen(path) + 1);
+}
+
 static bool open_unix(struct listener *listener, const char *path, struct error *error) {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct stat st;
@@ -17,6 +30,13 @@ static bool open_unix(struct listener *listener, const char *path, struct error 
 		return error_set(error, ENAMETOOLONG, "cannot listen on %s: the path is longer than %zu bytes",
 				 path, sizeof un.sun_path - 1);
 	memcpy(un.sun_path, path, strlen(path) + 1);
+	bool managed = false;
+	listener->fd = inherited_take((struct sockaddr *)&un, sizeof un, &managed);
+	if (listener->fd >= 0) {
+		if (!managed)
+			note_file(listener, path);
+		return true;
+	}
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
@@ -40,11 +60,7 @@ static bool open_unix(struct listener *listener, const char *path, struct error 
 	}
 	/* Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
 	chmod(path, 0777);
-	if (lstat(path, &st) == 0) {
-		listener->unix_device = st.st_dev;
-		listener->unix_inode = st.st_ino;
-		memcpy(listener->unix_path, path, strlen(path) + 1);
-	}
+	note_file(listener, path);
 	return true;
 }
 
@@ -110,7 +126,10 @@ static bool open_tcp(struct listener *listener, const char *address, struct erro
 		for (struct addrinfo *a = found; a && listener->fd < 0; a = a->ai_next) {
 			if (a->ai_family != order[i])
 				continue;
-			listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
+			bool managed;
+			listener->fd = inherited_take(a->ai_addr, a->ai_addrlen, &managed);
+			if (listener->fd < 0)
+				listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
 			if (listener->fd < 0)
 				e = errno;
 		}
@@ -157,6 +176,10 @@ void listener_unlink(struct listener *listener) {
 	if (listener->unix_path[0] && lstat(listener->unix_path, &st) == 0 && listener->unix_device == st.st_dev &&
 	    listener->unix_inode == st.st_ino)
 		unlink(listener->unix_path);
+	listener->unix_path[0] = '\0';
+}
+
+void listener_keep_file(struct listener *listener) {
 	listener->unix_path[0] = '\0';
 }
 
