@@ -148,6 +148,11 @@ void listenings_hand_over(struct listenings *listenings) {
 	acceptor_wait_closed(listenings->acceptor);
 }
 
+void listenings_own_files(struct listenings *listenings) {
+	list_for_each(node, &listenings->all)
+		listener_own_file(listener_of(list_entry(node, struct listening, node)));
+}
+
 void listenings_close(struct listenings *listenings) {
 	list_for_each_safe(node, &listenings->all)
 		listening_close(list_entry(node, struct listening, node));

@@ -462,6 +462,7 @@ static void settle_in(const struct config *config) {
 	struct error error = {0};
 
 	takeover_finish(&forebay.takeover);
+	listenings_own_files(&forebay.listenings);
 	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, &error))
 		log_error("pid_file", NULL, "%s", error.text);
 	if (!takeover_listen(&forebay.takeover, config->takeover_socket, &error))

@@ -33,8 +33,7 @@ static bool open_unix(struct listener *listener, const char *path, struct error 
 	bool managed = false;
 	listener->fd = inherited_take((struct sockaddr *)&un, sizeof un, &managed);
 	if (listener->fd >= 0) {
-		if (!managed)
-			note_file(listener, path);
+		listener->borrowed = !managed;
 		return true;
 	}
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -144,6 +143,7 @@ bool listener_open(struct listener *listener, const char *address, int backlog, 
 		   struct error *error) {
 	listener->fd = -1;
 	listener->is_unix = address[0] == '/';
+	listener->borrowed = false;
 	listener->unix_path[0] = '\0';
 	snprintf(listener->address, sizeof listener->address, "%s", address);
 	bool ok = listener->is_unix ? open_unix(listener, address, error) : open_tcp(listener, address, error);
@@ -177,6 +177,12 @@ void listener_unlink(struct listener *listener) {
 	    listener->unix_inode == st.st_ino)
 		unlink(listener->unix_path);
 	listener->unix_path[0] = '\0';
+}
+
+void listener_own_file(struct listener *listener) {
+	if (listener->borrowed)
+		note_file(listener, listener->address);
+	listener->borrowed = false;
 }
 
 void listener_keep_file(struct listener *listener) {

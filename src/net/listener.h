@@ -14,6 +14,7 @@ struct listener {
 	bool is_unix;
 	char unix_path[108];              /* of the socket file that is ours to unlink; empty: none */
 	uint64_t unix_device, unix_inode; /* by which that file is known */
+	bool borrowed; /* the socket was inherited, and the file is not ours (yet): listener_own_file() */
 };
 
 /*
@@ -33,6 +34,8 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 void listener_set_backlog(struct listener *listener, int backlog);
 /* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
 void listener_unlink(struct listener *listener);
+/* The process that opened the socket has gone, or will not care for its file any more: it is ours to remove. */
+void listener_own_file(struct listener *listener);
 /* Its socket file is another's from now on: it stays when this one is closed. */
 void listener_keep_file(struct listener *listener);
 /* Unlinks and closes. May be called twice, and after listener_open() failed. The thread that has the last use of it. */
