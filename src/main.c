@@ -62,7 +62,7 @@ static struct {
 	ev_timer housekeeping, drain_delay, shutdown_timeout;
 	unsigned seconds;
 	bool take_over; /* --takeover */
-	bool stopping, draining, taken_over, stop_said;
+	bool stopping, draining, drained, taken_over, stop_said;
 } forebay = {.pid_file.fd = -1};
 
 /* ---- the configuration ---- */
@@ -214,7 +214,10 @@ static void reload(struct console_result *result) {
 static void drained(void *context) {
 	(void)context;
 	log_info("drained", NULL, "all clients have finished");
-	ev_break(forebay.loop, EVBREAK_ALL);
+	forebay.drained = true;
+	/* who has taken over counts on it that the connections have gone before it has them all */
+	if (forebay.takeover.role != PEER_SUCCESSOR)
+		ev_break(forebay.loop, EVBREAK_ALL);
 }
 
 /* Nobody is let in any more, and clients are told to go. */
@@ -281,7 +284,7 @@ static void stop(enum shutdown_mode mode, const char *why) {
 
 /* ---- being replaced ---- */
 
-static void each_socket(void (*each)(void *context, const char *address, int fd), void *context) {
+static void each_socket(void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
 	listenings_each(&forebay.listenings, each, context);
 }
 
@@ -308,8 +311,14 @@ static void drain_for_successor(void) {
 		drain();
 }
 
+static void nothing_held(void) {
+	if (forebay.drained)
+		ev_break(forebay.loop, EVBREAK_ALL);
+}
+
 static const struct takeover_hooks takeover_hooks = {
-	.each_socket = each_socket, .objection = objection, .release = release, .drain = drain_for_successor};
+	.each_socket = each_socket, .objection = objection, .release = release, .drain = drain_for_successor,
+	.nothing_held = nothing_held};
 
 static void on_started_ended(struct ev_loop *loop, ev_child *child, int revents) {
 	(void)revents;
@@ -564,6 +573,7 @@ static void end(void) {
 	if (forebay.mailbox_made)
 		mailbox_destroy(&forebay.mailbox);
 	pid_file_remove(&forebay.pid_file);
+	takeover_end(&forebay.takeover);
 	ev_loop_destroy(forebay.loop);
 }
 

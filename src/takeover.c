@@ -1,6 +1,7 @@
 #include "takeover.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -105,6 +106,7 @@ static void peer_gone(struct takeover *t) {
 		break;
 	case PEER_SUCCESSOR:
 		log_warning("successor_gone", fields, "process %ld, which has taken over, has gone", (long)t->pid);
+		t->hooks->nothing_held(); /* for nobody */
 		break;
 	case PEER_PREDECESSOR:
 		share_round_over(SHARE_GONE);
@@ -126,20 +128,25 @@ static void peer_watch(struct takeover *t, enum takeover_peer role) {
 static void report(void *context, const char *database, uint32_t held) {
 	struct takeover *t = context;
 
-	if (t->socket >= 0 && t->role == PEER_SUCCESSOR &&
-	    !say(t, database ? TAKEOVER_HELD : TAKEOVER_ROUND, held, database))
-		peer_gone(t);
-	if (database)
+	if (database) {
+		t->held += held;
+		t->unsaid |= strlen(database) >= TAKEOVER_TEXT_MAX; /* then the other never has what was not named */
+		if (t->role == PEER_SUCCESSOR && !say(t, TAKEOVER_HELD, held, database))
+			peer_gone(t);
 		return;
-	t->in_round = false;
-	if (t->socket < 0)
+	}
+	if (t->role == PEER_SUCCESSOR && !say(t, TAKEOVER_ROUND, held && !t->unsaid, NULL))
+		peer_gone(t);
+	if (t->role == PEER_SUCCESSOR && t->held == 0)
+		t->hooks->nothing_held();
+	if (t->role != PEER_SUCCESSOR)
 		return;
 	ev_timer_set(&t->next_round, ROUND_S, 0.);
 	ev_timer_start(t->loop, &t->next_round);
 }
 
 static void round_begin(struct takeover *t) {
-	t->in_round = true;
+	t->held = 0;
 	share_round(t->mailbox, report, t);
 }
 
@@ -156,9 +163,9 @@ struct handing {
 	bool ok;
 };
 
-static void hand_socket(void *context, const char *address, int fd) {
+static void hand_socket(void *context, const char *address, int fd, bool managed) {
 	struct handing *handing = context;
-	struct takeover_message message = {.type = TAKEOVER_SOCKET};
+	struct takeover_message message = {.type = TAKEOVER_SOCKET, .number = managed};
 
 	snprintf(message.text, sizeof message.text, "%s", address);
 	handing->ok = handing->ok && takeover_wire_send(handing->takeover->socket, &message, fd, true);
@@ -301,7 +308,7 @@ static bool take_sockets(struct takeover *t, const char *path, struct error *err
 
 	while ((got = takeover_wire_receive(t->socket, &message, &fd)) > 0) {
 		if (message.type == TAKEOVER_SOCKET && fd >= 0) {
-			if (!inherited_add(fd, false))
+			if (!inherited_add(fd, message.number == 1))
 				return error_set(error, 0, "takeover_socket %s: what came as %s is no listening socket", path,
 						 message.text);
 			sockets++;
@@ -367,7 +374,7 @@ void takeover_finish(struct takeover *t) {
 /* ---- life ---- */
 
 void takeover_init(struct takeover *t, struct ev_loop *loop, struct mailbox *mailbox, const struct takeover_hooks *hooks) {
-	*t = (struct takeover){.hooks = hooks, .loop = loop, .mailbox = mailbox, .listener = -1, .socket = -1};
+	*t = (struct takeover){.hooks = hooks, .loop = loop, .mailbox = mailbox, .listener = -1, .socket = -1, .last = -1};
 	list_init(&t->tickets);
 	ev_io_init(&t->on_knock, on_knock, -1, EV_READ);
 	ev_io_init(&t->on_message, on_message, -1, EV_READ);
@@ -402,11 +409,20 @@ bool takeover_listen(struct takeover *t, const char *path, struct error *error) 
 	return true;
 }
 
+void takeover_end(struct takeover *t) {
+	if (t->hooks && t->last >= 0)
+		close(t->last);
+	t->last = -1;
+}
+
 void takeover_close(struct takeover *t) {
 	struct stat st;
 
 	if (!t->hooks)
 		return;
+	/* that it ends tells the other that nothing is held any more */
+	if (t->role == PEER_SUCCESSOR)
+		t->last = fcntl(t->socket, F_DUPFD_CLOEXEC, 3);
 	t->role = PEER_NONE;
 	peer_close(t);
 	if (t->listener >= 0) {

@@ -18,7 +18,7 @@ struct mailbox;
 /* What takeover asks of the process. */
 struct takeover_hooks {
 	/* Each listening socket that is to be handed over. */
-	void (*each_socket)(void (*each)(void *context, const char *address, int fd), void *context);
+	void (*each_socket)(void (*each)(void *context, const char *address, int fd, bool managed), void *context);
 	/* Why nobody may take over now; NULL: one may. */
 	const char *(*objection)(void);
 	/* The other accepts: accept no more, free the pid file, tell the service manager. It may have been told to stop
@@ -26,6 +26,8 @@ struct takeover_hooks {
 	void (*release)(pid_t successor);
 	/* All of that was said; now drain, unless that is under way. */
 	void (*drain)(void);
+	/* This process has no connection of any pool, or nobody is there any more who would have to wait for that. */
+	void (*nothing_held)(void);
 };
 
 enum takeover_peer {
@@ -44,7 +46,9 @@ struct takeover {
 	pid_t pid;            /* the peer's */
 	ev_io on_knock, on_message;
 	ev_timer next_round;
-	bool in_round;
+	uint32_t held; /* connections, in the round under way */
+	bool unsaid;   /* the name of a database is too long to be said */
+	int last;      /* a duplicate of `socket`, which takeover_end() closes; -1: none */
 	struct list tickets; /* cancel requests that the peer has: struct cancel_ticket.waiter */
 	uint32_t last_number;
 	char path[108];
@@ -64,5 +68,7 @@ bool takeover_begin(struct takeover *takeover, const char *path, struct error *e
 void takeover_finish(struct takeover *takeover);
 /* The end, with the workers running. May be called twice, and on a zeroed struct that was not initialised. */
 void takeover_close(struct takeover *takeover);
+/* When no connection is left: the other one learns of it. */
+void takeover_end(struct takeover *takeover);
 
 #endif

@@ -14,7 +14,7 @@ enum { TAKEOVER_VERSION = 1, TAKEOVER_TEXT_MAX = 256 };
 enum takeover_type {
 	TAKEOVER_HELLO = 1,   /* new: `number` is the version of these messages */
 	TAKEOVER_REFUSED,     /* old: `text` says why */
-	TAKEOVER_SOCKET,      /* old: a listening socket comes along; `text` is its address */
+	TAKEOVER_SOCKET,      /* old: a listening socket comes along; `text` is its address, `number` 1 if it is a service manager's */
 	TAKEOVER_SOCKETS_END, /* old: those were `number` */
 	TAKEOVER_READY,       /* new: it accepts */
 	TAKEOVER_RELEASED,    /* old: it accepts no more; the pid file is free */

@@ -30,10 +30,9 @@ static bool open_unix(struct listener *listener, const char *path, struct error 
 		return error_set(error, ENAMETOOLONG, "cannot listen on %s: the path is longer than %zu bytes",
 				 path, sizeof un.sun_path - 1);
 	memcpy(un.sun_path, path, strlen(path) + 1);
-	bool managed = false;
-	listener->fd = inherited_take((struct sockaddr *)&un, sizeof un, &managed);
+	listener->fd = inherited_take((struct sockaddr *)&un, sizeof un, &listener->managed);
 	if (listener->fd >= 0) {
-		listener->borrowed = !managed;
+		listener->borrowed = !listener->managed;
 		return true;
 	}
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -125,8 +124,7 @@ static bool open_tcp(struct listener *listener, const char *address, struct erro
 		for (struct addrinfo *a = found; a && listener->fd < 0; a = a->ai_next) {
 			if (a->ai_family != order[i])
 				continue;
-			bool managed;
-			listener->fd = inherited_take(a->ai_addr, a->ai_addrlen, &managed);
+			listener->fd = inherited_take(a->ai_addr, a->ai_addrlen, &listener->managed);
 			if (listener->fd < 0)
 				listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
 			if (listener->fd < 0)
@@ -143,7 +141,7 @@ bool listener_open(struct listener *listener, const char *address, int backlog, 
 		   struct error *error) {
 	listener->fd = -1;
 	listener->is_unix = address[0] == '/';
-	listener->borrowed = false;
+	listener->borrowed = listener->managed = false;
 	listener->unix_path[0] = '\0';
 	snprintf(listener->address, sizeof listener->address, "%s", address);
 	bool ok = listener->is_unix ? open_unix(listener, address, error) : open_tcp(listener, address, error);

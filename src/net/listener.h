@@ -14,6 +14,7 @@ struct listener {
 	bool is_unix;
 	char unix_path[108];              /* of the socket file that is ours to unlink; empty: none */
 	uint64_t unix_device, unix_inode; /* by which that file is known */
+	bool managed;  /* inherited from a service manager, which keeps it and its file */
 	bool borrowed; /* the socket was inherited, and the file is not ours (yet): listener_own_file() */
 };
 
