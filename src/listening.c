@@ -130,8 +130,8 @@ void listenings_settle(struct listenings *listenings, const struct generation *g
 	}
 }
 
-void listenings_each(const struct listenings *listenings, void (*each)(void *context, const char *address, int fd, bool managed),
-		     void *context) {
+void listenings_each(const struct listenings *listenings,
+		     void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
 	list_for_each(node, &listenings->all) {
 		const struct listener *listener = listener_of(list_entry(node, struct listening, node));
 		each(context, listener->address, listener->fd, listener->managed);
