@@ -338,13 +338,12 @@ bool takeover_begin(struct takeover *t, const char *path, struct error *error) {
 	}
 	if (t->socket < 0)
 		return false;
-	if (say(t, TAKEOVER_HELLO, TAKEOVER_VERSION, NULL) && take_sockets(t, path, error)) {
+	say(t, TAKEOVER_HELLO, TAKEOVER_VERSION, NULL); /* it may have refused before, and says why */
+	if (take_sockets(t, path, error)) {
 		t->role = PEER_PREDECESSOR;
 		share_begin();
 		return true;
 	}
-	if (!error->text[0])
-		error_set(error, 0, "takeover_socket %s: the process there does not listen to what is said to it", path);
 	close(t->socket);
 	t->socket = -1;
 	return false;

@@ -148,12 +148,13 @@ int takeover_wire_receive(int socket, struct takeover_message *message, int *fd)
 	} control = {0};
 	struct msghdr header = {
 		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	int resets = 0;
 	ssize_t n;
 
 	*fd = -1;
-	do
+	do { /* a peer that has closed without reading all is an error first; what it has said comes behind that */
 		n = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	} while (n < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 	struct cmsghdr *c = CMSG_FIRSTHDR(&header);

@@ -40,6 +40,7 @@ static void await_gone(const char *path) {
 
 struct watch {
 	pthread_t thread;
+	PGconn *control;
 	_Atomic bool stop;
 	long most;
 };
@@ -47,21 +48,20 @@ struct watch {
 /* Connections of applications to PostgreSQL, over and over: the most there ever were at a time. */
 static void *watch_connections(void *context) {
 	struct watch *watch = context;
-	PGconn *control = connect_control();
 
 	while (!atomic_load(&watch->stop)) {
-		PGresult *res = PQexec(control, "select count(*) from pg_stat_activity where usename = 'app'");
+		PGresult *res = PQexec(watch->control, "select count(*) from pg_stat_activity where usename = 'app'");
 		long n = PQntuples(res) == 1 ? atol(PQgetvalue(res, 0, 0)) : 0;
 		watch->most = n > watch->most ? n : watch->most;
 		PQclear(res);
 		harness_pause_ms(2);
 	}
-	PQfinish(control);
+	PQfinish(watch->control);
 	return NULL;
 }
 
 static void watch_begin(struct watch *watch) {
-	*watch = (struct watch){0};
+	*watch = (struct watch){.control = connect_control()};
 	ck_assert_int_eq(pthread_create(&watch->thread, NULL, watch_connections, watch), 0);
 }
 

@@ -134,7 +134,10 @@ static bool by_prepared_statement(struct attempt *attempt) {
 	if (!say(attempt, "begin") || !take(attempt, PQexecPrepared(conn, "put", 1, values, NULL, NULL, 0)) ||
 	    !say(attempt, "commit"))
 		return false;
-	PQclear(PQexec(conn, "deallocate put"));
+	PGresult *res = PQexec(conn, "deallocate put");
+	if (PQresultStatus(res) != PGRES_COMMAND_OK) /* told instead: what it has heard is for the next attempt */
+		snprintf(attempt->goer->farewell, sizeof(attempt->goer->farewell), "%.150s", PQerrorMessage(conn));
+	PQclear(res);
 	return true;
 }
 
@@ -220,7 +223,8 @@ static void stay(struct goer *goer) {
 		atomic_fetch_add(&goer->served, 1);
 		return;
 	}
-	if (attempt.begun || !strstr(attempt.error, "57P01")) {
+	bool was_told = strstr(attempt.error, "57P01") || strstr(attempt.error, "the pooler is shutting down");
+	if (attempt.begun || !was_told) {
 		char what[64];
 		snprintf(what, sizeof(what), "a transaction of kind %d was cut%s", goer->kind, attempt.begun ? "" : " at its start");
 		note(traffic, &traffic->cut, what, attempt.error);
