@@ -135,7 +135,7 @@ static bool by_prepared_statement(struct attempt *attempt) {
 	    !say(attempt, "commit"))
 		return false;
 	PGresult *res = PQexec(conn, "deallocate put");
-	if (PQresultStatus(res) != PGRES_COMMAND_OK) /* told instead: what it has heard is for the next attempt */
+	if (PQresultStatus(res) != PGRES_COMMAND_OK && !attempt->goer->farewell[0]) /* told instead: what it has heard is for the next attempt */
 		snprintf(attempt->goer->farewell, sizeof(attempt->goer->farewell), "%.150s", PQerrorMessage(conn));
 	PQclear(res);
 	return true;
