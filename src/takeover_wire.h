@@ -14,13 +14,13 @@ enum { TAKEOVER_VERSION = 1, TAKEOVER_TEXT_MAX = 256 };
 enum takeover_type {
 	TAKEOVER_HELLO = 1,   /* new: `number` is the version of these messages */
 	TAKEOVER_REFUSED,     /* old: `text` says why */
-	TAKEOVER_SOCKET,      /* old: a listening socket comes along; `text` is its address, `number` 1 if it is a service manager's */
+	TAKEOVER_SOCKET,      /* old: a listening socket comes along; `text` is its address, `number` 1: a manager's */
 	TAKEOVER_SOCKETS_END, /* old: those were `number` */
 	TAKEOVER_READY,       /* new: it accepts */
 	TAKEOVER_RELEASED,    /* old: it accepts no more; the pid file is free */
 	TAKEOVER_HELD,        /* old: it may have `number` connections of database `text` */
 	TAKEOVER_ROUND,       /* old: those were all (`number` 1), or all but those that are to come */
-	TAKEOVER_CANCEL,      /* either: request `number`, to cancel what client `id` does; `text` is `len` bytes of its secret */
+	TAKEOVER_CANCEL,      /* either: request `number`, to cancel what client `id` does, with `len` bytes of secret */
 	TAKEOVER_CANCELLED    /* either: request `number` is over */
 };
 

@@ -1,6 +1,7 @@
 /* A new process takes over from the one that runs: nobody is refused, nothing is cut, the bound holds over both. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -288,19 +289,49 @@ START_TEST(pid_file_and_socket_files_are_the_new_one_s) {
 }
 END_TEST
 
+/* What the old one has started is not this process's child: should this one end before it is done, it is ended by one that
+ * waits for just that. Writes go to the guard: a pid, then 0 when it has gone. */
+static int guard_begin(void) {
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	pid_t pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		pid_t guarded = 0, next;
+		setsid(); /* out of the group that is killed when a test takes too long */
+		close(ends[1]);
+		while (read(ends[0], &next, sizeof(next)) == (ssize_t)sizeof(next))
+			guarded = next;
+		if (guarded > 0)
+			kill(guarded, SIGKILL);
+		_exit(0);
+	}
+	close(ends[0]);
+	fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+	return ends[1];
+}
+
+static void guard_say(int guard, pid_t pid) {
+	ck_assert_int_eq((int)write(guard, &pid, sizeof(pid)), (int)sizeof(pid));
+}
+
 START_TEST(a_signal_starts_the_new_one) {
 	struct forebay *old;
 	char *text, *at;
 	pid_t successor;
 
 	SKIP_WHEN_DIRECT();
+	int guard = guard_begin();
 	old = start_with(WORKERS(_i), NULL, NULL, NULL);
 	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
-	forebay_await_log(old, "taken_over process=");
+	forebay_await_log(old, "successor_started process=");
 	text = harness_read(old->log);
-	at = strstr(text, "taken_over process=");
-	successor = atoi(at + strlen("taken_over process="));
+	at = strstr(text, "successor_started process=");
+	successor = atoi(at + strlen("successor_started process="));
 	free(text);
+	guard_say(guard, successor);
+	forebay_await_log(old, "taken_over process=");
 	struct forebay next = *old;
 	next.pid = successor;
 	PGconn *conn = connect_app(&next);
@@ -312,6 +343,8 @@ START_TEST(a_signal_starts_the_new_one) {
 	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; harness_count_in(old->log, " stopped ") < 2;
 	     harness_pause_ms(5))
 		ck_assert_msg(harness_now_ms() < deadline, "the new one does not end");
+	guard_say(guard, 0);
+	close(guard);
 	forebay_await_exit(old);
 }
 END_TEST
