@@ -199,12 +199,16 @@ static const struct config_key KEYS[] = {
 	 .description = "Where the process number is written; empty is nowhere."},
 	{IN_FOREBAY("run_as", run_as), TEXT(KEY_STRING), .flags = KEY_RESTART,
 	 .description = "The system user to become after a start as root; empty is to stay who it is."},
+	{IN_FOREBAY("takeover_socket", takeover_socket), TEXT(KEY_PATH), .flags = KEY_RESTART,
+	 .description = "A Unix socket at which a process that is started with --takeover takes over from this one, which "
+			"then drains: a restart that refuses nobody. Empty is nowhere."},
 	{IN_FOREBAY("shutdown_timeout", shutdown_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
 			"waits for ever."},
 	{IN_FOREBAY("drain_delay", drain_delay), DURATION("0", 10 * MS), .flags = KEY_ZERO,
 	 .description = "When the process is asked to stop, /readyz fails at once, and for so long clients are let in "
-			"and served as before, so that load balancers can look elsewhere first."},
+			"and served as before, so that load balancers can look elsewhere first. After a takeover it is for so long that "
+			"clients are left in peace before they are told to go."},
 	{IN_FOREBAY("drain_pace", drain_pace), INTEGER("0", 1, 1000000, "clients a second"), .flags = KEY_ZERO,
 	 .description = "When the process stops, no more than so many clients a second are told to go, so that they do "
 			"not all come back at once; 0 is no limit. What shutdown_timeout finds is cut off."},
