@@ -323,6 +323,9 @@ static const char *const uncounted[] = {
 	"fwrite", "getdelim", "getgrnam", "getpwnam", "getpwuid_r", "getrlimit", "initgroups", "perror", "printf",
 	"pthread_create", "pthread_join", "pthread_setname_np", "puts", "putchar", "scandir", "setgid", "setrlimit",
 	"setuid", "signal", "vdprintf", "vfprintf",
+	/* of a takeover, whose start and end they are */
+	"environ", "posix_spawn", "posix_spawnattr_destroy", "posix_spawnattr_init", "posix_spawnattr_setflags",
+	"posix_spawnattr_setsigdefault", "posix_spawnattr_setsigmask", "readlink", "rename", "umask", "unsetenv",
 	/* look-ups, on threads of their own */
 	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
 	/* libev's, for watchers of files, children and signals, of which Forebay has none while it runs */
