@@ -327,6 +327,9 @@ static const char *const uncounted[] = {
 	/* the HTTP listener's, on threads of its own; a worker posts a semaphore for each status page */
 	"closedir", "fgets", "fileno", "fread", "fstat", "getrusage", "opendir", "qsort", "readdir", "sem_destroy", "sem_init", "sem_post",
 	"sem_timedwait", "strtoull",
+	/* of a takeover, whose start and end they are */
+	"environ", "posix_spawn", "posix_spawnattr_destroy", "posix_spawnattr_init", "posix_spawnattr_setflags",
+	"posix_spawnattr_setsigdefault", "posix_spawnattr_setsigmask", "readlink", "rename", "umask", "unsetenv",
 	/* look-ups, on threads of their own */
 	"freeaddrinfo", "freeifaddrs", "getaddrinfo", "getifaddrs", "getnameinfo",
 	/* libev's, for watchers of files, children and signals, of which Forebay has none while it runs */
