@@ -39,7 +39,8 @@ uint32_t pin_add(struct client *client, uint32_t pins, enum pin_reason reason) {
 	uint32_t bit = 1u << reason;
 	if (pins & bit)
 		return pins;
-	stat_add(&view_of(client)->pins[reason], 1);
+	if (view_of(client)->config->mode != POOL_MODE_SESSION) /* there it keeps its server anyway */
+		stat_add(&view_of(client)->pins[reason], 1);
 	client->keeps_server = true;
 	return pins | bit;
 }
