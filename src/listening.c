@@ -148,6 +148,29 @@ void listenings_settle(struct listenings *listenings, const struct generation *g
 	}
 }
 
+void listenings_each(const struct listenings *listenings,
+		     void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
+	list_for_each(node, &listenings->all) {
+		const struct listener *listener = listener_of(list_entry(node, struct listening, node));
+		each(context, listener->address, listener->fd, listener->managed);
+	}
+}
+
+void listenings_hand_over(struct listenings *listenings) {
+	list_for_each_safe(node, &listenings->all) {
+		struct listening *l = list_entry(node, struct listening, node);
+		list_remove(&l->node);
+		acceptor_hand_over(l->accepted);
+		free(l);
+	}
+	acceptor_wait_closed(listenings->acceptor);
+}
+
+void listenings_own_files(struct listenings *listenings) {
+	list_for_each(node, &listenings->all)
+		listener_own_file(listener_of(list_entry(node, struct listening, node)));
+}
+
 void listenings_close(struct listenings *listenings) {
 	list_for_each_safe(node, &listenings->all)
 		listening_close(list_entry(node, struct listening, node));

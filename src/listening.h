@@ -24,6 +24,12 @@ bool listenings_open(struct listenings *listenings, const struct generation *gen
 void listenings_drop(struct listenings *listenings);
 /* Accepts from what is new. The workers know the configuration, or have its letter before them. */
 void listenings_settle(struct listenings *listenings, const struct generation *generation);
+void listenings_each(const struct listenings *listenings,
+		     void (*each)(void *context, const char *address, int fd, bool managed), void *context);
+/* Another process accepts from all of them now: nothing is accepted here once this returns. */
+void listenings_hand_over(struct listenings *listenings);
+/* The process before has gone: socket files of sockets that it handed over are ours. */
+void listenings_own_files(struct listenings *listenings);
 void listenings_close(struct listenings *listenings);
 /* "127.0.0.1:6432, [::1]:6432" */
 void listenings_text(const struct listenings *listenings, char *out, size_t room);

@@ -22,6 +22,7 @@
 #include "listening.h"
 #include "mysql/internal.h"
 #include "net/acceptor.h"
+#include "net/inherited.h"
 #include "net/offload.h"
 #include "net/resolver.h"
 #include "net/worker.h"
@@ -31,6 +32,7 @@
 #include "session/drain.h"
 #include "session/generation.h"
 #include "session/session.h"
+#include "takeover.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "0"
@@ -40,6 +42,9 @@
 #endif
 
 #define DEFAULT_FILE SYSCONFDIR "/forebay/forebay.ini"
+
+/* How often the service manager is told how it goes. */
+enum { STATUS_S = 5 };
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
@@ -57,9 +62,14 @@ static struct {
 	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
 	struct listenings listenings;
 	struct pid_file pid_file;
-	ev_signal on_term, on_int, on_hup;
+	struct takeover takeover;
+	pid_t started; /* by SIGUSR2; 0: none */
+	ev_child on_started;
+	ev_signal on_term, on_int, on_hup, on_usr2;
 	ev_timer housekeeping, drain_delay, shutdown_timeout;
-	bool stopping;
+	unsigned seconds;
+	bool take_over; /* --takeover */
+	bool stopping, draining, drained, taken_over, stop_said;
 	/* SET on the console, until the next reload: owned */
 	struct config_override overrides[OVERRIDES_MOST];
 	size_t override_count;
@@ -177,7 +187,11 @@ static bool apply_file(struct console_result *result) {
 	char why[400] = "";
 
 	if (forebay.stopping) {
-		reload_refused(result, "the process stops");
+		reload_refused(result, forebay.taken_over ? "another process has taken over" : "the process stops");
+		return false;
+	}
+	if (forebay.takeover.role == PEER_STARTING) {
+		reload_refused(result, "another process is taking over");
 		return false;
 	}
 	struct config *config = load("config_error", &errors);
@@ -254,20 +268,33 @@ static void set_hook(struct console_result *result, const char *key, const char 
 static void drained(void *context) {
 	(void)context;
 	log_info("drained", NULL, "all clients have finished");
-	ev_break(forebay.loop, EVBREAK_ALL);
+	forebay.drained = true;
+	/* who has taken over counts on it that the connections have gone before it has them all */
+	if (forebay.takeover.role != PEER_SUCCESSOR)
+		ev_break(forebay.loop, EVBREAK_ALL);
 }
 
 /* Nobody is let in any more, and clients are told to go. */
 static void drain(void) {
 	uint64_t timeout_ns = forebay.generation->config->shutdown_timeout;
 
-	listenings_close(&forebay.listenings);
+	forebay.draining = true;
+	if (forebay.takeover.role == PEER_STARTING) /* it has the sockets too, and their files are its own from now on */
+		listenings_hand_over(&forebay.listenings);
+	else
+		listenings_close(&forebay.listenings);
 	if (timeout_ns) {
 		ev_now_update(forebay.loop);
 		ev_timer_set(&forebay.shutdown_timeout, (double)timeout_ns / 1e9, 0.);
 		ev_timer_start(forebay.loop, &forebay.shutdown_timeout);
 	}
 	drain_start(&forebay.mailbox, forebay.generation->config->drain_pace, drained, NULL);
+}
+
+static void drain_later(uint64_t delay_ns) {
+	ev_now_update(forebay.loop);
+	ev_timer_set(&forebay.drain_delay, (double)delay_ns / 1e9, 0.);
+	ev_timer_start(forebay.loop, &forebay.drain_delay);
 }
 
 static void on_drain_delay(struct ev_loop *loop, ev_timer *timer, int revents) {
@@ -280,6 +307,13 @@ static void stop(enum shutdown_mode mode, const char *why) {
 	const struct config *config = forebay.generation->config;
 	char limit[32], delay[32];
 
+	if (mode == SHUTDOWN_DRAIN && forebay.taken_over && !forebay.stop_said) {
+		forebay.stop_said = true;
+		log_info("stopping", NULL, "%s: clients are being told to go already; another one ends it at once", why);
+		if (!forebay.draining)
+			drain();
+		return;
+	}
 	if (mode == SHUTDOWN_NOW || forebay.stopping) {
 		log_info("stopping_now", NULL, "stopping at once: %s", why);
 		ev_break(forebay.loop, EVBREAK_ALL);
@@ -287,7 +321,7 @@ static void stop(enum shutdown_mode mode, const char *why) {
 	}
 	forebay.stopping = true;
 	atomic_store(&session_totals()->leaving, true);
-	process_notify_stopping();
+	process_notify("STOPPING=1\nSTATUS=draining");
 	http_drain(forebay.http);
 	duration_format(config->shutdown_timeout, limit, sizeof limit);
 	if (!config->drain_delay) {
@@ -300,9 +334,80 @@ static void stop(enum shutdown_mode mode, const char *why) {
 		 "stopping: %s; clients are still let in for %s (drain_delay), then open transactions may finish within %s "
 		 "(shutdown_timeout)",
 		 why, delay, limit);
-	ev_now_update(forebay.loop);
-	ev_timer_set(&forebay.drain_delay, (double)config->drain_delay / 1e9, 0.);
-	ev_timer_start(forebay.loop, &forebay.drain_delay);
+	drain_later(config->drain_delay);
+}
+
+/* ---- being replaced ---- */
+
+static void each_socket(void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
+	listenings_each(&forebay.listenings, each, context);
+}
+
+static const char *objection(void) {
+	return forebay.stopping ? "it stops" : NULL;
+}
+
+static void release(pid_t successor) {
+	forebay.stopping = forebay.taken_over = true;
+	atomic_store(&session_totals()->leaving, true);
+	listenings_hand_over(&forebay.listenings);
+	http_close(forebay.http); /* so that the successor can have its addresses, which are one's only */
+	forebay.http = NULL;
+	pid_file_release(&forebay.pid_file);
+	process_notify("MAINPID=%ld", (long)successor);
+}
+
+static void drain_for_successor(void) {
+	uint64_t delay = forebay.generation->config->drain_delay;
+
+	if (forebay.draining || ev_is_active(&forebay.drain_delay))
+		return;
+	if (delay)
+		drain_later(delay);
+	else
+		drain();
+}
+
+static void nothing_held(void) {
+	if (forebay.drained)
+		ev_break(forebay.loop, EVBREAK_ALL);
+}
+
+static const struct takeover_hooks takeover_hooks = {
+	.each_socket = each_socket, .objection = objection, .release = release, .drain = drain_for_successor,
+	.nothing_held = nothing_held};
+
+static void on_started_ended(struct ev_loop *loop, ev_child *child, int revents) {
+	(void)revents;
+	ev_child_stop(loop, child);
+	log_warning("successor_ended", LOG_FIELDS(LOG_NUMBER("process", child->rpid), LOG_NUMBER("status", child->rstatus)),
+		    "process %d, which was to take over, has ended; its own words stand above", child->rpid);
+	forebay.started = 0;
+}
+
+/* SIGUSR2: the program as it is on disk now takes over. */
+static void start_successor(void) {
+	const char *const arguments[] = {"forebay", "-c", forebay.file, "--takeover", NULL};
+	struct error error = {0};
+
+	if (!forebay.generation->config->takeover_socket) {
+		log_error("no_takeover", NULL, "SIGUSR2: no other process can take over without takeover_socket in [forebay]");
+		return;
+	}
+	if (forebay.stopping || forebay.started) {
+		log_error("no_takeover", NULL, "SIGUSR2: %s",
+			  forebay.stopping ? "this process stops already" : "one that takes over is being started already");
+		return;
+	}
+	forebay.started = process_spawn(arguments, &error);
+	if (!forebay.started) {
+		log_error("no_takeover", NULL, "SIGUSR2: %s", error.text);
+		return;
+	}
+	log_info("successor_started", LOG_FIELDS(LOG_NUMBER("process", forebay.started)),
+		 "SIGUSR2: process %ld was started to take over", (long)forebay.started);
+	ev_child_set(&forebay.on_started, forebay.started, 0);
+	ev_child_start(forebay.loop, &forebay.on_started);
 }
 
 static void on_shutdown_timeout(struct ev_loop *loop, ev_timer *timer, int revents) {
@@ -331,7 +436,9 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents) {
 		log_info("sighup", NULL, "SIGHUP: reading the configuration anew");
 		process_notify_reloading();
 		reload(NULL);
-		process_notify_ready("ready");
+		process_notify("READY=1");
+	} else if (watcher->signum == SIGUSR2) {
+		start_successor();
 	} else {
 		stop(SHUTDOWN_DRAIN, watcher->signum == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
@@ -342,15 +449,21 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) 
 	log_flush(false);
 	admin_tick();
 	http_tick(forebay.http);
+	if (process_is_watched() && ++forebay.seconds % STATUS_S == 0)
+		process_notify("STATUS=%s, %u clients", forebay.stopping ? "draining" : "ready",
+			       atomic_load(&session_totals()->clients));
 }
 
 static void watch(void) {
 	ev_signal_init(&forebay.on_term, on_signal, SIGTERM);
 	ev_signal_init(&forebay.on_int, on_signal, SIGINT);
 	ev_signal_init(&forebay.on_hup, on_signal, SIGHUP);
+	ev_signal_init(&forebay.on_usr2, on_signal, SIGUSR2);
+	ev_child_init(&forebay.on_started, on_started_ended, 0, 0);
 	ev_signal_start(forebay.loop, &forebay.on_term);
 	ev_signal_start(forebay.loop, &forebay.on_int);
 	ev_signal_start(forebay.loop, &forebay.on_hup);
+	ev_signal_start(forebay.loop, &forebay.on_usr2);
 	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
 	ev_timer_start(forebay.loop, &forebay.housekeeping);
 	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
@@ -388,7 +501,54 @@ static bool start_workers(struct error *error) {
 			return false;
 	control_watch(forebay.generation);
 	listenings_settle(&forebay.listenings, forebay.generation);
-	return http_start(forebay.http, error);
+	return true;
+}
+
+/* Of one that replaces another, when that has let go of the addresses. False: there is no HTTP. */
+static bool begin_http(struct config *config, struct error *error) {
+	if (config->metrics_listen_count == 0)
+		return true;
+	forebay.http = http_open(config, error);
+	if (forebay.http && http_start(forebay.http, error))
+		return true;
+	http_close(forebay.http);
+	forebay.http = NULL;
+	return false;
+}
+
+static void say_unused(const char *address, bool managed) {
+	log_warning("socket_unused", LOG_FIELDS(LOG_TEXT("address", address)),
+		    "%s listens on %s, which no [listener:...] names: nothing is accepted there",
+		    managed ? "the service manager" : "the process before", address);
+}
+
+/* Sockets that are there already, of the service manager or of the process that this one replaces. */
+static bool inherit(const struct config *config, struct error *error) {
+	process_take_sockets();
+	if (forebay.take_over && !config->takeover_socket)
+		return error_set(error, 0, "--takeover needs to know from whom: set takeover_socket in [forebay]");
+	if (forebay.take_over)
+		return takeover_begin(&forebay.takeover, config->takeover_socket, error);
+	if (config->takeover_socket && takeover_is_live(config->takeover_socket))
+		return error_set(error, 0,
+				 "a Forebay runs already, at takeover_socket %s: stop it, or start this one with --takeover to "
+				 "replace it without refusing anybody",
+				 config->takeover_socket);
+	return true;
+}
+
+/* What the process before has let go of by now. It has all that it needs for its clients: what fails here ends nothing. */
+static void settle_in(struct config *config) {
+	struct error error = {0};
+
+	takeover_finish(&forebay.takeover);
+	listenings_own_files(&forebay.listenings);
+	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, &error))
+		log_error("pid_file", NULL, "%s", error.text);
+	if (!takeover_listen(&forebay.takeover, config->takeover_socket, &error))
+		log_error("takeover_socket", NULL, "no other process can take over from this one: %s", error.text);
+	if (!begin_http(config, &error))
+		log_error("http_failed", NULL, "%s", error.text);
 }
 
 /* In this order: what may fail for the operator's reasons comes first; threads start when the user is settled. */
@@ -400,16 +560,26 @@ static bool start(struct config *config, struct error *error) {
 		return error_set(error, 0, "nothing to listen on; add a section [listener:pg] with listen = 127.0.0.1:6432");
 	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
 	forebay.mailbox_made = true;
-	if (!take_descriptors(config, error) || !listenings_open(&forebay.listenings, forebay.generation, error))
+	takeover_init(&forebay.takeover, forebay.loop, &forebay.mailbox, &takeover_hooks);
+	if (!take_descriptors(config, error) || !inherit(config, error) ||
+	    !listenings_open(&forebay.listenings, forebay.generation, error))
 		return false;
-	if (config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
+	inherited_close_rest(say_unused);
+	bool replaces = forebay.takeover.role == PEER_PREDECESSOR;
+	if (!replaces && config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
 		return false;
-	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, error))
+	if (config->pid_file && !replaces && !pid_file_create(&forebay.pid_file, config->pid_file, error))
 		return false;
 	if (config->run_as && !process_become(config->run_as, error))
 		return false;
+	if (config->takeover_socket && !replaces && !takeover_listen(&forebay.takeover, config->takeover_socket, error))
+		return false;
 	watch();
-	return start_workers(error);
+	if (!start_workers(error) || (!replaces && !http_start(forebay.http, error)))
+		return false;
+	if (replaces)
+		settle_in(config);
+	return true;
 }
 
 static void warn_without_effect(void *context, const char *section, const char *key, const char *value) {
@@ -420,7 +590,7 @@ static void warn_without_effect(void *context, const char *section, const char *
 }
 
 static void announce(const struct config *config) {
-	char listens[512] = "", pools[512] = "", status[128];
+	char listens[512] = "", pools[512] = "";
 	size_t len = 0;
 
 	listenings_text(&forebay.listenings, listens, sizeof listens);
@@ -432,8 +602,7 @@ static void announce(const struct config *config) {
 			    LOG_TEXT("pools", pools)),
 		 "forebay " PACKAGE_VERSION " is ready on %s", listens);
 	config_each_without_effect(config, warn_without_effect, NULL);
-	snprintf(status, sizeof status, "ready, %d workers", forebay.workers_made);
-	process_notify_ready(status);
+	process_notify("READY=1\nMAINPID=%ld\nSTATUS=ready, %d workers", (long)getpid(), forebay.workers_made);
 }
 
 /* Takes apart what there is; also after a start that failed half-way. */
@@ -443,12 +612,15 @@ static void end(void) {
 		ev_signal_stop(forebay.loop, &forebay.on_term);
 		ev_signal_stop(forebay.loop, &forebay.on_int);
 		ev_signal_stop(forebay.loop, &forebay.on_hup);
+		ev_signal_stop(forebay.loop, &forebay.on_usr2);
+		ev_child_stop(forebay.loop, &forebay.on_started);
 		ev_timer_stop(forebay.loop, &forebay.housekeeping);
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
 	listenings_close(&forebay.listenings);
 	http_close(forebay.http); /* it asks the workers: they still run */
+	takeover_close(&forebay.takeover);
 	if (forebay.workers_running)
 		session_close_all();
 	/* while the workers run: what is pending is answered to them by mail */
@@ -477,6 +649,7 @@ static void end(void) {
 	if (forebay.mailbox_made)
 		mailbox_destroy(&forebay.mailbox);
 	pid_file_remove(&forebay.pid_file);
+	takeover_end(&forebay.takeover);
 	ev_loop_destroy(forebay.loop);
 	while (forebay.override_count)
 		forget_override();
@@ -573,6 +746,8 @@ static void usage(FILE *out) {
 	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL, MySQL and MariaDB\n"
 		     "\n"
 		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
+		     "       forebay [-c FILE] --takeover        the same, in the place of the one that runs, which hands its\n"
+		     "                                           sockets over (takeover_socket) and drains\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"
 		     "       forebay --convert PGBOUNCER.INI     print the forebay.ini that means the same\n"
 		     "       forebay --print-defaults            a commented configuration with every key\n"
@@ -584,7 +759,7 @@ static void usage(FILE *out) {
 		     "                      a pgbouncer.ini is read as PgBouncer reads it\n"
 		     "\n"
 		     "SIGTERM, SIGINT: stop when open transactions have finished; again: at once.\n"
-		     "SIGHUP: read the configuration anew.\n"
+		     "SIGHUP: read the configuration anew. SIGUSR2: start the program as it is on disk with --takeover.\n"
 		     "Exit codes: 0 stopped as asked, 1 cannot start, 2 bad command line or configuration;\n"
 		     "of --check: 0 all is well, 1 something is not.\n");
 }
@@ -593,6 +768,7 @@ int main(int argc, char **argv) {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, 'C'},
+		{"takeover", no_argument, NULL, 'T'},
 		{"convert", required_argument, NULL, 'b'},
 		{"print-defaults", no_argument, NULL, 'p'},
 		{"print-metrics", no_argument, NULL, 'm'},
@@ -613,6 +789,9 @@ int main(int argc, char **argv) {
 			break;
 		case 'b':
 			return convert(optarg);
+		case 'T':
+			forebay.take_over = true;
+			break;
 		case 'p':
 			config_print_defaults(stdout);
 			return 0;

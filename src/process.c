@@ -10,22 +10,25 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/inherited.h"
 
 void process_harden(void) {
 	struct rlimit none;
@@ -159,6 +162,12 @@ bool pid_file_create(struct pid_file *file, const char *path, struct error *erro
 	return error_set(error, 0, "pid_file %s: somebody keeps replacing it", path);
 }
 
+void pid_file_release(struct pid_file *file) {
+	if (file->fd >= 0)
+		close(file->fd);
+	file->fd = -1;
+}
+
 void pid_file_remove(struct pid_file *file) {
 	if (file->fd < 0)
 		return;
@@ -171,22 +180,85 @@ void pid_file_remove(struct pid_file *file) {
 
 /* ---- the service manager ---- */
 
-void process_notify_ready(const char *status) {
-#ifdef HAVE_SYSTEMD
-	sd_notifyf(0, "READY=1\nSTATUS=%s", status);
-#else
-	(void)status;
-#endif
+bool process_is_watched(void) {
+	return getenv("NOTIFY_SOCKET") != NULL;
+}
+
+/* One datagram to the socket that it names; "@" stands for the zero of an abstract name. */
+void process_notify(const char *fmt, ...) {
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	char text[512];
+	va_list ap;
+
+	if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof un.sun_path)
+		return;
+	va_start(ap, fmt);
+	int len = vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	memcpy(un.sun_path, path, strlen(path));
+	if (*path == '@')
+		un.sun_path[0] = 0;
+	socklen_t room = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + (*path == '/'));
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	size_t size = len < (int)sizeof text ? (size_t)len : sizeof text - 1;
+	if (fd < 0 || len < 0 || sendto(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&un, room) < 0)
+		log_debug("notify_failed", NULL, "cannot tell the service manager at %s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
 }
 
 void process_notify_reloading(void) {
-#ifdef HAVE_SYSTEMD
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_monotonic_ns() / NS_PER_US));
-#endif
+	process_notify("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_monotonic_ns() / NS_PER_US));
 }
 
-void process_notify_stopping(void) {
-#ifdef HAVE_SYSTEMD
-	sd_notify(0, "STOPPING=1");
-#endif
+int process_take_sockets(void) {
+	enum { FIRST = 3, MOST = 256 };
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	int n = pid && count && atol(pid) == (long)getpid() ? atoi(count) : 0, taken = 0;
+
+	unsetenv("LISTEN_PID"); /* it is not for those that we start */
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	for (int i = 0; i < n && i < MOST; i++) {
+		if (inherited_add(FIRST + i, true))
+			taken++;
+		else
+			log_warning("socket_unusable", LOG_FIELDS(LOG_NUMBER("descriptor", FIRST + i)),
+				    "descriptor %d, which the service manager has opened, is no listening stream socket", FIRST + i);
+	}
+	return taken;
+}
+
+/* ---- another one ---- */
+
+pid_t process_spawn(const char *const *arguments, struct error *error) {
+	extern char **environ;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+	char path[4096];
+	pid_t pid = 0;
+
+	ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
+	if (len <= 0) {
+		error_set(error, errno, "cannot find this program's file: %s", strerror(errno));
+		return 0;
+	}
+	path[len] = 0;
+	/* it was replaced: the new one is at the same place */
+	char *deleted = strstr(path, " (deleted)");
+	if (deleted && deleted[strlen(" (deleted)")] == 0)
+		*deleted = 0;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	int e = posix_spawn(&pid, path, NULL, &attributes, (char *const *)(uintptr_t)arguments, environ);
+	posix_spawnattr_destroy(&attributes);
+	if (e == 0)
+		return pid;
+	error_set(error, e, "cannot start %s: %s", path, strerror(e));
+	return 0;
 }

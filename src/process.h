@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -20,12 +21,19 @@ struct pid_file {
 };
 /* A file that a process left behind is replaced; one whose process still runs is an error. */
 bool pid_file_create(struct pid_file *file, const char *path, struct error *error);
+/* Another process is to have it: it is unlocked and stays. */
+void pid_file_release(struct pid_file *file);
 /* Removes it. Harmless when there is none. */
 void pid_file_remove(struct pid_file *file);
 
-/* To systemd, where it started us. */
-void process_notify_ready(const char *status);
+/* To the service manager, where one started us: lines of "NAME=value" (sd_notify(3)). */
+void process_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+bool process_is_watched(void); /* by one that wants to be told */
 void process_notify_reloading(void);
-void process_notify_stopping(void);
+/* The listening sockets that it has opened for us (sd_listen_fds(3)), once: to net/inherited.h. Returns how many. */
+int process_take_sockets(void);
+
+/* This program as it is on disk now, with these arguments. 0: `error` says why not. */
+pid_t process_spawn(const char *const *arguments, struct error *error);
 
 #endif

@@ -144,7 +144,7 @@ struct config {
 	enum log_format log_format;
 	bool log_connections;
 	const char *auth_file; /* NULL: none */
-	const char *pid_file, *run_as; /* NULL: none */
+	const char *pid_file, *run_as, *takeover_socket; /* NULL: none */
 	uint64_t client_login_timeout, shutdown_timeout, drain_delay;
 	uint32_t drain_pace; /* clients told to go a second; 0: all at once */
 	uint64_t tcp_keepalive_idle, tcp_user_timeout;

@@ -446,14 +446,16 @@ static void load_auth_file(struct loader *loader) {
 	name_index_free(&loader->auth_file_names);
 }
 
-/* Who logs in to the database without a password of its own there has the one that clients of that name have. */
+/* Who logs in to a PostgreSQL without a password of its own there has the one that clients of that name have; it is sent
+ * only where it is asked for. Not for MySQL, where a password is sent unasked, and wrong where none is set. */
 static void inherit_secrets(struct loader *loader) {
 	for (struct section *s = loader->private->sections; s; s = s->next) {
 		if (s->kind == SECTION_POOL) {
 			struct pool_config *pool = s->target;
-			const struct user_config *user = pool->user ? config_user(loader->config, pool->user) : NULL;
+			bool asks = pool->protocol == PROTOCOL_POSTGRESQL;
+			const struct user_config *user = asks && pool->user ? config_user(loader->config, pool->user) : NULL;
 			const struct user_config *asker =
-				pool->auth_user ? config_user(loader->config, pool->auth_user) : NULL;
+				asks && pool->auth_user ? config_user(loader->config, pool->auth_user) : NULL;
 			if (user && !pool->password)
 				pool->password = user->password;
 			if (asker && !pool->auth_password)

@@ -199,12 +199,16 @@ static const struct config_key KEYS[] = {
 	 .description = "Where the process number is written; empty is nowhere."},
 	{IN_FOREBAY("run_as", run_as), TEXT(KEY_STRING), .flags = KEY_RESTART,
 	 .description = "The system user to become after a start as root; empty is to stay who it is."},
+	{IN_FOREBAY("takeover_socket", takeover_socket), TEXT(KEY_PATH), .flags = KEY_RESTART,
+	 .description = "A Unix socket at which a process that is started with --takeover takes over from this one, which "
+			"then drains: a restart that refuses nobody. Empty is nowhere."},
 	{IN_FOREBAY("shutdown_timeout", shutdown_timeout), DURATION("30s", 10 * MS), .flags = KEY_ZERO,
 	 .description = "Open transactions have this long to finish when the process is asked to stop; 0 "
 			"waits for ever."},
 	{IN_FOREBAY("drain_delay", drain_delay), DURATION("0", 10 * MS), .flags = KEY_ZERO,
 	 .description = "When the process is asked to stop, /readyz fails at once, and for so long clients are let in "
-			"and served as before, so that load balancers can look elsewhere first."},
+			"and served as before, so that load balancers can look elsewhere first. After a takeover it is for so long that "
+			"clients are left in peace before they are told to go."},
 	{IN_FOREBAY("drain_pace", drain_pace), INTEGER("0", 1, 1000000, "clients a second"), .flags = KEY_ZERO,
 	 .description = "When the process stops, no more than so many clients a second are told to go, so that they do "
 			"not all come back at once; 0 is no limit. What shutdown_timeout finds is cut off."},
@@ -297,7 +301,7 @@ static const struct config_key KEYS[] = {
 	 .description = "Log in there as this user whoever the client is; empty is as the client."},
 	{IN_POOL("password", password), TEXT(KEY_SECRET),
 	 .description = "The password there, best as ${SHOP_PASSWORD}; or a stored secret (md5..., "
-			"SCRAM-SHA-256$...); empty is what [user:NAME] or auth_file says of that user."},
+			"SCRAM-SHA-256$...); empty is, with postgresql, what [user:NAME] or auth_file says of that user."},
 	{IN_POOL("password_file", password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is the password."},
 	{IN_POOL("application_name", application_name), TEXT(KEY_STRING),
@@ -401,7 +405,7 @@ static const struct config_key KEYS[] = {
 	 .description = "The user who looks up the secrets of clients that are not listed here; empty is not "
 			"to look up."},
 	{IN_POOL("auth_password", auth_password), TEXT(KEY_SECRET),
-	 .description = "Its password; empty is what [user:NAME] or auth_file says of it."},
+	 .description = "Its password; empty is, with postgresql, what [user:NAME] or auth_file says of it."},
 	{IN_POOL("auth_password_file", auth_password), TEXT(KEY_SECRET_FILE),
 	 .description = "A file whose first line is its password."},
 	{IN_POOL("auth_database", auth_database), TEXT(KEY_STRING),

@@ -7,15 +7,17 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "net/worker.h"
 
 enum {
 	BATCH_MAX = 16,    /* accepted at a wake-up, then other watchers of the loop have their turn */
-	REST_BATCH = 64, REST_MAX = 65536, /* accepted of a socket that is closed: at once, in all */
+	REST_BATCH = 64,   /* accepted at once of a socket that is closed */
 	CLOSE_WAIT_S = 2   /* acceptor_wait_closed() */
 };
+#define REST_NS (250 * NS_PER_MS) /* and so long: who comes all the while does not keep it open */
 static const double PAUSE_S = 0.1; /* out of descriptors: this long nothing is accepted, instead of spinning */
 
 /* A worker's seat at the acceptor. Owner only. */
@@ -41,9 +43,9 @@ struct watch {
 struct acceptor_socket {
 	struct acceptor *acceptor;
 	struct listener listener;
-	_Atomic bool removed;
+	_Atomic bool removed, handed;
 	_Atomic int watches_left; /* the last one closes and frees */
-	int rest;                 /* accepted by the last one */
+	uint64_t rest_until_ns;   /* the last one accepts no longer than this; 0: it does not yet */
 	struct watch watches[];   /* by worker */
 };
 
@@ -200,7 +202,11 @@ static void deliver_begin(struct mail *mail, void *receiver) {
  * may be more.
  */
 static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
-	for (int i = 0; i < REST_BATCH && socket->rest < REST_MAX; i++, socket->rest++) {
+	uint64_t now_ns = clock_monotonic_ns();
+
+	if (!socket->rest_until_ns)
+		socket->rest_until_ns = now_ns + REST_NS;
+	for (int i = 0; i < REST_BATCH; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof peer;
 		int fd = accept4(socket->listener.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -211,7 +217,7 @@ static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
 			return false;
 		}
 	}
-	return socket->rest < REST_MAX;
+	return now_ns < socket->rest_until_ns;
 }
 
 static void socket_free(struct acceptor_socket *socket) {
@@ -230,8 +236,9 @@ static void deliver_rest(struct mail *mail, void *receiver) {
 	struct worker *worker = receiver;
 	struct watch *watch = container_of(mail, struct watch, end);
 	struct acceptor_socket *socket = watch->socket;
+	bool handed = atomic_load_explicit(&socket->handed, memory_order_relaxed); /* another process takes them */
 
-	if (!atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
+	if (!handed && !atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
 		watch->end.deliver = deliver_rest;
 		mailbox_post(&worker->mailbox, &watch->end);
 		return;
@@ -278,10 +285,9 @@ struct listener *acceptor_listener(struct acceptor_socket *socket) {
 	return &socket->listener;
 }
 
-void acceptor_remove(struct acceptor_socket *socket) {
+static void remove_socket(struct acceptor_socket *socket) {
 	struct acceptor *acceptor = socket->acceptor;
 
-	listener_unlink(&socket->listener);
 	atomic_store_explicit(&socket->removed, true, memory_order_relaxed);
 	pthread_mutex_lock(&acceptor->shared.mutex);
 	acceptor->shared.closing++;
@@ -289,6 +295,17 @@ void acceptor_remove(struct acceptor_socket *socket) {
 	/* With the last letter on its way the socket may be freed. */
 	for (int i = 0; i < acceptor->count; i++)
 		mailbox_post(&acceptor->seats[i].worker->mailbox, &socket->watches[i].end);
+}
+
+void acceptor_remove(struct acceptor_socket *socket) {
+	listener_unlink(&socket->listener);
+	remove_socket(socket);
+}
+
+void acceptor_hand_over(struct acceptor_socket *socket) {
+	listener_keep_file(&socket->listener);
+	atomic_store_explicit(&socket->handed, true, memory_order_relaxed);
+	remove_socket(socket);
 }
 
 bool acceptor_wait_closed(struct acceptor *acceptor) {

@@ -45,6 +45,9 @@ struct listener *acceptor_listener(struct acceptor_socket *socket);
 /* The socket is closed as soon as each worker has heard of it; its socket file is gone at once. The last worker to hear of
  * it accepts first who has connected by then. */
 void acceptor_remove(struct acceptor_socket *socket);
+/* The same of a socket that another process accepts from by now: who waits in its queue is left to that, and so is its
+ * file. */
+void acceptor_hand_over(struct acceptor_socket *socket);
 /* Waits until all that were removed are closed, so that their addresses are free: a turn of each worker's loop, as a
  * rule. False: they are not within two seconds. */
 bool acceptor_wait_closed(struct acceptor *acceptor);

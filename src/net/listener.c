@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "net/inherited.h"
 
 /* Before anybody can connect. Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
 static bool set_access(const char *path, const struct listener_access *access, struct error *error) {
@@ -29,6 +30,17 @@ static bool set_access(const char *path, const struct listener_access *access, s
 	return true;
 }
 
+/* The socket file is ours to remove, while it is this one. */
+static void note_file(struct listener *listener, const char *path) {
+	struct stat st;
+
+	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return;
+	listener->unix_device = st.st_dev;
+	listener->unix_inode = st.st_ino;
+	memcpy(listener->unix_path, path, strlen(path) + 1);
+}
+
 static bool open_unix(struct listener *listener, const char *path, const struct listener_access *access,
 		      struct error *error) {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -38,6 +50,11 @@ static bool open_unix(struct listener *listener, const char *path, const struct 
 		return error_set(error, ENAMETOOLONG, "cannot listen on %s: the path is longer than %zu bytes",
 				 path, sizeof un.sun_path - 1);
 	memcpy(un.sun_path, path, strlen(path) + 1);
+	listener->fd = inherited_take((struct sockaddr *)&un, sizeof un, &listener->managed);
+	if (listener->fd >= 0) {
+		listener->borrowed = !listener->managed;
+		return true;
+	}
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
@@ -59,11 +76,7 @@ static bool open_unix(struct listener *listener, const char *path, const struct 
 		if (bind(listener->fd, (struct sockaddr *)&un, sizeof un) < 0)
 			return error_set(error, errno, "cannot listen on %s: %s", path, strerror(errno));
 	}
-	if (lstat(path, &st) == 0) {
-		listener->unix_device = st.st_dev;
-		listener->unix_inode = st.st_ino;
-		memcpy(listener->unix_path, path, strlen(path) + 1);
-	}
+	note_file(listener, path);
 	return set_access(path, access, error);
 }
 
@@ -129,7 +142,9 @@ static bool open_tcp(struct listener *listener, const char *address, struct erro
 		for (struct addrinfo *a = found; a && listener->fd < 0; a = a->ai_next) {
 			if (a->ai_family != order[i])
 				continue;
-			listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
+			listener->fd = inherited_take(a->ai_addr, a->ai_addrlen, &listener->managed);
+			if (listener->fd < 0)
+				listener->fd = bind_to(a->ai_addr, a->ai_addrlen, any);
 			if (listener->fd < 0)
 				e = errno;
 		}
@@ -144,6 +159,7 @@ bool listener_open(struct listener *listener, const char *address, int backlog, 
 		   const struct listener_access *access, struct error *error) {
 	listener->fd = -1;
 	listener->is_unix = address[0] == '/';
+	listener->borrowed = listener->managed = false;
 	listener->unix_path[0] = '\0';
 	snprintf(listener->address, sizeof listener->address, "%s", address);
 	bool ok = listener->is_unix ? open_unix(listener, address, access, error) : open_tcp(listener, address, error);
@@ -176,6 +192,16 @@ void listener_unlink(struct listener *listener) {
 	if (listener->unix_path[0] && lstat(listener->unix_path, &st) == 0 && listener->unix_device == st.st_dev &&
 	    listener->unix_inode == st.st_ino)
 		unlink(listener->unix_path);
+	listener->unix_path[0] = '\0';
+}
+
+void listener_own_file(struct listener *listener) {
+	if (listener->borrowed)
+		note_file(listener, listener->address);
+	listener->borrowed = false;
+}
+
+void listener_keep_file(struct listener *listener) {
 	listener->unix_path[0] = '\0';
 }
 

@@ -20,6 +20,8 @@ struct listener {
 	bool is_unix;
 	char unix_path[108];              /* of the socket file that is ours to unlink; empty: none */
 	uint64_t unix_device, unix_inode; /* by which that file is known */
+	bool managed;  /* inherited from a service manager, which keeps it and its file */
+	bool borrowed; /* the socket was inherited, and the file is not ours (yet): listener_own_file() */
 };
 
 /*
@@ -28,6 +30,7 @@ struct listener {
  * the options of the one that they came by. False: `error` names the address; nothing is open.
  *
  * `address`: "127.0.0.1:6432", "[::1]:6432", "*:6432", "localhost:6432", "/run/forebay/.s.PGSQL.6432".
+ * A socket of that address that was inherited (net/inherited.h) is used instead of a new one.
  * A stale Unix socket (nobody listens) is replaced; a live one is an error. `access` NULL: mode 0777 as PostgreSQL's.
  */
 bool listener_open(struct listener *listener, const char *address, int backlog, const struct tcp_silence *silence,
@@ -38,6 +41,10 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 void listener_set_backlog(struct listener *listener, int backlog);
 /* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
 void listener_unlink(struct listener *listener);
+/* The process that opened the socket has gone, or will not care for its file any more: it is ours to remove. */
+void listener_own_file(struct listener *listener);
+/* Its socket file is another's from now on: it stays when this one is closed. */
+void listener_keep_file(struct listener *listener);
 /* Unlinks and closes. May be called twice, and after listener_open() failed. The thread that has the last use of it. */
 void listener_close(struct listener *listener);
 

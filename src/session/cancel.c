@@ -11,16 +11,11 @@
 #include "session/server.h"
 #include "session/session.h"
 
-/* What is owed to an application's cancel connection; travels from its worker to the client's and back. */
-struct cancel_ticket {
-	struct mail mail;
-	struct client *canceller; /* touched by its own worker only; NULL: it has gone */
-	struct list waiter;       /* cancel->waiters; touched by the other worker only */
-	struct worker *origin;
-	uint32_t id;
-	uint8_t secret_len;
-	uint8_t secret[CANCEL_SECRET_MAX];
-};
+/* Where requests go that name no client of ours, while there is another process that may know it. */
+static struct {
+	struct mailbox *_Atomic mailbox; /* NULL: nowhere */
+	void (*deliver)(struct mail *, void *);
+} abroad;
 
 static struct cancel *cancel_of(struct stream *stream) {
 	return container_of(stream, struct cancel, stream);
@@ -33,6 +28,10 @@ static void deliver_answer(struct mail *mail, void *receiver) {
 	struct cancel_ticket *ticket = (struct cancel_ticket *)mail;
 	if (ticket->canceller)
 		client_destroy(ticket->canceller, "its cancel request is done"); /* which forgets the ticket */
+	cancel_ticket_free(ticket);
+}
+
+void cancel_ticket_free(struct cancel_ticket *ticket) {
 	secret_wipe(ticket, sizeof *ticket);
 	free(ticket);
 }
@@ -43,9 +42,9 @@ void cancel_forget(struct client *canceller) {
 	canceller->ticket = NULL;
 }
 
-static void ticket_answer(struct cancel_ticket *ticket) {
-	ticket->mail.deliver = deliver_answer;
-	mailbox_post(&ticket->origin->mailbox, &ticket->mail);
+void cancel_ticket_answer(struct cancel_ticket *ticket) {
+	ticket->mail.deliver = ticket->answered;
+	mailbox_post(ticket->origin, &ticket->mail);
 }
 
 /* ---- the connection that carries a request ---- */
@@ -84,7 +83,7 @@ void cancel_finished(struct cancel *cancel) {
 	buf_release(worker->buffers, &cancel->in);
 	list_for_each_safe (node, &cancel->waiters) {
 		list_remove(node);
-		ticket_answer(container_of(node, struct cancel_ticket, waiter));
+		cancel_ticket_answer(container_of(node, struct cancel_ticket, waiter));
 	}
 	list_remove(&cancel->all);
 	cancel->sw->cancels--;
@@ -238,28 +237,69 @@ static void deliver_request(struct mail *mail, void *receiver) {
 	if (cancel)
 		list_push_back(&cancel->waiters, &ticket->waiter);
 	else
-		ticket_answer(ticket);
+		cancel_ticket_answer(ticket);
 }
 
-void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len) {
-	int worker = secret_len <= CANCEL_SECRET_MAX ? registry_find(id, secret, secret_len) : -1;
-	struct cancel_ticket *ticket = worker >= 0 ? calloc(1, sizeof *ticket) : NULL;
-	if (!ticket) {
-		log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&canceller->peer))),
-			 "a cancel request named no client of ours");
-		client_destroy(canceller, "its cancel request names no client of ours");
-		return;
-	}
-	ticket->canceller = canceller;
-	ticket->origin = canceller->sw->worker;
+static struct cancel_ticket *ticket_new(struct mailbox *origin, void (*answered)(struct mail *, void *), uint32_t id,
+					const uint8_t *secret, size_t secret_len) {
+	struct cancel_ticket *ticket = secret_len <= CANCEL_SECRET_MAX ? calloc(1, sizeof *ticket) : NULL;
+	if (!ticket)
+		return NULL;
+	ticket->origin = origin;
+	ticket->answered = answered;
 	ticket->id = id;
 	ticket->secret_len = (uint8_t)secret_len;
 	memcpy(ticket->secret, secret, secret_len);
 	list_init(&ticket->waiter);
-	canceller->ticket = ticket;
-	canceller->hold = HOLD_LOGIN;
-	ticket->mail.deliver = deliver_request;
-	mailbox_post(&session_worker(worker)->worker->mailbox, &ticket->mail);
+	return ticket;
+}
+
+/* To the worker of the client it names, or abroad. False: there is none. */
+static bool ticket_send(struct cancel_ticket *ticket, bool may_leave) {
+	int worker = registry_find(ticket->id, ticket->secret, ticket->secret_len);
+	struct mailbox *to = worker >= 0 ? &session_worker(worker)->worker->mailbox : NULL;
+	if (!to && may_leave)
+		to = atomic_load(&abroad.mailbox);
+	if (!to)
+		return false;
+	ticket->mail.deliver = worker >= 0 ? deliver_request : abroad.deliver;
+	mailbox_post(to, &ticket->mail);
+	return true;
+}
+
+void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len) {
+	struct cancel_ticket *ticket =
+		ticket_new(&canceller->sw->worker->mailbox, deliver_answer, id, secret, secret_len);
+	if (ticket) {
+		ticket->canceller = canceller;
+		canceller->ticket = ticket;
+		canceller->hold = HOLD_LOGIN;
+		if (ticket_send(ticket, true))
+			return;
+		canceller->ticket = NULL;
+		cancel_ticket_free(ticket);
+	}
+	log_info("cancel_unknown", LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&canceller->peer))),
+		 "a cancel request named no client of ours");
+	client_destroy(canceller, "its cancel request names no client of ours");
+}
+
+bool cancel_from_abroad(uint32_t number, uint32_t id, const uint8_t *secret, size_t secret_len, struct mailbox *origin,
+			void (*answered)(struct mail *mail, void *receiver)) {
+	struct cancel_ticket *ticket = ticket_new(origin, answered, id, secret, secret_len);
+	if (!ticket)
+		return false;
+	ticket->number = number;
+	if (ticket_send(ticket, false))
+		return true;
+	cancel_ticket_free(ticket);
+	return false;
+}
+
+void cancel_send_abroad(struct mailbox *mailbox, void (*deliver)(struct mail *mail, void *receiver)) {
+	if (deliver && abroad.deliver != deliver)
+		abroad.deliver = deliver;
+	atomic_store(&abroad.mailbox, mailbox);
 }
 
 void cancel_stop(struct session_worker *sw) {

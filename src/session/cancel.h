@@ -39,8 +39,23 @@ struct cancel {
 	bool finished;
 };
 
-/* The process-wide registry of public client ids and their secrets. Any thread; O(1). */
 enum { CANCEL_SECRET_MAX = 32 };
+
+/* What is owed to an application's cancel connection; travels from its worker to the client's and back, or to another
+ * process by way of the main thread. */
+struct cancel_ticket {
+	struct mail mail;
+	struct client *canceller; /* touched by its own worker only; NULL: it has gone */
+	struct list waiter;       /* cancel->waiters; touched by the other worker only */
+	struct mailbox *origin;   /* where the answer goes, as a letter to `answered` */
+	void (*answered)(struct mail *mail, void *receiver);
+	uint32_t number;          /* between processes */
+	uint32_t id;
+	uint8_t secret_len;
+	uint8_t secret[CANCEL_SECRET_MAX];
+};
+
+/* The process-wide registry of public client ids and their secrets. Any thread; O(1). */
 /* Sets client->id, a random one (31 bits, not 0) that is free, and registers it with this secret. False: out of memory. Of
  * the client other threads read its id and its worker from then on. Its own worker, as are the next two. */
 bool registry_add(struct client *client, const uint8_t *secret, size_t secret_len);
@@ -57,6 +72,18 @@ struct client *registry_client(uint32_t id, int worker);
 
 /* An application's cancel request: `canceller` (the connection that brought it) is closed when it is done. */
 void cancel_request(struct client *canceller, uint32_t id, const uint8_t *secret, size_t secret_len);
+/*
+ * Between a process and the one that replaces it. While `mailbox` is not NULL, requests that name no client of ours go
+ * there as tickets; `deliver`, which is the same each time, owns them. The main thread says so.
+ */
+void cancel_send_abroad(struct mailbox *mailbox, void (*deliver)(struct mail *mail, void *receiver));
+/* One that came from there: when it is over, its ticket comes to `origin`, by `answered`, which owns it. False: it names no
+ * client of ours, or there is no memory. Any thread. */
+bool cancel_from_abroad(uint32_t number, uint32_t id, const uint8_t *secret, size_t secret_len, struct mailbox *origin,
+			void (*answered)(struct mail *mail, void *receiver));
+/* It is over: back to where it came from. Any thread that owns the ticket. */
+void cancel_ticket_answer(struct cancel_ticket *ticket);
+void cancel_ticket_free(struct cancel_ticket *ticket);
 /* The canceller goes: its request goes on, and nobody is answered. */
 void cancel_forget(struct client *canceller);
 /* Cancels what `server` does (recovery, timeouts). Harmless when one is under way. False: bound reached. */

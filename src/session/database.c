@@ -23,9 +23,18 @@ struct slot {
 	struct database database;
 };
 
+/* Connections that another process may have of a database, which need not be there yet. */
+struct elsewhere {
+	UT_hash_handle hh;
+	uint32_t connections;
+	char name[];
+};
+
 static struct {
 	pthread_mutex_t mutex;
 	struct slot *by_name;
+	struct elsewhere *elsewhere;
+	uint32_t elsewhere_rest; /* of those that are not named there */
 	uint32_t automatic;
 	bool paused; /* so are those to come: PAUSE without a name */
 } table = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -94,6 +103,18 @@ static void slot_free(struct slot *slot) {
 	free(slot);
 }
 
+static uint32_t elsewhere_locked(const char *name) {
+	struct elsewhere *e = NULL;
+	HASH_FIND_STR(table.elsewhere, name, e);
+	return e ? e->connections : table.elsewhere_rest;
+}
+
+static struct pool_limits limits_in_force(const struct database *d) {
+	struct pool_limits limits = d->limits;
+	limits.max_size = limits.max_size > d->elsewhere ? limits.max_size - d->elsewhere : 0;
+	return limits;
+}
+
 static struct slot *slot_new(const struct protocol *protocol, const char *name, const struct pool_config *config,
 			     int workers, bool automatic) {
 	struct slot *slot = calloc(1, sizeof *slot);
@@ -104,7 +125,9 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 	d->workers = workers;
 	d->automatic = automatic;
 	d->name = strdup(name);
-	struct pool_limits limits = limits_of(config);
+	d->limits = limits_of(config);
+	d->elsewhere = elsewhere_locked(name);
+	struct pool_limits limits = limits_in_force(d);
 	if (d->name)
 		d->pool = pool_new(name, workers, &limits, &session_pool_ops, d);
 	if (!d->pool) {
@@ -330,8 +353,9 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		const struct pool_config *c = config_of(g, d, &index);
 		atomic_store(&d->removed, c == NULL);
 		if (c) {
-			struct pool_limits limits = limits_of(c);
 			pool_each_user(d->pool, size_each, g->config); /* before the shards look at the limits */
+			d->limits = limits_of(c);
+			struct pool_limits limits = limits_in_force(d);
 			pool_set_limits(d->pool, &limits);
 			backend_set_hosts(d->pool, c);
 			fixed_account(d, c);
@@ -339,6 +363,58 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 	}
 	pthread_mutex_unlock(&table.mutex);
 	return ok;
+}
+
+static void set_elsewhere_locked(struct database *d, uint32_t connections) {
+	if (d->elsewhere == connections)
+		return;
+	d->elsewhere = connections;
+	struct pool_limits limits = limits_in_force(d);
+	pool_set_limits(d->pool, &limits);
+}
+
+bool database_set_elsewhere(const char *name, uint32_t connections) {
+	size_t len = strlen(name);
+	pthread_mutex_lock(&table.mutex);
+	struct elsewhere *e = NULL;
+	HASH_FIND(hh, table.elsewhere, name, len, e);
+	if (!e && (e = calloc(1, sizeof *e + len + 1))) {
+		unsigned before = HASH_COUNT(table.elsewhere);
+		memcpy(e->name, name, len);
+		HASH_ADD_KEYPTR(hh, table.elsewhere, e->name, len, e);
+		if (HASH_COUNT(table.elsewhere) == before) {
+			free(e);
+			e = NULL;
+		}
+	}
+	if (e)
+		e->connections = connections;
+	struct slot *slot = find_locked(name);
+	if (e && slot)
+		set_elsewhere_locked(&slot->database, connections);
+	pthread_mutex_unlock(&table.mutex);
+	return e != NULL;
+}
+
+void databases_rest_elsewhere(uint32_t rest) {
+	pthread_mutex_lock(&table.mutex);
+	table.elsewhere_rest = rest;
+	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next)
+		set_elsewhere_locked(&slot->database, elsewhere_locked(slot->database.name));
+	pthread_mutex_unlock(&table.mutex);
+}
+
+void databases_reset_elsewhere(uint32_t rest) {
+	pthread_mutex_lock(&table.mutex);
+	for (struct elsewhere *e = table.elsewhere, *next; e; e = next) {
+		next = e->hh.next;
+		HASH_DEL(table.elsewhere, e);
+		free(e);
+	}
+	table.elsewhere_rest = rest;
+	for (struct slot *slot = table.by_name; slot; slot = slot->hh.next)
+		set_elsewhere_locked(&slot->database, rest);
+	pthread_mutex_unlock(&table.mutex);
 }
 
 struct resolving {
@@ -392,6 +468,7 @@ void databases_free(void) {
 		}
 		slot_free(slot);
 	}
+	databases_reset_elsewhere(0);
 	table.automatic = 0;
 	table.paused = false;
 }

@@ -42,6 +42,10 @@ struct database {
 	_Atomic bool removed, paused, disabled;
 	_Atomic uint32_t clients, cancels;
 
+	/* main thread, or under the table's mutex */
+	struct pool_limits limits; /* as configured; max_size less `elsewhere` is in force */
+	uint32_t elsewhere;        /* connections of its max_size that another process may have (session/share.h) */
+	uint32_t clients_at_first; /* when it began to be shared */
 	struct pool_user *fixed; /* of a pool with a user of its own; main thread only */
 };
 
@@ -68,6 +72,13 @@ bool database_adopt(struct session_worker *sw, struct database *database);
 struct database *database_next(struct database *after);
 void databases_each(void (*each)(struct database *database, void *context), void *context);
 void databases_free(void);
+/* So many connections of the database of this name, which need not be there yet, another process may have: so many fewer
+ * this one. False: out of memory. Then tick each shard. Main thread, as the next. */
+bool database_set_elsewhere(const char *name, uint32_t connections);
+/* Of those of which nothing was said, `rest` holds. */
+void databases_rest_elsewhere(uint32_t rest);
+/* Forgets what was said of each; of all, and of those to come, `rest` holds. */
+void databases_reset_elsewhere(uint32_t rest);
 static inline struct database_view *database_view(struct database *database, int worker) {
 	return &database->views[worker];
 }

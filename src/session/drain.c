@@ -82,12 +82,14 @@ static void tell_each(struct session_worker *sw, enum client_state state) {
 		struct client *client = list_entry(node, struct client, node);
 		if (client->closing)
 			continue;
+		bool fresh = is_fresh(client, now_ns);
 		if (!client->goodbye_wanted) {
-			if (is_fresh(client, now_ns) || !may_tell(&sw->drain))
+			if ((fresh && state == CLIENT_LOGIN) || !may_tell(&sw->drain))
 				continue;
 			client->goodbye_wanted = true;
 		}
-		client_maybe_goodbye(client);
+		if (!fresh) /* else at its next boundary, or when it is not any more */
+			client_maybe_goodbye(client);
 	}
 }
 

@@ -24,8 +24,8 @@ struct drain {
 	uint64_t credit_ns;
 };
 
-/* Main thread, once: begins. `pace` is clients told a second, over all workers; 0: all at once. `drained` is called on the main
- * loop's thread, by mail, when no client is left. */
+/* Main thread, once: begins. `pace` is clients told a second, over all workers; 0: all at once. `drained` is called on the
+ * main loop's thread, by mail, when no client is left. */
 void drain_start(struct mailbox *main_mailbox, uint32_t pace, void (*drained)(void *context), void *context);
 /* A client of this worker has gone. Its thread. */
 void drain_client_gone(struct session_worker *sw);

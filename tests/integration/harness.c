@@ -37,6 +37,7 @@ static struct {
 	int janitor_fd;
 	int postgres_port;
 	bool direct;
+	int passed; /* descriptors from 3 on that the next child keeps */
 } harness;
 
 long long harness_now_ms(void) {
@@ -163,7 +164,7 @@ static void redirect(const char *path) {
 
 	if (fd < 0 || null < 0 || dup2(null, 0) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
 		_exit(126);
-	closefrom(3);
+	closefrom(3 + harness.passed);
 }
 
 static uid_t postgres_uid(gid_t *gid) {
@@ -766,12 +767,12 @@ static void await_listening(struct forebay *forebay) {
 	}
 }
 
-struct forebay *forebay_prepare(void) {
+static struct forebay *prepare(int port) {
 	struct forebay *forebay = calloc(1, sizeof(*forebay));
 
 	if (!forebay)
 		give_up("out of memory");
-	forebay->port = harness_free_port();
+	forebay->port = port;
 	snprintf(forebay->ini, sizeof(forebay->ini), "%s/forebay-%d.ini", harness.dir, forebay->port);
 	snprintf(forebay->log, sizeof(forebay->log), "%s/forebay-%d.log", harness.dir, forebay->port);
 	snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s/s%d", harness.dir, forebay->port);
@@ -779,12 +780,26 @@ struct forebay *forebay_prepare(void) {
 	return forebay;
 }
 
-void forebay_launch(struct forebay *forebay) {
+struct forebay *forebay_prepare(void) {
+	return prepare(harness_free_port());
+}
+
+static void launch(struct forebay *forebay, const struct forebay_setup *setup) {
 	setenv("ASAN_OPTIONS", "exitcode=99:quarantine_size_mb=8:detect_stack_use_after_return=0", 0);
 	setenv("TSAN_OPTIONS", "exitcode=98:second_deadlock_stack=1", 0);
 	setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
-	forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, NULL}, forebay->log, false);
+	harness.passed = setup->passed;
+	if (setup->shell)
+		forebay->pid = start((const char *const[]){"sh", "-c", setup->shell, "sh", harness.forebay, "-c", forebay->ini, NULL},
+				     forebay->log, false);
+	else
+		forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, NULL}, forebay->log, false);
+	harness.passed = 0;
 	await_listening(forebay);
+}
+
+void forebay_launch(struct forebay *forebay) {
+	launch(forebay, &(struct forebay_setup){0});
 }
 
 struct forebay *forebay_start(const struct forebay_setup *setup) {
@@ -799,14 +814,28 @@ struct forebay *forebay_start(const struct forebay_setup *setup) {
 		snprintf(forebay->socket_dir, sizeof(forebay->socket_dir), "%s", harness_path("pg"));
 		return forebay;
 	}
-	forebay = forebay_prepare();
+	forebay = prepare(setup->port ? setup->port : harness_free_port());
 	write_ini(forebay, setup);
-	forebay_launch(forebay);
+	launch(forebay, setup);
 	return forebay;
 }
 
-int forebay_exit_code(const char *ini) {
-	pid_t pid = start((const char *const[]){harness.forebay, "-c", ini, NULL}, harness_path("commands.log"), false);
+struct forebay *forebay_take_over(const struct forebay *old) {
+	struct forebay *forebay = calloc(1, sizeof(*forebay));
+	static int number;
+
+	if (!forebay)
+		give_up("out of memory");
+	*forebay = *old;
+	snprintf(forebay->log, sizeof(forebay->log), "%s/forebay-%d-%d-%d.log", harness.dir, forebay->port, (int)getpid(), ++number);
+	harness_write(forebay->log, "");
+	forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, "--takeover", NULL}, forebay->log, false);
+	forebay_await_log(forebay, " ready ");
+	return forebay;
+}
+
+static int exit_code_of(const char *const *argv) {
+	pid_t pid = start(argv, harness_path("commands.log"), false);
 	int status = -1;
 
 	if (!await_child(pid, 5000, &status)) {
@@ -829,6 +858,14 @@ int forebay_check(const char *ini, char **output) {
 	}
 	*output = harness_read(log);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int forebay_exit_code(const char *ini) {
+	return exit_code_of((const char *const[]){harness.forebay, "-c", ini, NULL});
+}
+
+int forebay_takeover_exit_code(const char *ini) {
+	return exit_code_of((const char *const[]){harness.forebay, "-c", ini, "--takeover", NULL});
 }
 
 void forebay_await_exit(struct forebay *forebay) {

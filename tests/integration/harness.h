@@ -66,6 +66,10 @@ struct forebay_setup {
 	const char *more;     /* further sections, whole */
 	bool no_default_users;
 	int mysql_port;       /* not 0: it speaks MySQL, and this is its backend: see mariadb.h */
+	int port;             /* 0: a free one */
+	/* A command of sh that starts it: "$@" is the program with its arguments. NULL: it is started as it is. */
+	const char *shell;
+	int passed; /* so many of the test's descriptors from 3 on are passed to it */
 };
 
 struct forebay {
@@ -84,6 +88,11 @@ struct forebay *forebay_start(const struct forebay_setup *setup);
  * once the test has written that file. Not for FOREBAY_DIRECT. */
 struct forebay *forebay_prepare(void);
 void forebay_launch(struct forebay *forebay);
+/* One that takes over from this one (`forebay --takeover` with the same file). Returns when it is ready. Both are to be
+ * stopped; of the old one only forebay_await_exit(). */
+struct forebay *forebay_take_over(const struct forebay *old);
+/* Runs it with --takeover and this file: its exit code, or -1 where it went on running; its log is commands.log. */
+int forebay_takeover_exit_code(const char *ini);
 /* SIGTERM; fails the test unless it exits with 0 in time and its log is free of sanitizer reports and violated
  * invariants. Frees it. */
 void forebay_stop(struct forebay *forebay);

@@ -19,6 +19,7 @@ struct goer {
 
 struct traffic {
 	struct traffic_setup setup;
+	struct forebay address; /* its port and its sockets' folder: the process may be another by now */
 	struct goer *goers;
 	int count;
 	_Atomic bool stop;
@@ -51,7 +52,7 @@ static bool enter(struct goer *goer) {
 	char info[512];
 
 	snprintf(info, sizeof(info), "host=%s port=%d user=app dbname=%s sslmode=disable gssencmode=disable connect_timeout=30",
-		 goer->number % 2 ? setup->forebay->socket_dir : "127.0.0.1", setup->forebay->port,
+		 goer->number % 2 ? goer->traffic->address.socket_dir : "127.0.0.1", goer->traffic->address.port,
 		 goer->kind == KINDS - 1 && setup->sessions ? "sess" : "app");
 	goer->farewell[0] = 0;
 	goer->conn = PQconnectdb(info);
@@ -127,9 +128,17 @@ static bool by_prepared_statement(struct attempt *attempt) {
 	const char *values[] = {id_text(attempt, id)};
 	PGconn *conn = attempt->goer->conn;
 
-	return take(attempt, PQprepare(conn, "put", "insert into noted values ($1)", 0, NULL)) && say(attempt, "begin") &&
-	       take(attempt, PQexecPrepared(conn, "put", 1, values, NULL, NULL, 0)) && say(attempt, "commit") &&
-	       say(attempt, "deallocate put");
+	if (!take(attempt, PQprepare(conn, "put", "insert into noted values ($1)", 0, NULL)))
+		return false;
+	attempt->begun = false; /* it may be told between these two, and before the last one */
+	if (!say(attempt, "begin") || !take(attempt, PQexecPrepared(conn, "put", 1, values, NULL, NULL, 0)) ||
+	    !say(attempt, "commit"))
+		return false;
+	PGresult *res = PQexec(conn, "deallocate put");
+	if (PQresultStatus(res) != PGRES_COMMAND_OK && !attempt->goer->farewell[0]) /* told instead: what it has heard is for the next attempt */
+		snprintf(attempt->goer->farewell, sizeof(attempt->goer->farewell), "%.150s", PQerrorMessage(conn));
+	PQclear(res);
+	return true;
 }
 
 static bool by_copy(struct attempt *attempt) {
@@ -214,7 +223,8 @@ static void stay(struct goer *goer) {
 		atomic_fetch_add(&goer->served, 1);
 		return;
 	}
-	if (attempt.begun || !strstr(attempt.error, "57P01")) {
+	bool was_told = strstr(attempt.error, "57P01") || strstr(attempt.error, "the pooler is shutting down");
+	if (attempt.begun || !was_told) {
 		char what[64];
 		snprintf(what, sizeof(what), "a transaction of kind %d was cut%s", goer->kind, attempt.begun ? "" : " at its start");
 		note(traffic, &traffic->cut, what, attempt.error);
@@ -250,6 +260,7 @@ struct traffic *traffic_start(const struct traffic_setup *setup) {
 	execute(control, "alter table noted owner to app");
 	PQfinish(control);
 	traffic->setup = *setup;
+	traffic->address = *setup->forebay;
 	traffic->count = setup->comers + setup->stayers_of_each * (setup->sessions ? KINDS : KINDS - 1);
 	traffic->goers = calloc((size_t)traffic->count, sizeof(traffic->goers[0]));
 	ck_assert_ptr_nonnull(traffic->goers);

@@ -1212,6 +1212,25 @@ START_TEST(conf_forebay_ini_is_the_sample) {
 }
 END_TEST
 
+START_TEST(a_pool_without_a_password_has_its_users) {
+	write_file("users.txt", "\"app\" \"of the file\"\n");
+	struct config *c = must_load(write_file("a.ini", "[forebay]\nauth_file = users.txt\n" LISTENER
+							  "[pool:a]\nhosts = h\nuser = app\n"
+							  "[pool:b]\nhosts = h\nuser = app\npassword = own\n"
+							  "[pool:c]\nhosts = h\nauth_user = asker\n"
+							  "[pool:d]\nhosts = h\nuser = nobody\n"
+							  "[pool:e]\nprotocol = mysql\nhosts = h\nuser = app\n"
+							  "[user:asker]\npassword = of the section\n"));
+
+	ck_assert_str_eq(config_pool(c, "a")->password, "of the file");
+	ck_assert_str_eq(config_pool(c, "b")->password, "own");
+	ck_assert_str_eq(config_pool(c, "c")->auth_password, "of the section");
+	ck_assert_ptr_null(config_pool(c, "d")->password);
+	ck_assert_ptr_null(config_pool(c, "e")->password);
+	config_unref(c);
+}
+END_TEST
+
 START_TEST(doc_forebay_ini_5_is_the_manual) {
 	const char *top = getenv("top_srcdir");
 	char path[1024], *manual = NULL, *file = calloc(1, 1 << 20);
@@ -1456,7 +1475,7 @@ int main(void) {
 		 TESTS(every_setting_is_shown_with_its_default_and_no_secret,
 		       a_diff_names_what_changed_and_no_secret,
 		       a_diff_sees_secrets_that_changed_in_their_files,
-		       the_sample_parses_and_holds_nothing_but_defaults, conf_forebay_ini_is_the_sample, doc_forebay_ini_5_is_the_manual,
+		       the_sample_parses_and_holds_nothing_but_defaults, a_pool_without_a_password_has_its_users, conf_forebay_ini_is_the_sample, doc_forebay_ini_5_is_the_manual,
 		       a_file_as_the_documentation_shows_it_parses));
 	add_case(suite, "references", TESTS(the_last_reference_frees_whichever_thread_has_it));
 	add_case(suite, "anything",

@@ -1,0 +1,484 @@
+/* A new process takes over from the one that runs: nobody is refused, nothing is cut, the bound holds over both. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "traffic.h"
+#include "wire.h"
+
+#define SKIP_WHEN_DIRECT()                                                                                             \
+	do {                                                                                                           \
+		if (harness_direct())                                                                                  \
+			return;                                                                                        \
+	} while (0)
+
+static struct forebay *start_with(int workers, const char *process, const char *pool, const char *more) {
+	char text[600];
+
+	snprintf(text, sizeof(text), "takeover_socket = %s\nlog_connections = off\n%s", harness_path("take"),
+		 process ? process : "");
+	return forebay_start(&(struct forebay_setup){
+		.workers = workers, .process = text, .pool = pool, .listener = "auth = trust", .more = more});
+}
+
+static void await_gone(const char *path) {
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; access(path, F_OK) == 0; harness_pause_ms(5))
+		ck_assert_msg(harness_now_ms() < deadline, "%s is still there", path);
+}
+
+/* ---- the bound ---- */
+
+struct watch {
+	pthread_t thread;
+	PGconn *control;
+	_Atomic bool stop;
+	long most;
+};
+
+/* Connections of applications to PostgreSQL, over and over: the most there ever were at a time. */
+static void *watch_connections(void *context) {
+	struct watch *watch = context;
+
+	while (!atomic_load(&watch->stop)) {
+		PGresult *res = PQexec(watch->control, "select count(*) from pg_stat_activity where usename = 'app'");
+		long n = PQntuples(res) == 1 ? atol(PQgetvalue(res, 0, 0)) : 0;
+		watch->most = n > watch->most ? n : watch->most;
+		PQclear(res);
+		harness_pause_ms(2);
+	}
+	PQfinish(watch->control);
+	return NULL;
+}
+
+static void watch_begin(struct watch *watch) {
+	*watch = (struct watch){.control = connect_control()};
+	ck_assert_int_eq(pthread_create(&watch->thread, NULL, watch_connections, watch), 0);
+}
+
+static long watch_end(struct watch *watch) {
+	atomic_store(&watch->stop, true);
+	pthread_join(watch->thread, NULL);
+	return watch->most;
+}
+
+/* ---- the tests ---- */
+
+START_TEST(restarts_refuse_nobody_and_cut_nothing) {
+	char more[400];
+	struct forebay *forebay, *next;
+	struct watch watch;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(more, sizeof(more),
+		 "[pool:sess]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = app\npool_mode = session\nmax_size = 4\n"
+		 "monitor_interval = 0\n",
+		 harness_postgres_port());
+	forebay = start_with(WORKERS(_i), "drain_pace = 20", "max_size = 4", more);
+	watch_begin(&watch);
+	struct traffic *traffic = traffic_start(
+		&(struct traffic_setup){.forebay = forebay, .comers = 4, .stayers_of_each = 2, .sessions = true});
+	for (int i = 0; i < 3; i++) {
+		next = forebay_take_over(forebay);
+		forebay_await_exit(forebay);
+		forebay_await_log(next, "predecessor_gone");
+		forebay = next;
+		traffic_await_more(traffic);
+		/* and a reload in between */
+		kill(forebay->pid, SIGHUP);
+		forebay_await_log(forebay, " reloaded ");
+	}
+	struct traffic_counts counts = traffic_end(traffic);
+	long most = watch_end(&watch);
+	ck_assert_int_ge((int)counts.told, 3 * 14); /* each stayer by each process that went */
+	ck_assert_msg(most <= 8, "%ld connections at a time, and the two pools may have 8", most);
+	forebay_stop(forebay);
+	ck_assert_int_ne(access(harness_path("take"), F_OK), 0);
+}
+END_TEST
+
+/* The old one is full to the last connection; the new one gets what becomes free, and no more. */
+START_TEST(both_together_keep_to_max_size) {
+	enum { HOLDERS = 3 };
+	struct forebay *old, *forebay;
+	struct watch watch;
+	PGconn *holders[HOLDERS], *control = connect_control();
+
+	SKIP_WHEN_DIRECT();
+	old = start_with(WORKERS(_i), NULL, "max_size = 3\nmin_idle = 3\nuser = app\npassword = app-secret", NULL);
+	for (int i = 0; i < HOLDERS; i++) {
+		holders[i] = connect_app(old);
+		begin_holding(holders[i]);
+	}
+	watch_begin(&watch);
+	forebay = forebay_take_over(old);
+	/* a login that needs a connection, to learn what to tell the client */
+	struct raw waits = raw_connect(forebay);
+	struct bytes b = {0};
+	struct message m;
+	put_startup(&b, 0x30000, "user", "app", "database", "app", (char *)NULL);
+	put_query(&b, "select 'had its turn'");
+	raw_send_bytes(&waits, &b);
+	forebay_await_log(old, "taken_over");
+	raw_until(&waits, 'R'); /* it is trusted; and waits */
+	ck_assert_int_eq((int)raw_read_within(&waits, &m, 300), RAW_TIMEOUT);
+	ck_assert_int_eq((int)server_connections(control), HOLDERS);
+	for (int i = 0; i < 2; i++)
+		execute(holders[i], "commit");
+	raw_until(&waits, 'Z');
+	raw_answers(&waits, "T D C Z:I");
+	/* the last of the old one's goes, and the new one has all three */
+	execute(holders[2], "commit");
+	forebay_await_exit(old);
+	PGconn *others[HOLDERS];
+	for (int i = 0; i < HOLDERS; i++) {
+		others[i] = connect_app(forebay);
+		begin_holding(others[i]);
+	}
+	long most = watch_end(&watch);
+	ck_assert_msg(most <= 3, "%ld connections at a time, and max_size is 3", most);
+	for (int i = 0; i < HOLDERS; i++) {
+		PQfinish(others[i]);
+		PQfinish(holders[i]);
+	}
+	raw_close(&waits);
+	PQfinish(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+static void cancel(PGconn *conn) {
+	char error[256];
+	PGcancel *request = PQgetCancel(conn);
+
+	ck_assert_ptr_nonnull(request);
+	ck_assert_msg(PQcancel(request, error, sizeof(error)) == 1, "%s", error);
+	PQfreeCancel(request);
+}
+
+START_TEST(a_cancel_reaches_the_session_of_the_old_process) {
+	struct forebay *old, *forebay;
+	PGconn *control = connect_control();
+
+	SKIP_WHEN_DIRECT();
+	old = start_with(WORKERS(_i), NULL, "max_size = 4", NULL);
+	PGconn *a = connect_app(old), *b = connect_app(old);
+	execute(a, "begin");
+	send_query(a, "select 'query of a', pg_sleep(60)");
+	execute(b, "begin");
+	send_query(b, "select 'query of b', pg_sleep(1.5)");
+	await_running(control, "query of a");
+	await_running(control, "query of b");
+	forebay = forebay_take_over(old);
+	/* such requests come to the new one; it knows its own as well */
+	PGconn *c = connect_app(forebay);
+	cancel(a);
+	expect_failure(next_result(a), "57014");
+	ck_assert_ptr_null(PQgetResult(a));
+	send_query(c, "select 'query of c', pg_sleep(60)");
+	await_running(control, "query of c");
+	cancel(c);
+	expect_failure(next_result(c), "57014");
+	ck_assert_ptr_null(PQgetResult(c));
+	/* nobody's key: it is closed without a word, and hits nobody */
+	struct raw raw = raw_connect(forebay);
+	ck_assert(raw_put(&raw, 0, "iii", 80877102, 4711, 4712));
+	raw_expect_closed(&raw);
+	raw_close(&raw);
+	expect_text(next_result(b), "query of b");
+	ck_assert_ptr_null(PQgetResult(b));
+	execute(a, "rollback");
+	execute(b, "commit");
+	forebay_await_exit(old);
+	/* with nobody before it, a stranger's key is unknown at once */
+	raw = raw_connect(forebay);
+	ck_assert(raw_put(&raw, 0, "iii", 80877102, 4711, 4712));
+	raw_expect_closed(&raw);
+	raw_close(&raw);
+	PQfinish(a);
+	PQfinish(b);
+	PQfinish(c);
+	PQfinish(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+START_TEST(one_that_cannot_start_changes_nothing) {
+	struct forebay *forebay, *next;
+	char broken[300];
+
+	SKIP_WHEN_DIRECT();
+	forebay = start_with(WORKERS(_i), NULL, NULL, NULL);
+	PGconn *ops = connect_with(forebay, "dbname=forebay user=ops password=ops-secret"), *app = connect_app(forebay);
+	struct traffic *traffic =
+		traffic_start(&(struct traffic_setup){.forebay = forebay, .comers = 2, .stayers_of_each = 1});
+	/* it takes the sockets and then cannot have one more */
+	snprintf(broken, sizeof(broken), "%s.broken", forebay->ini);
+	char *text = harness_read(forebay->ini), *bad = NULL;
+	ck_assert_int_gt(asprintf(&bad, "%s[listener:taken]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n", text,
+				  harness_postgres_port()),
+			 0);
+	harness_write(broken, bad);
+	ck_assert_int_eq(forebay_takeover_exit_code(broken), 1);
+	forebay_await_log(forebay, "takeover_failed");
+	/* nor may one start beside it */
+	ck_assert_int_eq(forebay_exit_code(forebay->ini), 1);
+	ck_assert(harness_count_in(harness_path("commands.log"), "a Forebay runs already") > 0);
+	execute(ops, "RELOAD");
+	expect_value(app, "select 1", "1");
+	traffic_await_more(traffic);
+	struct traffic_counts counts = traffic_now(traffic);
+	ck_assert_int_eq((int)counts.told, 0);
+	/* the next one can; while the one before it drains, a third has to wait */
+	PGconn *holder = connect_app(forebay);
+	begin_holding(holder);
+	next = forebay_take_over(forebay);
+	ck_assert_int_eq(forebay_takeover_exit_code(forebay->ini), 1);
+	ck_assert(harness_count_in(harness_path("commands.log"), "still drains") > 0);
+	execute(holder, "commit");
+	forebay_await_exit(forebay);
+	traffic_end(traffic);
+	PQfinish(ops);
+	PQfinish(app);
+	PQfinish(holder);
+	free(text);
+	free(bad);
+	forebay_stop(next);
+}
+END_TEST
+
+static void expect_pid(const char *path, pid_t pid) {
+	char *text = harness_read(path);
+
+	ck_assert_int_eq(atoi(text), (int)pid);
+	free(text);
+}
+
+START_TEST(pid_file_and_socket_files_are_the_new_one_s) {
+	char process[300], host[300];
+	struct forebay *old, *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(process, sizeof(process), "pid_file = %s", harness_path("pid"));
+	/* with nobody there it starts as usual */
+	old = start_with(WORKERS(_i), process, NULL, NULL);
+	forebay_await_log(old, " ready ");
+	expect_pid(harness_path("pid"), old->pid);
+	forebay = forebay_take_over(old);
+	expect_pid(harness_path("pid"), forebay->pid);
+	forebay_await_exit(old);
+	expect_pid(harness_path("pid"), forebay->pid);
+	snprintf(host, sizeof(host), "host=%s", forebay->socket_dir);
+	PGconn *conn = connect_with(forebay, "%s", host);
+	expect_value(conn, "select 1", "1");
+	PQfinish(conn);
+	ck_assert_int_eq(access(harness_path("take"), F_OK), 0);
+	forebay_stop(forebay);
+	await_gone(harness_path("take"));
+	await_gone(harness_path("pid"));
+}
+END_TEST
+
+/* What the old one has started is not this process's child: should this one end before it is done, it is ended by one that
+ * waits for just that. Writes go to the guard: a pid, then 0 when it has gone. */
+static int guard_begin(void) {
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	pid_t pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		pid_t guarded = 0, next;
+		setsid(); /* out of the group that is killed when a test takes too long */
+		close(ends[1]);
+		while (read(ends[0], &next, sizeof(next)) == (ssize_t)sizeof(next))
+			guarded = next;
+		if (guarded > 0)
+			kill(guarded, SIGKILL);
+		_exit(0);
+	}
+	close(ends[0]);
+	fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+	return ends[1];
+}
+
+static void guard_say(int guard, pid_t pid) {
+	ck_assert_int_eq((int)write(guard, &pid, sizeof(pid)), (int)sizeof(pid));
+}
+
+START_TEST(a_signal_starts_the_new_one) {
+	struct forebay *old;
+	char *text, *at;
+	pid_t successor;
+
+	SKIP_WHEN_DIRECT();
+	int guard = guard_begin();
+	old = start_with(WORKERS(_i), NULL, NULL, NULL);
+	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
+	forebay_await_log(old, "successor_started process=");
+	text = harness_read(old->log);
+	at = strstr(text, "successor_started process=");
+	successor = atoi(at + strlen("successor_started process="));
+	free(text);
+	guard_say(guard, successor);
+	forebay_await_log(old, "taken_over process=");
+	struct forebay next = *old;
+	next.pid = successor;
+	PGconn *conn = connect_app(&next);
+	expect_value(conn, "select 1", "1");
+	/* it is the old one's child, and logs where that does; the old one's end is in the log before its own */
+	forebay_await_log(old, "predecessor_gone");
+	ck_assert_int_eq(kill(successor, SIGTERM), 0);
+	PQfinish(conn);
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; harness_count_in(old->log, " stopped ") < 2;
+	     harness_pause_ms(5))
+		ck_assert_msg(harness_now_ms() < deadline, "the new one does not end");
+	guard_say(guard, 0);
+	close(guard);
+	forebay_await_exit(old);
+}
+END_TEST
+
+/* ---- the service manager ---- */
+
+struct manager {
+	int fd;
+	char path[108];
+};
+
+static void manager_begin(struct manager *manager) {
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+	snprintf(manager->path, sizeof(manager->path), "%s", harness_path("notify"));
+	memcpy(un.sun_path, manager->path, sizeof(manager->path));
+	manager->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_ge(manager->fd, 0);
+	unlink(manager->path);
+	ck_assert_int_eq(bind(manager->fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	const struct timeval wait = {.tv_sec = HARNESS_DEADLINE_MS / 1000};
+	setsockopt(manager->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	setenv("NOTIFY_SOCKET", manager->path, 1);
+}
+
+/* The next message that has this in it. */
+static void manager_hears(struct manager *manager, const char *words) {
+	char text[600];
+	ssize_t n;
+
+	do {
+		n = recv(manager->fd, text, sizeof(text) - 1, 0);
+		ck_assert_msg(n > 0, "nobody has said %s", words);
+		text[n] = 0;
+	} while (!strstr(text, words));
+}
+
+static void manager_end(struct manager *manager) {
+	unsetenv("NOTIFY_SOCKET");
+	unlink(manager->path);
+	close(manager->fd);
+}
+
+START_TEST(the_service_manager_is_told) {
+	struct manager manager;
+	struct forebay *old, *forebay;
+	char pid[40];
+
+	SKIP_WHEN_DIRECT();
+	manager_begin(&manager);
+	old = start_with(WORKERS(_i), NULL, NULL, NULL);
+	manager_hears(&manager, "READY=1");
+	kill(old->pid, SIGHUP);
+	manager_hears(&manager, "RELOADING=1\nMONOTONIC_USEC=");
+	manager_hears(&manager, "READY=1");
+	forebay = forebay_take_over(old);
+	snprintf(pid, sizeof(pid), "MAINPID=%d", (int)forebay->pid);
+	manager_hears(&manager, pid); /* by the old one, which is the one that may say so */
+	manager_hears(&manager, "READY=1\nMAINPID=");
+	forebay_await_exit(old);
+	kill(forebay->pid, SIGTERM);
+	manager_hears(&manager, "STOPPING=1");
+	forebay_await_exit(forebay);
+	manager_end(&manager);
+}
+END_TEST
+
+/* A listening socket as the service manager opens it. */
+static int activated(int port) {
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const int on = 1;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	ck_assert_int_ge(fd, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	ck_assert_int_eq(listen(fd, 64), 0);
+	return fd;
+}
+
+START_TEST(sockets_of_the_service_manager_outlive_restarts) {
+	int port = harness_free_port(), unused = harness_free_port();
+	struct forebay_setup setup = {.workers = WORKERS(_i),
+				      .listener = "auth = trust",
+				      .port = port,
+				      .passed = 2,
+				      .shell = "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$@\""};
+	int saved[2];
+
+	SKIP_WHEN_DIRECT();
+	int mine = activated(port), other = activated(unused);
+	ck_assert_int_gt(mine, 4);
+	/* to where such sockets begin; whatever the test has there comes back afterwards */
+	for (int i = 0; i < 2; i++)
+		saved[i] = dup(3 + i);
+	for (int round = 0; round < 3; round++) {
+		dup2(mine, 3);
+		dup2(other, 4);
+		struct forebay *forebay = forebay_start(&setup);
+		for (int i = 0; i < 2; i++) {
+			close(3 + i);
+			if (saved[i] >= 0)
+				dup2(saved[i], 3 + i);
+		}
+		forebay_await_log(forebay, "socket_unused");
+		PGconn *conn = connect_app(forebay);
+		expect_value(conn, "select 1", "1");
+		PQfinish(conn);
+		forebay_stop(forebay);
+		/* who comes while none runs waits for the next */
+		ck_assert(harness_port_accepts(port));
+	}
+	for (int i = 0; i < 2; i++)
+		if (saved[i] >= 0)
+			close(saved[i]);
+	close(mine);
+	close(other);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("restart");
+	TCase *tcase = tcase_create("restart");
+
+	harness_begin(NULL);
+	tcase_set_timeout(tcase, 120);
+	suite_add_tcase(suite, tcase);
+	LOOP(tcase, restarts_refuse_nobody_and_cut_nothing);
+	LOOP(tcase, both_together_keep_to_max_size);
+	LOOP(tcase, a_cancel_reaches_the_session_of_the_old_process);
+	LOOP(tcase, one_that_cannot_start_changes_nothing);
+	LOOP(tcase, pid_file_and_socket_files_are_the_new_one_s);
+	tcase_add_test(tcase, a_signal_starts_the_new_one);
+	tcase_add_test(tcase, the_service_manager_is_told);
+	tcase_add_test(tcase, sockets_of_the_service_manager_outlive_restarts);
+	return harness_run(suite);
+}
