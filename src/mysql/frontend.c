@@ -96,7 +96,7 @@ void my_note_said(struct my_server *ms, const void *sql, size_t len, bool more) 
 /* Asks for an id or a list that is another client's on this server: it gets its own first. False: on hold, or closed. */
 static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 	struct my_server_relay *s = &ms->relay;
-	const uint64_t reads_id = SQL_LAST_INSERT_ID | SQL_SHOW_VARIABLES | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
+	const uint64_t reads_id = SQL_LAST_INSERT_ID | SQL_SHOW_VARIABLES | SQL_LOAD | SQL_RETURNING | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 				  SQL_EXECUTE_IMMEDIATE;
 	/* what is asked here is told of the statement before, which must not be another client's */
 	bool former = s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS);
@@ -116,6 +116,15 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 			return false;
 		s->insert_id = mc->relay.insert_id;
 		s->insert_id_known = true;
+	}
+	/* a statement that has failed may have changed it, or not: then it is still what it was */
+	if ((hints & reads_id) && mc->relay.insert_id_unknown && s->insert_id != mc->relay.insert_id) {
+		char sql[128];
+		snprintf(sql, sizeof sql, "SET last_insert_id=IF(LAST_INSERT_ID()=%llu,%llu,LAST_INSERT_ID())",
+			 (unsigned long long)s->insert_id, (unsigned long long)mc->relay.insert_id);
+		if (!my_ask_sql(ms, MY_TASK_INSERT_ID, sql))
+			return false;
+		s->insert_id = mc->relay.insert_id;
 	}
 	return true;
 }

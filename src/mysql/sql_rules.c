@@ -474,6 +474,8 @@ void sql_semicolon(struct sql_lexer *x) {
 /* What a word may mean in some context, beside its own hints. */
 static uint64_t at_worst(enum sql_word_id id) {
 	switch (id) {
+	case WORD_SET:
+		return SQL_SET_SCOPED | SQL_SET_CALLS;
 	case WORD_LOCK:
 		return SQL_FLUSH_LOCK;
 	case WORD_PREPARE:

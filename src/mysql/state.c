@@ -561,6 +561,8 @@ void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
 void my_learnt(struct my_server *ms) {
 	/* a KILL that was meant for its client's statement: it is asked again */
 	bool killed = ms->relay.task_failed && ms->relay.task_code == MY_ER_QUERY_INTERRUPTED && ms->base.client;
+	if (killed) /* it may have set it to 0 before */
+		ms->relay.insert_id = 0;
 	if (ms->relay.learning && !ms->relay.recovering && !killed)
 		server_close(&ms->base, "it does not tell its session's variables");
 	ms->relay.learning = false;

@@ -247,6 +247,11 @@ static const struct script shared[] = {
 	{"insert_id_of_an_insert_that_failed", {
 		{'A', "INSERT INTO u (b) VALUES ('q')"}, {'A', "INSERT INTO u (b) VALUES ('m1'), ('q')"},
 		{'B', "SELECT LAST_INSERT_ID()"}, {'A', "SELECT LAST_INSERT_ID()"}, {'B', "SELECT LAST_INSERT_ID()"}}},
+	{"insert_id_behind_an_error", {
+		{'A', "INSERT INTO u (b) VALUES ('q')"}, {'B', "SELECT 1"}, {'A', "SELECT nope"}, {'A', "SELECT LAST_INSERT_ID()"},
+		{'B', "SELECT LAST_INSERT_ID()"}, {'A', "BEGIN"}, {'A', "INSERT INTO u (id, b) VALUES (70, 'own')"},
+		{'A', "SELECT LAST_INSERT_ID()"}, {'A', "COMMIT"}, {'B', "SELECT LAST_INSERT_ID()"},
+		{'A', "SELECT LAST_INSERT_ID()"}}},
 	{"warnings_seen_by_immediate", {
 		{'A', "SELECT CAST('secret' AS INT)"}, {'B', "EXECUTE IMMEDIATE 'SHOW WARNINGS'"}}},
 	{"warnings_seen_by_a_procedure", {{'A', "SELECT CAST('secret' AS INT)"}, {'B', "CALL shows()"}}},

@@ -85,8 +85,8 @@ static const struct example statements[] = {
 	{"SELECT @@last_insert_id, @@identity", "last_insert_id"},
 	{"UPDATE s SET n = LAST_INSERT_ID(n + 1)", "last_insert_id set_last_insert_id"},
 	{"SET last_insert_id = 5", "set last_insert_id set_last_insert_id"},
-	{"SET @@session.insert_id := 5", "set last_insert_id set_last_insert_id"},
-	{"SET @a = LAST_INSERT_ID()", "set last_insert_id read_user_variable user_variable"},
+	{"SET @@session.insert_id := 5", "set last_insert_id set_last_insert_id set_scoped"},
+	{"SET @a = LAST_INSERT_ID()", "set last_insert_id read_user_variable user_variable set_calls"},
 	{"INSERT INTO t VALUES (1) RETURNING id", "returning"},
 
 	{"SELECT @a", "read_user_variable"},
@@ -103,7 +103,7 @@ static const struct example statements[] = {
 	{"SET sort_buffer_size = 1, @a = 1", "set read_user_variable user_variable"},
 	{"SET sort_buffer_size = @a", "set read_user_variable"},
 	{"CALL p(@out)", "call read_user_variable user_variable"},
-	{"LOAD DATA INFILE 'x' INTO TABLE t (a, @b)", "read_user_variable user_variable"},
+	{"LOAD DATA INFILE 'x' INTO TABLE t (a, @b)", "read_user_variable user_variable load"},
 	{"GET DIAGNOSTICS @n = NUMBER", "read_user_variable user_variable diagnostics"},
 	{"CREATE USER 'a'@'%' IDENTIFIED BY 'x'", "read_user_variable"},
 	{"SELECT @get_lock, @'get_lock(', @`found_rows`, @a.kill", "read_user_variable"},
@@ -128,7 +128,7 @@ static const struct example statements[] = {
 	{"DROP INDEX i ON t", ""},
 	{"BINLOG 'abc'", "binlog"},
 
-	{"SET SESSION session_track_schema = OFF", "set session_track"},
+	{"SET SESSION session_track_schema = OFF", "set session_track set_scoped"},
 	{"SELECT @@session_track_system_variables", "session_track"},
 	{"SHOW WARNINGS", "diagnostics"},
 	{"SHOW COUNT(*) ERRORS", "diagnostics"},
@@ -146,14 +146,14 @@ static const struct example statements[] = {
 	{"SET PASSWORD = 'x'", "set set_password"},
 	{"SET ROLE r", "set set_role"},
 	{"SET STATEMENT max_statement_time = 1 FOR SELECT 1", "set set_statement"},
-	{"SET STATEMENT max_statement_time = 1 FOR CALL p()", "set set_statement call"},
+	{"SET STATEMENT max_statement_time = 1 FOR CALL p()", "set set_statement call set_calls"},
 	{"SET TRANSACTION READ ONLY", "set set_transaction"},
-	{"SET SESSION TRANSACTION READ ONLY", "set"},
-	{"SET LOCAL TRANSACTION READ ONLY", "set"},
+	{"SET SESSION TRANSACTION READ ONLY", "set set_scoped"},
+	{"SET LOCAL TRANSACTION READ ONLY", "set set_scoped"},
 	{"SET tx_isolation = 'SERIALIZABLE'", "set set_transaction"},
 	{"SET @@transaction_isolation = 'SERIALIZABLE'", "set set_transaction"},
-	{"SET @@session.transaction_isolation = 'SERIALIZABLE'", "set"},
-	{"SET SESSION tx_read_only = 1", "set"},
+	{"SET @@session.transaction_isolation = 'SERIALIZABLE'", "set set_scoped"},
+	{"SET SESSION tx_read_only = 1", "set set_scoped"},
 
 	{"USE shop", "use"},
 	{"BEGIN", "begin"},
@@ -166,10 +166,10 @@ static const struct example statements[] = {
 	{"RELEASE SAVEPOINT s", "savepoint"},
 	{"XA START 'x'", "xa"},
 	{"CALL p()", "call"},
-	{"LOAD DATA LOCAL INFILE 'x' INTO TABLE t", "load_local"},
-	{"LOAD DATA CONCURRENT LOCAL INFILE 'x' INTO TABLE t", "load_local"},
-	{"LOAD XML LOCAL INFILE 'x' INTO TABLE t", "load_local"},
-	{"LOAD DATA INFILE 'local' INTO TABLE t", ""},
+	{"LOAD DATA LOCAL INFILE 'x' INTO TABLE t", "load_local load"},
+	{"LOAD DATA CONCURRENT LOCAL INFILE 'x' INTO TABLE t", "load_local load"},
+	{"LOAD XML LOCAL INFILE 'x' INTO TABLE t", "load_local load"},
+	{"LOAD DATA INFILE 'local' INTO TABLE t", "load"},
 
 	/* Words of key words' letters that are none, in names, strings and comments. */
 	{"SELECT 'GET_LOCK(', \"kill 5; set @a:=1\", 'it''s kill', 'a\\'kill 5; get_lock(1)'", ""},
@@ -284,7 +284,10 @@ END_TEST
 START_TEST(functions_may_be_quoted) {
 	EXPECT("SELECT `get_lock`('a', 1), `LAST_INSERT_ID`(5), `FOUND_ROWS`()",
 	       "get_lock found_rows last_insert_id set_last_insert_id");
-	EXPECT("SET @@session.`session_track_schema` = 0, @@`tx_isolation` = ''", "set set_transaction session_track");
+	EXPECT("SET @@session.`session_track_schema` = 0, @@`tx_isolation` = ''",
+	       "set set_transaction session_track set_untold set_scoped");
+	EXPECT("SET @@sql_mode = '', time_zone = @@time_zone", "set set_untold");
+	EXPECT("SET @old = @@sql_mode, sql_mode = CONCAT('a', @@sql_mode)", "set read_user_variable user_variable set_calls");
 	EXPECT("SELECT \"get_lock\"", "");
 	EXPECT_READ("SELECT \"get_lock\"('a', 1)", SQL_ANSI_QUOTES, "get_lock");
 	EXPECT_READ("SELECT \"get_lock\"('a', 1)", SQL_MODE_UNKNOWN, "get_lock");
