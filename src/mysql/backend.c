@@ -34,9 +34,10 @@ enum verdict { TAKEN, INCOMPLETE, STOP };
 
 static void flush_run(struct walk *w) {
 	struct client *client = w->ms->base.client;
-	if (w->run_len > 0 && client)
-		client_write(client, w->run, w->run_len);
+	size_t len = w->run_len;
 	w->run_len = 0;
+	if (len > 0 && client && !client_write(client, w->run, len)) /* what follows would be taken for what is missing */
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
 }
 
 static void to_client(struct walk *w, const uint8_t *data, size_t len) {
@@ -186,7 +187,7 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	s->answering = false;
 	s->file = false;
 	if (request.task != MY_TASK_CLIENT) {
-		my_task_over(ms, &request);
+		my_task_over(ms, &request, failed);
 		return;
 	}
 	struct my_client *mc = w->mc;
@@ -195,8 +196,8 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 		mc->mid_message = false;
 		mc->sequence = 1; /* what ends an idle client answers its next command */
 		my_note_end(mc, ms, &request, failed, rows, warnings);
-	} else if (request.hints) {
-		s->touched = true;
+	} else {
+		s->touched = true; /* nobody was there to note what it has left */
 	}
 	if (mc && failed) /* it was answered; whether its transaction has ended is asked now */
 		meter_query(&ms->base, mc->base.sw->worker->now_ns - mc->base.request_ns);
@@ -218,6 +219,24 @@ static bool is_too_much(const struct walk *w, const struct my_ok *ok) {
 	return database_view(client->database, client->sw->worker->id)->config->mode == POOL_MODE_STATEMENT;
 }
 
+/* It would take the second result for the answer to its next command. */
+static bool is_unexpected(const struct my_client *mc, const struct my_request *head, const struct my_ok *ok) {
+	uint32_t needed = head->command == MY_COM_STMT_EXECUTE ? MY_CLIENT_PS_MULTI_RESULTS : MY_CLIENT_MULTI_RESULTS;
+	bool asked_for = mc->relay.multi && head->command == MY_COM_QUERY;
+	return (ok->status & MY_STATUS_MORE_RESULTS) && !asked_for && !(mc->start.capabilities & needed);
+}
+
+/* The client gets this error in place of what has come, and is closed. */
+static void end_with(struct walk *w, const struct packet *p, const char *text) {
+	flush_run(w);
+	pay_eof(w);
+	w->mc->mid_message = false;
+	if (!is_old(w->mc))
+		w->mc->sequence = p->sequence;
+	client_end(&w->mc->base, REFUSAL_MODE, text);
+	w->mc = NULL;
+}
+
 static enum verdict on_ok(struct walk *w, const struct packet *p) {
 	struct my_server *ms = w->ms;
 	struct my_request *head = my_head(ms);
@@ -231,15 +250,13 @@ static enum verdict on_ok(struct walk *w, const struct packet *p) {
 		my_note_cursor(w->mc, head, ok.status);
 	bool over = my_answer_is_over(&ms->relay.answer);
 	if (over && w->mc && is_too_much(w, &ok)) {
-		flush_run(w);
-		pay_eof(w);
-		w->mc->mid_message = false;
-		if (!is_old(w->mc))
-			w->mc->sequence = p->sequence;
-		client_end(&w->mc->base, REFUSAL_MODE,
-			   "transactions of several statements are not allowed with pool_mode = statement; use pool_mode = "
-			   "transaction");
-		w->mc = NULL;
+		end_with(w, p,
+			 "transactions of several statements are not allowed with pool_mode = statement; use pool_mode = "
+			 "transaction");
+	} else if (w->mc && is_unexpected(w->mc, head, &ok)) {
+		end_with(w, p,
+			 "the statement has several results, which the client has not said it can take "
+			 "(CLIENT_MULTI_RESULTS, CLIENT_PS_MULTI_RESULTS)");
 	} else {
 		pass_ok(w, p, head, &ok);
 	}
@@ -274,6 +291,7 @@ static void note_task_error(struct my_server *ms, const struct my_err *err) {
 	if (s->task_failed)
 		return;
 	s->task_failed = true;
+	s->failed_task = my_head(ms)->task;
 	s->task_code = err->code;
 	snprintf(s->task_sqlstate, sizeof s->task_sqlstate, "%s", err->sqlstate);
 	snprintf(s->task_error, sizeof s->task_error, "%.*s",

@@ -7,7 +7,7 @@
 /* ---- server.c ---- */
 
 /* A request of ours has been answered to its end; relay.task_failed: by an error. */
-void my_task_over(struct my_server *server, const struct my_request *request);
+void my_task_over(struct my_server *server, const struct my_request *request, bool failed);
 /* A request of a client that has gone is answered: recovery goes on. */
 void my_recover_goes_on(struct my_server *server);
 /* All is answered: asks for what must be known before another client has the server, or releases it. */

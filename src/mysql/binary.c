@@ -47,6 +47,10 @@ static void close_and_forget(struct my_server *ms, struct my_prepared *p) {
 
 static void let_go(struct my_client *mc, struct my_statement *st) {
 	struct my_statements *all = &mc->relay.statements;
+	struct my_server *ms = st->cursor || st->long_data ? mf_server_of(mc) : NULL;
+	struct my_prepared *p = ms ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
+	if (p && p->holder == st->name)
+		p->holder = 0;
 	all->cursors -= st->cursor;
 	all->long_data -= st->long_data;
 	st->cursor = st->long_data = false;
@@ -66,11 +70,16 @@ void my_note_cursor(struct my_client *mc, const struct my_request *r, uint16_t s
 	bool open = r->command == MY_COM_STMT_FETCH ? !(status & MY_STATUS_LAST_ROW_SENT) : status & MY_STATUS_CURSOR_EXISTS;
 	if (open == st->cursor)
 		return;
-	st->cursor = open;
 	if (open) {
+		st->cursor = true;
+		if (r->prepared)
+			r->prepared->holder = st->name;
 		mc->relay.statements.cursors++;
 		mc->relay.pins = pin_add(&mc->base, mc->relay.pins, PIN_CURSOR);
 	} else {
+		st->cursor = false;
+		if (r->prepared && !st->long_data)
+			r->prepared->holder = 0;
 		mc->relay.statements.cursors--;
 		settle_pins(mc);
 	}
@@ -100,6 +109,11 @@ bool my_note_prepared(struct my_client *mc, struct my_server *ms, const struct m
 	const struct my_answer *a = &ms->relay.answer;
 	struct my_text *text = r->text;
 	struct my_prepared *p = my_prepared_find(&ms->relay.prepareds, text->id);
+	if (ms->relay.task_failed && r->task == MY_TASK_PREPARE) { /* what goes ahead of it: it is not what it should be */
+		struct my_prepared other = {.number = a->statement};
+		close_on_server(ms, &other);
+		return true;
+	}
 	if (p) { /* one will do */
 		struct my_prepared second = {.number = a->statement};
 		close_on_server(ms, &second);
@@ -120,6 +134,7 @@ bool my_note_prepared(struct my_client *mc, struct my_server *ms, const struct m
 		server_close(&ms->base, "out of memory");
 		return false;
 	}
+	st->name = (uint64_t)mc->base.id << 32 | st->number;
 	*number = st->number;
 	return true;
 }
@@ -160,6 +175,16 @@ taken mf_on_prepare(struct my_client *mc, const struct command *c) {
 /* The statement on this server. NULL: it is being prepared there, and the client holds; or it is closed. */
 static struct my_prepared *prepared_for(struct my_client *mc, struct my_server *ms, struct my_statement *st) {
 	struct my_prepared *p = my_prepared_find(&ms->relay.prepareds, st->text->id);
+	if (p && p->holder && p->holder != st->name) { /* another of the client's is at work with it */
+		struct my_text *own = my_text_own(st->text, st->name);
+		if (!own) {
+			mf_out_of_memory(mc);
+			return NULL;
+		}
+		my_text_unref(st->text);
+		st->text = own;
+		p = my_prepared_find(&ms->relay.prepareds, own->id);
+	}
 	if (p)
 		return p;
 	struct settings *as_then = my_with_text_settings(mc->relay.wants, st->text->settings);
@@ -258,6 +283,12 @@ taken mf_on_execute(struct my_client *mc, const struct command *c) {
 		return sound ? 0 : mf_error(mc, c, MY_ER_MALFORMED_PACKET, "Malformed communication packet");
 	if (b.bound && !my_statement_bind(st, b.types, (uint64_t)mc->base.id << 32 | ++mc->relay.bindings))
 		return mf_out_of_memory(mc);
+	if (st->data_lost) {
+		st->data_lost = false;
+		return mf_error(mc, c, MY_ER_UNKNOWN_ERROR,
+				"a part of the statement's long data (COM_STMT_SEND_LONG_DATA) was lost, for no server could be given "
+				"it in time, or none could prepare the statement: send it again");
+	}
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, st->text->hints, &ms);
 	if (!p)
@@ -315,17 +346,21 @@ taken mf_on_long_data(struct my_client *mc, const struct command *c) {
 		return mf_skip(mc, c);
 	struct my_server *ms;
 	struct my_prepared *p = want_prepared(mc, st, 0, &ms);
-	if (mc->relay.refused && mc->base.hold == HOLD_NONE) { /* no answer is due */
-		mc->relay.refused = false;
-		return mf_skip(mc, c);
-	}
 	if (!p)
 		return 0;
+	p->holder = st->name;
 	mc->relay.statements.long_data += !st->long_data;
 	st->long_data = true;
 	ms->relay.touched = true;
 	mc->relay.pins = pin_add(&mc->base, mc->relay.pins, PIN_LONG_DATA);
 	return forward_numbered(mc, ms, c, p);
+}
+
+void mf_long_data_lost(struct my_client *mc, const struct command *c) {
+	uint32_t number;
+	struct my_statement *st = statement_of(mc, c, &number);
+	if (st)
+		st->data_lost = true;
 }
 
 taken mf_on_statement_reset(struct my_client *mc, const struct command *c) {
@@ -339,6 +374,7 @@ taken mf_on_statement_reset(struct my_client *mc, const struct command *c) {
 	struct my_server *ms = mf_server_of(mc);
 	struct my_prepared *p = ms && (st->cursor || st->long_data) ? my_prepared_find(&ms->relay.prepareds, st->text->id) : NULL;
 	let_go(mc, st);
+	st->data_lost = false;
 	settle_pins(mc);
 	if (!p) /* nothing of it is anywhere */
 		return mf_ok(mc, c);

@@ -58,6 +58,10 @@ void my_change_user(struct my_client *client, const uint8_t *body, size_t len) {
 		my_login_reject(client, MY_ER_MALFORMED_PACKET, "malformed communication packet", "its COM_CHANGE_USER is malformed");
 		return;
 	}
+	if (strchr(login->user, ACCOUNT_VARIANT)) {
+		my_login_reject(client, MY_ER_ACCESS_DENIED_ERROR, "a user's name with a tab in it is not supported", NULL);
+		return;
+	}
 	if (!listener) {
 		my_login_reject(client, MY_ER_ACCESS_DENIED_ERROR,
 				"the listener of this connection is not configured any more; connect again", NULL);

@@ -113,7 +113,7 @@ void my_client_refuse(struct client *client, enum refusal why, const char *text,
 	struct my_client *mc = my_client(client);
 
 	mc->sequence = my_login_unasked(mc);
-	if (!mc->told_fatal && !mc->mid_message)
+	if (!mc->told_fatal && !mc->mid_message && (fatal || !mc->relay.silent))
 		my_send_error(mc, code_of(mc, why), NULL, text);
 	if (fatal)
 		mc->told_fatal = true;

@@ -49,8 +49,9 @@ taken mf_out_of_memory(struct my_client *mc) {
 }
 
 static uint16_t plain_status(const struct my_client *mc) {
-	return mc->relay.status & (MY_STATUS_IN_TRANS | MY_STATUS_AUTOCOMMIT | MY_STATUS_NO_BACKSLASH_ESCAPES |
-				   MY_STATUS_IN_TRANS_READONLY | MY_STATUS_ANSI_QUOTES);
+	uint16_t status = mc->relay.status ? mc->relay.status : MY_STATUS_AUTOCOMMIT;
+	return status & (MY_STATUS_IN_TRANS | MY_STATUS_AUTOCOMMIT | MY_STATUS_NO_BACKSLASH_ESCAPES |
+			 MY_STATUS_IN_TRANS_READONLY | MY_STATUS_ANSI_QUOTES);
 }
 
 taken mf_ok(struct my_client *mc, const struct command *c) {
@@ -97,12 +98,16 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	struct my_server_relay *s = &ms->relay;
 	const uint64_t reads_id = SQL_LAST_INSERT_ID | SQL_SHOW_VARIABLES | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 				  SQL_EXECUTE_IMMEDIATE;
-	if ((hints & SQL_DIAGNOSTICS) && s->warnings && s->warnings_foreign) {
-		/* a statement that uses a table, as all accounts may */
-		if (!my_ask_sql(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
-			return false;
-		s->warnings = s->warnings_foreign = false;
+	/* what is asked here is told of the statement before, which must not be another client's */
+	bool former = s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS);
+	if (former && (hints & SQL_FOUND_ROWS) && !my_clear_warnings(ms)) /* outlives a reset, but no query */
+		return false;
+	if (former && (hints & (SQL_SEQUENCE_LAST | SQL_ROW_COUNT))) {
+		my_prepare_again(mc, ms);
+		return false;
 	}
+	if ((hints & SQL_DIAGNOSTICS) && s->warnings && s->warnings_foreign && !my_clear_warnings(ms))
+		return false;
 	if ((hints & reads_id) && !mc->relay.insert_id_unknown &&
 	    !(s->insert_id_known && s->insert_id == mc->relay.insert_id)) {
 		char sql[64];
@@ -214,7 +219,7 @@ static taken on_long_query(struct my_client *mc, const struct command *c) {
 		return n;
 	}
 	uint64_t hints = hints_of_long(r->lexer->text.hints);
-	struct my_server *ms = mf_want_server(mc, hints);
+	struct my_server *ms = mf_want_server(mc, hints | SQL_DIAGNOSTICS);
 	if (!ms || !mf_push(mc, ms, c, MY_ASKED_QUERY, hints)) {
 		free(r->lexer); /* what has come by then may be more */
 		r->lexer = NULL;
@@ -311,7 +316,7 @@ static bool forget_session(struct my_client *mc) {
 	r->insert_id_unknown = false;
 	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
-	r->status = MY_STATUS_AUTOCOMMIT;
+	r->status = 0;
 	return true;
 }
 
@@ -378,6 +383,9 @@ static taken on_command(struct my_client *mc, const struct command *c) {
 	struct my_client_relay *r = &mc->relay;
 	if (r->refused) {
 		r->refused = false;
+		r->reset_done = false; /* if that it was, it has not come to pass */
+		if (c->type == MY_COM_STMT_SEND_LONG_DATA)
+			mf_long_data_lost(mc, c);
 		answered(mc);
 		return mf_skip(mc, c);
 	}
@@ -538,6 +546,7 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 	if (header.length == 0)
 		return mf_error(mc, &c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	c.type = *(data + MY_HEADER);
+	mc->relay.silent = c.type == MY_COM_STMT_SEND_LONG_DATA || c.type == MY_COM_STMT_CLOSE;
 	return on_command(mc, &c);
 }
 

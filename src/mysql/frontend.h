@@ -57,6 +57,8 @@ taken mf_on_prepare(struct my_client *client, const struct command *command);
 taken mf_on_execute(struct my_client *client, const struct command *command);
 taken mf_on_fetch(struct my_client *client, const struct command *command);
 taken mf_on_long_data(struct my_client *client, const struct command *command);
+/* It could not be given to a server; it has no answer, so its EXECUTE is told. */
+void mf_long_data_lost(struct my_client *client, const struct command *command);
 taken mf_on_statement_reset(struct my_client *client, const struct command *command);
 taken mf_on_statement_close(struct my_client *client, const struct command *command);
 

@@ -38,7 +38,7 @@ bool my_client_logged_in(struct my_client *mc) {
 		return false;
 	c->initial = settings_ref(c->wants);
 	c->multi = mc->start.capabilities & MY_CLIENT_MULTI_STATEMENTS;
-	c->status = MY_STATUS_AUTOCOMMIT;
+	c->status = 0; /* not known before a server has it */
 	return true;
 }
 
@@ -103,7 +103,7 @@ static bool roll_back(struct my_client *mc, const char *text, bool told) {
 	mc->relay.owed = owed;
 	mc->relay.status &= (uint16_t)~MY_STATUS_IN_TRANS;
 	if (mc->base.keeps_server) /* its session stays where it is */
-		my_ask_sql(ms, MY_TASK_ROLLBACK, "ROLLBACK");
+		my_ask_sql(ms, MY_TASK_ROLLBACK, my_rollback_sql);
 	else
 		client_lose_server(&mc->base);
 	return true;

@@ -86,6 +86,7 @@ struct my_client_relay {
 	bool begun;               /* a server has held its session, schema and all */
 	bool refused;             /* its command was answered with an error: skip it */
 	bool discard_more;        /* another packet of what is skipped follows */
+	bool silent;              /* its command has no answer, not even an error */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
 	bool eof_owed;            /* it has no DEPRECATE_EOF: the one behind the columns, unless a cursor makes it the last */
 	bool asks_warnings;       /* has looked at warnings before */
@@ -116,12 +117,14 @@ struct my_server_relay {
 	bool unknown;                 /* a part of its state is not known: to be reset before anybody has it */
 	bool warnings;                /* its list may hold some ... */
 	bool warnings_foreign;        /* ... of another client's statement */
+	bool shared;                  /* more than one client has been on it since its session began */
 	bool multi;
 	bool learning;
 	bool recovering;
 	bool setting_up;              /* login is done, it is not ready yet */
 	bool init_under_way;          /* trackers are on, init_sql runs */
-	bool task_failed;
+	bool task_failed;             /* one of those asked together; the error is that of the first ... */
+	uint8_t failed_task;          /* ... which was this */
 	bool no_trackers;
 	bool preparing;               /* is made ready for its client */
 	bool refuse_schema;           /* ... and its schema is not there */

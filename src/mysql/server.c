@@ -201,10 +201,14 @@ bool my_client_linked(struct client *client, struct server *server) {
 	s->transaction_since_ns = client->sw->worker->now_ns;
 	if (s->no_trackers)
 		mc->relay.pins = pin_add(client, mc->relay.pins, PIN_NO_TRACKERS);
-	if (s->unknown || (another && s->touched)) {
+	worker_timeout_clear(server->sw->worker, &s->hold); /* that of its client before */
+	s->shared |= another;
+	if (s->unknown || s->learn_charsets || (another && s->touched)) {
 		send_reset(ms);
 		return false;
 	}
+	if (another && s->warnings && !my_clear_warnings(ms)) /* what asks for them may be a routine, which no text tells */
+		return false;
 	if (another && !s->insert_id_known) { /* its client left before that was learnt */
 		if (!my_ask_sql(ms, MY_TASK_INSERT_ID, "SET last_insert_id=0"))
 			return false;
@@ -222,6 +226,13 @@ bool my_prepare_again(struct my_client *mc, struct my_server *ms) {
 	return usable(ms);
 }
 
+/* Its request gets this error; one that has no answer gets none. */
+static void refuse(struct my_client *mc, const struct my_server_relay *s, const char *text) {
+	if (!mc->relay.silent)
+		my_send_error(mc, s->task_code, s->task_sqlstate, text);
+	my_refused(mc, text);
+}
+
 /* Its request gets the server's error, and so will the next unless it asks for something else. */
 static void prepare_failed(struct my_client *mc, struct my_server *ms) {
 	struct my_server_relay *s = &ms->relay;
@@ -236,10 +247,16 @@ static void prepare_failed(struct my_client *mc, struct my_server *ms) {
 		server_close(&ms->base, "its client's schema is not there");
 		return;
 	}
-	my_send_error(mc, s->task_code, s->task_sqlstate, text);
-	my_refused(mc, text);
-	if (s->refuse_schema) { /* gone meanwhile: it has none from now on */
-		struct settings *without = settings_with(mc->relay.wants, MY_SCHEMA_SETTING, NULL, true);
+	if (!server_untouched(&ms->base) && (mc->base.keeps_server || s->status & MY_STATUS_IN_TRANS)) {
+		/* a reset would take away what it holds there, and none would tell it */
+		client_end(&mc->base, REFUSAL_BACKEND_LOST, text);
+		return;
+	}
+	refuse(mc, s, text);
+	if (s->refuse_schema) { /* gone meanwhile: it has none from now on, unless it was a statement's alone */
+		struct settings *without = same_schema(s->has, mc->relay.wants)
+						   ? settings_with(mc->relay.wants, MY_SCHEMA_SETTING, NULL, true)
+						   : NULL;
 		if (without) {
 			settings_unref(mc->relay.wants);
 			mc->relay.wants = without;
@@ -273,7 +290,7 @@ bool my_server_clean(const struct server *server) {
 	const struct my_server_relay *s = &ms->relay;
 	return !ms->login && s->count == 0 && s->passing == 0 && s->half_sent == 0 && !s->half_more && !s->file &&
 	       !(s->status & MY_STATUS_IN_TRANS) && !s->characteristics && !my_must_learn(ms) &&
-	       (server->client || !(s->touched || s->unknown));
+	       (server->client || !(s->touched || s->unknown || s->learn_charsets));
 }
 
 bool my_server_busy(const struct server *server) {
@@ -294,10 +311,10 @@ static void recover_step(struct my_server *ms) {
 	worker_timeout_clear(ms->base.sw->worker, &s->nudge);
 	if (!list_empty(&ms->base.cancels)) /* it could hit what we send */
 		return;
-	if (s->touched || s->unknown || s->characteristics) {
+	if (s->touched || s->unknown || s->learn_charsets || s->characteristics) {
 		send_reset(ms);
 	} else if (s->status & MY_STATUS_IN_TRANS) {
-		my_ask_sql(ms, MY_TASK_ROLLBACK, "ROLLBACK");
+		my_ask_sql(ms, MY_TASK_ROLLBACK, my_rollback_sql);
 	} else {
 		s->recovering = false;
 		server_recovered(&ms->base);
@@ -320,6 +337,8 @@ void my_server_recover(struct server *server) {
 		s->touched = true;
 		my_end_file(ms);
 	}
+	if (my_prepareds_held(&s->prepareds)) /* a cursor is still open */
+		s->touched = true;
 	if (s->count > 0)
 		worker_timeout(server->sw->worker, &s->nudge, NUDGE_NS);
 	recover_step(ms);
@@ -373,12 +392,11 @@ static void validated(struct my_server *ms) {
 
 /* ---- the end of what we asked ---- */
 
-void my_task_over(struct my_server *ms, const struct my_request *r) {
+void my_task_over(struct my_server *ms, const struct my_request *r, bool failed) {
 	struct my_server_relay *s = &ms->relay;
 	char text[400];
 	if (!usable(ms))
 		return;
-	bool failed = s->task_failed;
 	if (failed && !s->setting_up && (r->task == MY_TASK_RESET || r->task == MY_TASK_TRACKERS || r->task == MY_TASK_INIT ||
 					 r->task == MY_TASK_ROLLBACK || r->task == MY_TASK_INSERT_ID || r->task == MY_TASK_CLEAR)) {
 		snprintf(text, sizeof text, "its session could not be put back: %s", s->task_error);
@@ -401,10 +419,10 @@ void my_task_over(struct my_server *ms, const struct my_request *r) {
 	}
 	if (r->task == MY_TASK_LEARN)
 		my_learnt(ms);
-	if (r->task == MY_TASK_PREPARE && failed && ms->base.client) { /* the client's misfortune: it is told as of its own */
+	/* the client's misfortune: it is told as of its own. Not so where what went ahead of it has failed */
+	if (r->task == MY_TASK_PREPARE && failed && s->failed_task == MY_TASK_PREPARE && ms->base.client) {
 		s->task_failed = false;
-		my_send_error(my_client(ms->base.client), s->task_code, s->task_sqlstate, s->task_error);
-		my_refused(my_client(ms->base.client), s->task_error);
+		refuse(my_client(ms->base.client), s, s->task_error);
 	}
 	if (r->task == MY_TASK_INIT && !s->setting_up) /* as at the beginning, when that was learnt */
 		s->learn_charsets = false;

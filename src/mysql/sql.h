@@ -89,6 +89,10 @@ enum sql_charset {
 #define SQL_DIAGNOSTICS         (1ULL << 46)        /* SHOW WARNINGS, SHOW ERRORS, @@warning_count, @@error_count, GET DIAGNOSTICS */
 #define SQL_RELEASE_ALL_LOCKS   (1ULL << 48)        /* beside SQL_RELEASE_LOCK */
 #define SQL_CONNECTION_ID       (1ULL << 47)        /* CONNECTION_ID(), @@pseudo_thread_id: the server's id, not the client's */
+#define SQL_LOAD                (1ULL << 49)        /* a verb: LOAD DATA, LOAD XML: its OK does not tell the insert id */
+#define SQL_SET_UNTOLD          (1ULL << 50)        /* SET @@variable = without a scope: MariaDB's trackers do not tell that */
+#define SQL_SET_SCOPED          (1ULL << 51)        /* SET with SESSION or the like somewhere in it */
+#define SQL_SET_CALLS           (1ULL << 52)        /* SET with a `(`: a function may do what it does not name */
 
 /* About the text. */
 #define SQL_SEVERAL             (1ULL << 61)        /* more than one statement */
@@ -141,6 +145,7 @@ struct sql_lexer {
 	bool aside;     /* in an executable comment */
 	bool starting_aside;
 	bool blind, unsure, shifts, any_token, names_routine, is_body, variable, assigns;
+	bool untold;    /* the last token was @@name where SET assigns */
 	uint8_t carried;
 	uint8_t carry[2 * SQL_LOOKAHEAD];
 };

@@ -110,6 +110,9 @@ static void kill_begins(struct sql_lexer *x) {
 static void follow(struct sql_lexer *x, enum sql_token token, enum sql_word_id id, const uint8_t *text, size_t len) {
 	if (x->kill_state != KILL_NONE)
 		x->kill_state = kill_next(x, token, id, text, len);
+	if (x->untold && token == SQL_TOKEN_EQUALS)
+		give(x, SQL_SET_UNTOLD);
+	x->untold = false;
 	if (x->id_state == ID_NONE)
 		return;
 	bool sets = x->aside || (x->id_state == ID_OPENED && token != SQL_TOKEN_CLOSE) ||
@@ -223,6 +226,10 @@ static void set_word(struct sql_lexer *x, enum sql_word_id id) {
 	case WORD_PASSWORD:
 		if (x->before & (MARK_SET | MARK_COMMA))
 			give(x, SQL_SET_PASSWORD);
+		break;
+	case WORD_SESSION:
+	case WORD_LOCAL:
+		give(x, SQL_SET_SCOPED);
 		break;
 	case WORD_ROLE:
 		if (x->before & MARK_SET)
@@ -362,6 +369,17 @@ static bool is_tracker(const uint8_t *text, size_t len) {
 	return true;
 }
 
+/* Behind the @@ of what SET assigns to. */
+static bool is_assigned(const struct sql_lexer *x) {
+	return x->verbs & MARK_SET && x->before & MARK_AT && x->before & (MARK_SET | MARK_COMMA);
+}
+
+/* Without a scope these are for the next transaction, and told. */
+static bool is_next_transactions(enum sql_word_id id) {
+	return id == WORD_TRANSACTION_ISOLATION || id == WORD_TRANSACTION_READ_ONLY || id == WORD_TX_ISOLATION ||
+	       id == WORD_TX_READ_ONLY;
+}
+
 void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 	bool digit = is_digit(text[0]);
 	const struct sql_word *found = digit ? behind_number(text, len) : sql_word_find(text, len);
@@ -385,6 +403,7 @@ void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 		name_routine(x, id);
 	if (id == WORD_CREATE && x->starting)
 		x->names_routine = !x->aside;
+	x->untold = is_assigned(x) && !(found && found->mark & MARK_SCOPE) && !is_next_transactions(id);
 	x->before = found ? found->mark : 0;
 	x->starting = (x->verbs & MARK_COMPOUND && x->before & MARK_OPENS) ||
 		      (id == WORD_FOR && x->verbs & MARK_SET_STATEMENT);
@@ -406,6 +425,9 @@ void sql_token(struct sql_lexer *x, enum sql_token token) {
 	follow(x, token, WORD_OTHER, NULL, 0);
 	if (x->names_routine)
 		name_routine(x, WORD_OTHER);
+	if (token == SQL_TOKEN_OPEN && x->verbs & MARK_SET)
+		give(x, SQL_SET_CALLS);
+	x->untold = token == SQL_TOKEN_OTHER && is_assigned(x); /* its name in quotes */
 	x->before = 0;
 	x->starting = false;
 }

@@ -18,6 +18,8 @@ const char my_trackers_sql[] = "SET @@SESSION.session_track_schema=1, @@SESSION.
 			       "@@SESSION.session_track_transaction_info='CHARACTERISTICS', "
 			       "@@SESSION.session_track_system_variables='*'";
 
+const char my_rollback_sql[] = "ROLLBACK AND NO CHAIN NO RELEASE";
+
 const char my_identity_sql[] = "SELECT CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir)";
 
 /* FNV-1a */
@@ -62,6 +64,14 @@ struct my_request *my_ask(struct my_server *ms, enum my_task task, enum my_asked
 
 struct my_request *my_ask_sql(struct my_server *ms, enum my_task task, const char *sql) {
 	return my_ask(ms, task, MY_ASKED_QUERY, MY_COM_QUERY, sql, strlen(sql));
+}
+
+bool my_clear_warnings(struct my_server *ms) {
+	/* a statement that uses a table, as all accounts may */
+	if (!my_ask_sql(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
+		return false;
+	ms->relay.warnings = ms->relay.warnings_foreign = false;
+	return true;
 }
 
 /* ---- sets ---- */
@@ -196,6 +206,9 @@ static void unpin(struct my_client *mc, uint32_t gone) {
 		mc->relay.pins = pin_drop(&mc->base, mc->relay.pins, gone);
 }
 
+/* What runs is not seen. */
+#define HIDDEN (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE)
+
 /* What an OK has said of the session's state, as a whole. */
 struct told {
 	bool changed, schema, transaction, one_shot;
@@ -221,6 +234,8 @@ static bool note_variable(struct my_client *mc, struct my_server *ms, const stru
 	/* SET STATEMENT tells of what holds for that statement alone; it is back already */
 	if (r->hints & SQL_SET_STATEMENT) {
 		ms->relay.touched = true;
+		if (r->hints & SQL_SEVERAL) /* but another of the text's may have set what stays */
+			pin(mc, ms, PIN_SESSION_STATE);
 		return true;
 	}
 	if (!is_name(name, name_len) || memchr(value, 0, value_len)) {
@@ -229,8 +244,12 @@ static bool note_variable(struct my_client *mc, struct my_server *ms, const stru
 	}
 	memcpy(text, name, name_len);
 	text[name_len] = 0;
-	if (told->one_shot && is_isolation(text)) /* for the next transaction; the tracker tells when that is over */
+	if (told->one_shot && is_isolation(text) && r->hints & (SQL_SET_TRANSACTION | HIDDEN)) {
+		/* for the next transaction; the tracker tells when that is over. Which of a text's is which is not told */
+		if (r->hints & (SQL_SET_SCOPED | SQL_SEVERAL))
+			pin(mc, ms, PIN_VARIABLE);
 		return true;
+	}
 	switch (kind_of(text)) {
 	case KIND_IGNORED:
 		return true;
@@ -419,21 +438,23 @@ void my_note_hints(struct my_client *mc, struct my_server *ms, uint64_t hints) {
 		{SQL_USER_VARIABLE_SET, PIN_USER_VARIABLE}, {SQL_GET_LOCK, PIN_NAMED_LOCK},
 		{SQL_FLUSH_LOCK, PIN_TABLE_LOCK},           {SQL_LOCK_TABLES, PIN_TABLE_LOCK},
 		{SQL_HANDLER_OPEN, PIN_HANDLER},            {SQL_CALC_FOUND_ROWS, PIN_FOUND_ROWS},
-		{SQL_SEQUENCE_NEXT, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
+		{SQL_SEQUENCE_NEXT | SQL_SEQUENCE_LAST, PIN_SEQUENCE},          {SQL_SESSION_TRACK, PIN_TRACKERS},
 		{SQL_PREPARE, PIN_SQL_PREPARED},            {SQL_BINLOG, PIN_BINLOG},
 		{SQL_SHOW_PROFILE, PIN_VARIABLE},           {SQL_SET_ROLE, PIN_ROLE},
 		{SQL_ROW_COUNT, PIN_ROW_COUNT},             {SQL_FOUND_ROWS, PIN_FOUND_ROWS},
+		{SQL_SET_UNTOLD, PIN_VARIABLE},
 	};
 	if (hints & SQL_DIAGNOSTICS)
 		mc->relay.asks_warnings = true;
-	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE))
-		ms->relay.touched = true; /* what ran is not seen */
+	/* what ran is not seen; what a function that SET has called did is told together with what SET did */
+	if (hints & (SQL_CALL | SQL_COMPOUND | SQL_EXECUTE | SQL_EXECUTE_IMMEDIATE | SQL_SET_CALLS))
+		ms->relay.touched = true;
 	for (size_t i = 0; i < sizeof pins / sizeof pins[0]; i++)
 		if (hints & pins[i].hint)
 			pin(mc, ms, pins[i].reason);
 	if (hints & SQL_FLUSH_LOCK)
 		ms->relay.read_lock = true;
-	if (hints & (SQL_LAST_INSERT_ID | SQL_LAST_INSERT_ID_SET | SQL_RETURNING | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
+	if (hints & (SQL_LAST_INSERT_ID | SQL_LAST_INSERT_ID_SET | SQL_RETURNING | SQL_LOAD | SQL_CALL | SQL_COMPOUND | SQL_EXECUTE |
 		     SQL_EXECUTE_IMMEDIATE)) {
 		mc->relay.insert_id_unknown = true;
 		ms->relay.insert_id_known = false;
@@ -452,20 +473,21 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 		return;
 	bool diagnostics = r->hints & SQL_DIAGNOSTICS;
 	if (!diagnostics && (failed || warnings > 0)) {
-		bool kept = mc->relay.pins & ~(1u << PIN_WARNINGS);
 		s->warnings = true;
 		s->warnings_foreign = false;
 		hold_for_warnings(mc);
-		if (!kept)
-			worker_timeout(ms->base.sw->worker, &s->hold,
-				       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
+		worker_timeout(ms->base.sw->worker, &s->hold,
+			       mc->relay.asks_warnings ? WARNINGS_HOLD_LONG_NS : WARNINGS_HOLD_NS);
 	} else if (!diagnostics) {
 		unpin(mc, 1u << PIN_WARNINGS);
 	}
 	if (failed && (r->hints & SQL_HANDLER_OPEN) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers == 0)
 		unpin(mc, 1u << PIN_HANDLER);
-	if (failed)
+	if (failed) { /* rows that were written before the one that failed may have changed it */
+		mc->relay.insert_id_unknown = true;
+		s->insert_id_known = false;
 		return;
+	}
 	if (r->hints & SQL_HANDLER_OPEN)
 		mc->relay.handlers += r->hints & (SQL_SEVERAL | SQL_BLIND) ? UINT16_MAX : 1;
 	else if ((r->hints & SQL_HANDLER_CLOSE) && !(r->hints & (SQL_SEVERAL | SQL_BLIND)) && mc->relay.handlers > 0 &&
@@ -492,12 +514,14 @@ bool my_must_learn(const struct my_server *ms) {
 void my_learn(struct my_server *ms) {
 	ms->relay.learning = true;
 	my_ask_sql(ms, MY_TASK_LEARN,
-		   "SELECT LAST_INSERT_ID(), @@character_set_client, @@character_set_connection, @@character_set_results, "
-		   "@@collation_connection, LAST_INSERT_ID(0)");
+		   "SELECT CAST(LAST_INSERT_ID() AS BINARY), CAST(@@character_set_client AS BINARY), "
+		   "CAST(@@character_set_connection AS BINARY), CAST(@@character_set_results AS BINARY), "
+		   "CAST(@@collation_connection AS BINARY), CAST(LAST_INSERT_ID(0) AS BINARY) LIMIT 1");
 }
 
 /*
- * Its LAST_INSERT_ID() is 0 afterwards. So it is always 0 or the client's own before a statement of the client's runs, and
+ * Binary, for a client's character_set_results may be one that no number and no name can be read in; LIMIT, for its
+ * sql_select_limit may be 0. Its LAST_INSERT_ID() is 0 afterwards. So it is always 0 or the client's own before a statement of the client's runs, and
  * what is found behind it tells whether the statement has changed it.
  */
 void my_learnt_row(struct my_server *ms, const uint8_t *body, size_t len) {
@@ -715,7 +739,7 @@ bool my_back_to_fresh(struct my_server *ms) {
 	settings_unref(s->has);
 	s->has = next;
 	s->touched = s->unknown = s->warnings = s->warnings_foreign = s->characteristics = s->transaction_state = false;
-	s->read_lock = s->learn_charsets = false;
+	s->read_lock = s->learn_charsets = s->shared = false;
 	s->insert_id = 0;
 	s->insert_id_known = true;
 	my_prepareds_clear(&s->prepareds);

@@ -10,6 +10,8 @@
 
 /* What turns on all that we go by. */
 extern const char my_trackers_sql[];
+/* Ends a transaction whatever completion_type says. */
+extern const char my_rollback_sql[];
 /* What tells one server from another, and the same as a number, from its row. */
 extern const char my_identity_sql[];
 uint64_t my_identity(const uint8_t *row, size_t len);
@@ -22,6 +24,8 @@ struct my_request *my_push(struct my_server *server, enum my_task task, enum my_
 struct my_request *my_ask(struct my_server *server, enum my_task task, enum my_asked asked, enum my_command command,
 			  const void *data, size_t len);
 struct my_request *my_ask_sql(struct my_server *server, enum my_task task, const char *sql);
+/* Empties the list of warnings. False: the server is closed. */
+bool my_clear_warnings(struct my_server *server);
 static inline struct my_request *my_head(struct my_server *server) {
 	return server->relay.count ? &server->relay.queue[server->relay.head] : NULL;
 }

@@ -1,3 +1,4 @@
+#define HASH_NONFATAL_OOM 1
 #include "mysql/statement.h"
 
 #include <openssl/evp.h>
@@ -5,12 +6,13 @@
 #include <string.h>
 
 /* A cryptographic hash: clients choose the texts, and what it stands for decides whose statement is used. */
-static bool make_id(struct my_text *text) {
+static bool make_id(struct my_text *text, uint64_t name) {
 	const uint8_t *meaning = settings_meaning(text->settings);
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = meaning && ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
-		  EVP_DigestUpdate(ctx, meaning, SETTINGS_MEANING) && EVP_DigestUpdate(ctx, text->sql, text->len) &&
+		  EVP_DigestUpdate(ctx, meaning, SETTINGS_MEANING) && EVP_DigestUpdate(ctx, &name, sizeof name) &&
+		  EVP_DigestUpdate(ctx, text->sql, text->len) &&
 		  EVP_DigestFinal_ex(ctx, digest, NULL);
 	if (ok)
 		memcpy(text->id, digest, sizeof text->id);
@@ -18,7 +20,7 @@ static bool make_id(struct my_text *text) {
 	return ok;
 }
 
-struct my_text *my_text_new(const void *sql, size_t len, uint64_t hints, struct settings *settings) {
+static struct my_text *text_new(const void *sql, size_t len, uint64_t hints, struct settings *settings, uint64_t name) {
 	struct my_text *text = calloc(1, sizeof *text + len + 1);
 	if (!text)
 		return NULL;
@@ -27,10 +29,18 @@ struct my_text *my_text_new(const void *sql, size_t len, uint64_t hints, struct 
 	text->settings = settings_ref(settings);
 	text->len = len;
 	memcpy(text->sql, sql, len);
-	if (make_id(text))
+	if (make_id(text, name))
 		return text;
 	my_text_unref(text);
 	return NULL;
+}
+
+struct my_text *my_text_new(const void *sql, size_t len, uint64_t hints, struct settings *settings) {
+	return text_new(sql, len, hints, settings, 0);
+}
+
+struct my_text *my_text_own(const struct my_text *text, uint64_t name) {
+	return text_new(text->sql, text->len, text->hints, text->settings, name);
 }
 
 void my_text_unref(struct my_text *text) {
@@ -61,8 +71,14 @@ struct my_statement *my_statement_add(struct my_statements *statements, struct m
 	s->text = text;
 	s->parameters = parameters;
 	s->columns = columns;
-	statements->bytes += text->len;
+	unsigned before = HASH_COUNT(statements->by_number);
 	HASH_ADD(hh, statements->by_number, number, sizeof s->number, s);
+	if (HASH_COUNT(statements->by_number) == before) { /* out of memory */
+		my_text_unref(text);
+		free(s);
+		return NULL;
+	}
+	statements->bytes += text->len;
 	return s;
 }
 
@@ -113,8 +129,13 @@ struct my_prepared *my_prepared_add(struct my_prepareds *prepareds, const uint8_
 		return NULL;
 	memcpy(p->id, id, sizeof p->id);
 	p->number = number;
-	list_push_back(&prepareds->used, &p->used);
+	unsigned before = HASH_COUNT(prepareds->by_id);
 	HASH_ADD(hh, prepareds->by_id, id, sizeof p->id, p);
+	if (HASH_COUNT(prepareds->by_id) == before) { /* out of memory */
+		free(p);
+		return NULL;
+	}
+	list_push_back(&prepareds->used, &p->used);
 	prepareds->count++;
 	return p;
 }
@@ -127,10 +148,18 @@ void my_prepared_touch(struct my_prepareds *prepareds, struct my_prepared *p) {
 struct my_prepared *my_prepared_oldest(struct my_prepareds *prepareds) {
 	list_for_each (node, &prepareds->used) {
 		struct my_prepared *p = container_of(node, struct my_prepared, used);
-		if (!p->in_flight)
+		if (!p->in_flight && !p->holder)
 			return p;
 	}
 	return NULL;
+}
+
+bool my_prepareds_held(const struct my_prepareds *prepareds) {
+	list_for_each (node, &prepareds->used) {
+		if (container_of(node, struct my_prepared, used)->holder)
+			return true;
+	}
+	return false;
 }
 
 void my_prepared_drop(struct my_prepareds *prepareds, struct my_prepared *p) {

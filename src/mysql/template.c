@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "config/config.h"
@@ -28,7 +29,12 @@ void my_template_learn(const char *pool, const struct my_server_facts *facts) {
 	HASH_FIND_STR(process.by_pool, pool, t);
 	if (!t && (t = calloc(1, sizeof *t + strlen(pool) + 1))) {
 		strcpy(t->pool, pool);
+		unsigned before = HASH_COUNT(process.by_pool);
 		HASH_ADD_STR(process.by_pool, pool, t);
+		if (HASH_COUNT(process.by_pool) == before) {
+			free(t);
+			t = NULL;
+		}
 	}
 	if (t) /* without memory for it the greeting stays general */
 		t->facts = *facts;

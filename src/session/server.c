@@ -381,8 +381,8 @@ bool server_untouched(const struct server *server) {
 	const struct client *client = server->client;
 	if (!client || client->closing || server->dedicated)
 		return false;
-	/* a session that has been at work on it has left its state there, also while it is made ready anew */
-	bool fresh = !client->keeps_server || client->answered_ns == client->claim->linked_ns;
+	/* one that has been at work on it has left its state or its transaction there, also while it is made ready anew */
+	bool fresh = client->answered_ns == client->claim->linked_ns;
 	return client->hold == HOLD_PREPARE ? fresh
 					    : !client->keeps_server && server->protocol->server_clean(server);
 }

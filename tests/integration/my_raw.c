@@ -150,6 +150,8 @@ struct my_raw my_raw_connect(const char *socket_path, int port, uint32_t capabil
 	free(greeting);
 	prove("app-secret", scramble, proof);
 	capabilities |= RAW_COMMON | (schema ? RAW_WITH_DB : 0);
+	if (capabilities & RAW_ONE_RESULT)
+		capabilities &= ~(uint32_t)(RAW_ONE_RESULT | 1 << 17 | 1 << 18);
 	for (int i = 0; i < 4; i++)
 		response[i] = (uint8_t)(capabilities >> 8 * i);
 	response[7] = 1; /* 16 MiB */

@@ -7,7 +7,8 @@
 #include "scripted.h"
 
 enum { RAW_COMMON = 0x1 | 0x4 | 0x200 | 0x2000 | 0x8000 | 1 << 17 | 1 << 18 | 1 << 19, RAW_FOUND_ROWS = 2, RAW_WITH_DB = 8,
-       RAW_LOCAL_FILES = 0x80, RAW_MULTI_STATEMENTS = 1 << 16, RAW_TRACK = 1 << 23, RAW_DEPRECATE_EOF = 1 << 24 };
+       RAW_LOCAL_FILES = 0x80, RAW_MULTI_STATEMENTS = 1 << 16, RAW_TRACK = 1 << 23, RAW_DEPRECATE_EOF = 1 << 24,
+       RAW_ONE_RESULT = 1 << 30 /* is not said: without CLIENT_MULTI_RESULTS, CLIENT_PS_MULTI_RESULTS */ };
 
 struct my_raw {
 	int fd;

@@ -152,6 +152,20 @@ START_TEST(malformed_commands_are_survived) {
 }
 END_TEST
 
+/* Behind a tab stands which of a user's accounts is meant, for ourselves alone. */
+START_TEST(a_tab_in_a_name_is_refused) {
+	struct forebay *forebay = start(1, NULL, NULL, NULL);
+	static const char body[] = "\x11" "app\tfound_rows\0" "\0" "app\0" "\x2d\0" "mysql_native_password";
+	struct raw raw = raw_connect(forebay);
+	my_raw_login(&raw, "app");
+	my_send(&raw, 0, body, sizeof body);
+	my_expect_err(&raw, 1045, "tab");
+	my_expect_closed(&raw);
+	raw_close(&raw);
+	forebay_stop(forebay);
+}
+END_TEST
+
 START_TEST(a_killed_idle_client_reads_why_at_its_next_command) {
 	struct forebay *forebay = maria_forebay(
 		&(struct forebay_setup){.workers = WORKERS(_i), .pool = "client_idle_timeout = 200ms"});
@@ -185,6 +199,7 @@ int main(void) {
 	tcase_add_loop_test(tc, every_method_is_asked_as_at_a_login, 0, 3);
 	LOOP(tc, places_move_with_the_user);
 	LOOP(tc, malformed_commands_are_survived);
+	tcase_add_test(tc, a_tab_in_a_name_is_refused);
 	LOOP(tc, a_killed_idle_client_reads_why_at_its_next_command);
 	suite_add_tcase(suite, tc);
 	return harness_run(suite);

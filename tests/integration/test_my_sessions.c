@@ -93,6 +93,7 @@ static void run_step(char *out, MYSQL *my, const struct step *step) {
 static void clean_slate(MYSQL *root) {
 	maria_execute(root, "CREATE DATABASE IF NOT EXISTS other; CREATE TABLE IF NOT EXISTS other.o (x INT) ENGINE = MEMORY; "
 			    "DELETE FROM other.o; DELETE FROM app.t; ALTER TABLE app.t AUTO_INCREMENT = 1; DELETE FROM app.small; "
+			    "DELETE FROM app.u; ALTER TABLE app.u AUTO_INCREMENT = 1; "
 			    "ALTER SEQUENCE app.q RESTART");
 }
 
@@ -100,6 +101,11 @@ static void make_routines(MYSQL *root) {
 	mysql_set_server_option(root, MYSQL_OPTION_MULTI_STATEMENTS_ON);
 	maria_execute(root, "USE app; CREATE OR REPLACE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT); "
 			    "CREATE OR REPLACE TABLE small (v TINYINT) ENGINE = MEMORY; CREATE OR REPLACE SEQUENCE q ENGINE = MyISAM; "
+			    "CREATE OR REPLACE TABLE u (id INT AUTO_INCREMENT PRIMARY KEY, b CHAR(9) UNIQUE); "
+			    "CREATE OR REPLACE TABLE tq (a INT DEFAULT NEXTVAL(q), b INT); "
+			    "CREATE OR REPLACE FUNCTION fv() RETURNS TEXT BEGIN SET @leak = 'A'; RETURN 'ANSI_QUOTES'; END; "
+			    "CREATE OR REPLACE FUNCTION fw() RETURNS TEXT BEGIN DECLARE m TEXT; GET DIAGNOSTICS CONDITION 1 m = "
+			    "MESSAGE_TEXT; RETURN m; END; CREATE OR REPLACE PROCEDURE shows() SHOW WARNINGS; "
 			    "CREATE OR REPLACE PROCEDURE sets_variable() SET @p = 7; "
 			    "CREATE OR REPLACE PROCEDURE makes_table() CREATE TEMPORARY TABLE made (a INT); "
 			    "CREATE OR REPLACE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END; "
@@ -238,6 +244,30 @@ static const struct script shared[] = {
 		{'B', "SELECT @@time_zone, DATABASE()"}, {'A', "SET @x = 5"}, {'A', RESET_CONNECTION}, {'B', "SELECT @x"},
 		{'A', "SELECT @x"}, {'A', "BEGIN"}, {'A', "INSERT INTO app.t (v) VALUES (1)"}, {'A', RESET_CONNECTION},
 		{'B', "SELECT COUNT(*) FROM t"}, {'A', "SELECT COUNT(*) FROM app.t"}}},
+	{"insert_id_of_an_insert_that_failed", {
+		{'A', "INSERT INTO u (b) VALUES ('q')"}, {'A', "INSERT INTO u (b) VALUES ('m1'), ('q')"},
+		{'B', "SELECT LAST_INSERT_ID()"}, {'A', "SELECT LAST_INSERT_ID()"}, {'B', "SELECT LAST_INSERT_ID()"}}},
+	{"warnings_seen_by_immediate", {
+		{'A', "SELECT CAST('secret' AS INT)"}, {'B', "EXECUTE IMMEDIATE 'SHOW WARNINGS'"}}},
+	{"warnings_seen_by_a_procedure", {{'A', "SELECT CAST('secret' AS INT)"}, {'B', "CALL shows()"}}},
+	{"warnings_seen_by_a_function", {{'A', "SELECT CAST('secret' AS INT)"}, {'B', "SELECT fw()"}}},
+	{"isolation_and_next", {
+		{'A', "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY"},
+		{'A', "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"}, {'A', "BEGIN"}, {'A', "COMMIT"},
+		{'B', "SELECT @@tx_isolation, @@tx_read_only"}, {'A', "SELECT @@tx_isolation, @@tx_read_only"}}},
+	{"set_by_a_function", {
+		{'A', "SET sql_mode = fv()"}, {'B', "SELECT @leak"}, {'A', "SELECT @@sql_mode"}, {'B', "SELECT @@sql_mode"}}},
+	{"lastval_of_a_default", {{'A', "INSERT INTO tq (b) VALUES (1)"}, {'B', "SELECT LASTVAL(q)"}, {'B', RESET_CONNECTION}}},
+	{"found_rows_first", {
+		{'A', "SELECT seq FROM seq_1_to_7"}, {'B', "SELECT FOUND_ROWS() = 7"}, {'B', RESET_CONNECTION}}},
+	{"row_count_first", {
+		{'A', "INSERT INTO t (v) VALUES (1), (2), (3)"}, {'B', "SELECT ROW_COUNT() = 3"}, {'B', RESET_CONNECTION}}},
+	{"no_rows_wanted", {
+		{'A', "SET sql_select_limit = 0"}, {'A', "INSERT INTO t (v) VALUES (1)"}, {'B', "SELECT 1"},
+		{'A', "SET sql_select_limit = DEFAULT"}, {'A', "SELECT LAST_INSERT_ID()"}, {'B', "SELECT LAST_INSERT_ID()"}}},
+	{"results_in_utf16", {
+		{'A', "SET character_set_results = 'utf16'"}, {'A', "INSERT INTO t (v) VALUES (1)"}, {'B', "SELECT 1"},
+		{'A', "SET character_set_results = 'utf8mb4'"}, {'A', "SELECT LAST_INSERT_ID()"}}},
 	{"dropped_schema", {
 		{'A', "USE other"}, {'A', "DROP DATABASE other"}, {'A', "SELECT DATABASE()"}, {'B', "CREATE DATABASE other"},
 		{'A', "USE other"}, {'A', "SELECT DATABASE()"}, {'B', "SELECT DATABASE()"}}},
@@ -287,6 +317,19 @@ static const struct script pinned[] = {
 		{'A', "SET session_track_system_variables = ''"}, {'A', "SET time_zone = '+02:00'"}, {'B', "SELECT @@time_zone"},
 		{'A', "SELECT @@time_zone"}, {'A', RESET_CONNECTION}, {'A', "SELECT @@time_zone"}, {'A', "SET time_zone = '+03:00'"},
 		{'B', "SELECT @@time_zone"}, {'A', "SELECT @@time_zone"}}},
+	{"isolation_with_next", {
+		{'A', "SET SESSION tx_isolation = 'READ-UNCOMMITTED', @@tx_read_only = 1"}, {'A', "BEGIN"}, {'A', "COMMIT"},
+		{'B', "SELECT @@tx_isolation"}, {'A', "SELECT @@tx_isolation, @@tx_read_only"}}},
+	{"untold", {
+		{'A', "SET @@foreign_key_checks = 0"}, {'B', "SELECT @@foreign_key_checks"}, {'A', "SELECT @@foreign_key_checks"},
+		{'B', "SET time_zone = '+04:00', @@`default_week_format` = 3"}, {'C', "SELECT @@time_zone, @@default_week_format"},
+		{'B', "SELECT @@time_zone, @@default_week_format"}, {'A', RESET_CONNECTION}, {'B', RESET_CONNECTION},
+		{'C', "SELECT @@foreign_key_checks"}, {'A', "SET @@autocommit := 0"}, {'B', "SELECT @@autocommit"},
+		{'A', "INSERT INTO t (v) VALUES (1)"}, {'A', "COMMIT"}, {'B', "INSERT INTO t (v) VALUES (2)"},
+		{'C', "SELECT v FROM t"}, {'A', "SELECT @@autocommit"}}},
+	{"set_statement_and_set", {
+		{'A', "SET STATEMENT max_statement_time = 9 FOR SELECT 1; SET time_zone = '+06:00'"}, {'B', "SELECT @@time_zone"},
+		{'C', "SELECT @@time_zone"}, {'A', "SELECT @@time_zone"}}},
 	{"procedures", {
 		{'A', "CALL sets_mode()"}, {'B', "SELECT @@sql_mode"}, {'A', "SELECT @@sql_mode"}, {'A', "CALL two()"}}},
 	{"timestamp", {
