@@ -299,6 +299,11 @@ static void begin_exchange(struct pg_client *client) {
 		snprintf(login->doomed, sizeof login->doomed,
 			 "its stored secret is MySQL's; expected a password, md5... or SCRAM-SHA-256$...");
 	}
+	/* from wherever it comes: everybody can answer for an empty one */
+	if (login->secret && !login->secret[0]) {
+		secret_free(login->secret);
+		login->secret = NULL;
+	}
 	login->secret_type = pg_secret_type_of(login->secret);
 	/* What only looks like a SCRAM secret is a password, as for PostgreSQL. */
 	if (login->secret_type == PG_SECRET_SCRAM && !scram_secret_parse(login->secret, &login->scram_secret))
