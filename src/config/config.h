@@ -187,6 +187,9 @@ struct config *config_parse(const char *text, const char *name, struct config_er
 void config_errors_free(struct config_errors *errors);
 /* Whether it came from a pgbouncer.ini. */
 bool config_is_pgbouncers(const struct config *config);
+/* Why the users of the auth_file are not in it: that could not be read, which a pgbouncer.ini may say all the same. NULL:
+ * they are, or none is named. Lives as long as the configuration. */
+const char *config_auth_file_missing(const struct config *config);
 /* What is to be said of a configuration that is in force all the same: settings of a pgbouncer.ini that are ignored or mean
  * something else here. */
 void config_each_remark(const struct config *config,

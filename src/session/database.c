@@ -331,6 +331,26 @@ static void size_each(struct pool_user *user, void *context) {
 	set_user_size(user, context);
 }
 
+bool databases_fit(const struct config *before, const struct config *after, struct error *error) {
+	bool ok = true;
+
+	pthread_mutex_lock(&table.mutex);
+	for (size_t i = 0; ok && i < after->pool_count; i++) {
+		const struct pool_config *c = &after->pools[i], *old = config_pool(before, c->name);
+		const struct slot *slot = strcmp(c->name, "*") == 0 ? NULL : find_locked(c->name);
+		const struct protocol *is = slot	 ? slot->database.protocol
+					    : old && old->protocol != c->protocol ? protocol_by_id(old->protocol)
+								      : NULL;
+		if (is && is->id != c->protocol)
+			ok = error_set(error, 0,
+				       "[pool:%.63s] protocol = %s: the pool speaks %s while this process runs, and has clients and "
+				       "connections of it; give the new one another name, or restart",
+				       c->name, protocol_by_id(c->protocol)->name, is->name);
+	}
+	pthread_mutex_unlock(&table.mutex);
+	return ok;
+}
+
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
 	backends_apply(g->config);

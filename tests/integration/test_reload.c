@@ -270,6 +270,18 @@ START_TEST(what_cannot_be_had_whole_changes_nothing) {
 	/* and the file as it was is fine */
 	forebay_rewrite_ini(forebay, &setup);
 	execute(ops, "RELOAD");
+	/* a pool's protocol is what its clients and connections speak, while there is one and after */
+	setup.more = "[pool:kept]\nprotocol = postgresql\nhosts = 127.0.0.1:5\n";
+	bad = setup;
+	bad.more = "[pool:kept]\nprotocol = mysql\nhosts = 127.0.0.1:5\n";
+	for (int i = 0; i < 2; i++) {
+		forebay_rewrite_ini(forebay, &setup);
+		execute(ops, "RELOAD");
+		forebay_rewrite_ini(forebay, &bad);
+		expect_error(ops, "RELOAD", "F0000");
+		setup.more = NULL;
+	}
+	forebay_await_log(forebay, "the pool speaks postgresql while this process runs");
 	PQfinish(ops);
 	forebay_stop(forebay);
 }
