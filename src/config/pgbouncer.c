@@ -552,9 +552,6 @@ static void emit_auth(struct pgb *p) {
 		pgb_remark(p, LISTENER, &type->at,
 			   "auth_type = any lets in whoever comes, as with PgBouncer; but the console is for admin_users alone, and a "
 			   "database without user= is logged in to under the client's name");
-	else if (strcasecmp(auth, "trust") == 0)
-		pgb_remark(p, LISTENER, &type->at,
-			   "auth_type = trust: users who are not in auth_file are let in too; the database decides about them");
 	else if (strcmp(becomes, auth) != 0 && strcasecmp(auth, "plain") != 0)
 		pgb_remark(p, LISTENER, &type->at,
 			   "auth_type = %s: Forebay does not ask %s, so a client's password is compared with what auth_file or "
@@ -562,6 +559,9 @@ static void emit_auth(struct pgb *p) {
 			   auth, auth);
 	const char *const *types = pgb_keys(PGB_MAIN, &(size_t){0})[pgb_find(PGB_MAIN, "auth_type")].choices;
 	pgb_emit(p, LISTENER, "auth", &type->at, "%s", becomes == auth ? types[pgb_choice(types, auth)] : becomes);
+	/* as PgBouncer: whoever is not in auth_file, nor found by auth_query, does not get in by trust either */
+	if (strcasecmp(auth, "trust") == 0 || strcasecmp(auth, "hba") == 0)
+		pgb_emit(p, LISTENER, "trust_known_users", &type->at, "true");
 	if (strcasecmp(auth, "hba") == 0) {
 		emit_file(p, LISTENER, "hba_file", "auth_hba_file");
 		emit_file(p, LISTENER, "ident_file", "auth_ident_file");

@@ -43,7 +43,7 @@ static const struct pgb_key KEYS[] = {
 	      "WHERE rolname=$1 AND rolcanlogin"),
 	 TO("[pool] auth_query"), BUT("answers are kept for auth_cache_ttl")},
 	{MAIN("auth_type", PGB_CHOICE, "md5"), TO("[listener] auth"), .choices = AUTH_TYPES,
-	 BUT("any is trust; pam and ldap are password, against auth_file and auth_query")},
+	 BUT("any is trust for everybody; pam and ldap are password, against auth_file and auth_query")},
 	{MAIN("auth_user", PGB_TEXT, NULL), TO("[pool] auth_user")},
 	{MAIN("autodb_idle_timeout", PGB_TIME, "3600"),
 	 IGNORED("a pool made from \"*\" is kept; its connections go by server_idle_timeout")},

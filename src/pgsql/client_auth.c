@@ -289,9 +289,28 @@ static void begin_scram(struct pg_client *client) {
 	ask(client, &b, PG_EXCHANGE_SASL_FIRST);
 }
 
+/* trust_known_users: auth_query has been asked for a user that the configuration does not know, if there is one. */
+static void trust_if_known(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	char text[160], reason[sizeof login->doomed];
+
+	if (!login->doomed[0]) {
+		succeed(client);
+		return;
+	}
+	snprintf(text, sizeof text, "trust authentication failed for user \"%s\"", login->user);
+	memcpy(reason, login->doomed, sizeof reason);
+	pg_login_reject(client, "28000", text, NULL, reason);
+}
+
 /* The secret is known, or known not to exist. */
 static void begin_exchange(struct pg_client *client) {
 	struct pg_login *login = client->login;
+
+	if (login->method == HBA_TRUST) {
+		trust_if_known(client);
+		return;
+	}
 
 	if (login->secret && pg_secret_is_mysqls(login->secret)) {
 		secret_free(login->secret);
@@ -660,7 +679,11 @@ void pg_auth_begin(struct pg_client *client) {
 	}
 	switch (login->method) {
 	case HBA_TRUST:
-		succeed(client);
+		if (listener->trust_known_users &&
+		    !config_user(client->base.listener->generation->config, login->user))
+			find_secret(client);
+		else
+			succeed(client);
 		return;
 	case HBA_CERT:
 		if (pg_rules_certificate(client))

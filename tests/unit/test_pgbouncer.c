@@ -379,6 +379,8 @@ START_TEST(settings_of_the_listener_are_translated) {
 	main_line("auth_type = SCRAM-SHA-256", l, "auth", "scram-sha-256");
 	main_line("auth_type = plain", l, "auth", "password");
 	main_line("auth_type = any", l, "auth", "trust");
+	main_line("auth_type = any", l, "trust_known_users", "false");
+	main_line("auth_type = trust", l, "trust_known_users", "true");
 	main_line("auth_type = pam", l, "auth", "password");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "hba_file", "/h");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "ident_file", "/i");
@@ -406,7 +408,8 @@ START_TEST(sizes_are_those_of_users_within_what_all_can_come_to) {
 	main_line("max_db_connections = 30", "pool:shop", "max_size", "30");
 	main_line("max_user_connections = 6", "pool:shop", "max_size_per_user", "6");
 	main_line("auth_user = asker\nmax_client_conn = 300", "pool:shop", "max_size", "300");
-	main_line("auth_type = trust", "pool:shop", "max_size", "100");
+	main_line("auth_type = any", "pool:shop", "max_size", "100");
+	main_line("auth_type = trust", "pool:shop", "max_size", "40");
 	main_line("max_db_client_connections = 8", "pool:shop", "max_connections", "8");
 	main_line("min_pool_size = 3", "pool:shop", "min_idle", "3");
 	main_line("min_pool_size = 300", "pool:shop", "min_idle", "40");
@@ -552,7 +555,6 @@ START_TEST(what_is_ignored_is_said_with_its_reason) {
 	config_unref(config);
 	main_remark("auth_type = ldap", "does not ask ldap");
 	main_remark("auth_type = any", "admin_users alone");
-	main_remark("auth_type = trust", "not in auth_file");
 	main_remark("unix_socket_dir = @x", "abstract");
 	main_remark("client_tls_sslmode = prefer\nclient_tls_protocols = all", "older than TLS 1.2");
 	main_remark("client_tls_sslmode = prefer", "no TLS is offered");
