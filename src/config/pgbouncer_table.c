@@ -122,7 +122,9 @@ static const struct pgb_key KEYS[] = {
 		 "no connection is left (when_unavailable = fail)")},
 	{MAIN("server_reset_query", PGB_TEXT, "DISCARD ALL"), TO("[pool] reset_sql")},
 	{MAIN("server_reset_query_always", PGB_INT, "0"),
-	 IGNORED("between transactions each client's settings are put in force, and what the last one left is put back")},
+	 IGNORED("in transaction mode a client's settings are put back, but temporary tables, session advisory locks and "
+		 "currval() stay on the server for the next client; where that matters, use pool_mode = session, which runs "
+		 "server_reset_query")},
 	{MAIN("server_round_robin", PGB_INT, "0"), IGNORED("the connection used last is used next")},
 	{MAIN("server_tls13_ciphers", PGB_TEXT, NULL), CIPHERS13},
 	{MAIN("server_tls_ca_file", PGB_TEXT, ""), TO("[pool] tls_ca_file")},
