@@ -123,7 +123,7 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 	struct database *d = &slot->database;
 	d->protocol = protocol;
 	d->workers = workers;
-	d->automatic = automatic;
+	atomic_store(&d->automatic, automatic);
 	d->name = strdup(name);
 	d->limits = limits_of(config);
 	d->elsewhere = elsewhere_locked(name);
@@ -351,6 +351,16 @@ bool databases_fit(const struct config *before, const struct config *after, stru
 	return ok;
 }
 
+/* A section may come for a pool of [pool:*], or go. */
+static void set_automatic_locked(struct database *d, bool automatic) {
+	if (atomic_exchange(&d->automatic, automatic) == automatic)
+		return;
+	if (automatic)
+		table.automatic++;
+	else
+		table.automatic--;
+}
+
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
 	backends_apply(g->config);
@@ -373,6 +383,7 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		const struct pool_config *c = config_of(g, d, &index);
 		atomic_store(&d->removed, c == NULL);
 		if (c) {
+			set_automatic_locked(d, strcmp(c->name, "*") == 0);
 			pool_each_user(d->pool, size_each, g->config); /* before the shards look at the limits */
 			d->limits = limits_of(c);
 			struct pool_limits limits = limits_in_force(d);

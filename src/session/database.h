@@ -33,13 +33,13 @@ struct database {
 	const struct protocol *protocol;
 	char *name;
 	struct pool *pool;
-	bool automatic; /* made from [pool:*] */
 	int workers;
 
 	struct database_view views[POOL_MAX_WORKERS]; /* each its worker's only */
 
 	/* atomic */
 	_Atomic bool removed, paused, disabled;
+	_Atomic bool automatic; /* of [pool:*], not of a section of its own */
 	_Atomic uint32_t clients, cancels;
 
 	/* main thread, or under the table's mutex */
