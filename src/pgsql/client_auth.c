@@ -163,8 +163,9 @@ static void job_done(struct offload_job *base) {
 	struct auth_job *job = container_of(base, struct auth_job, job);
 	struct pg_client *client = job->owner;
 
-	if (client) {
+	if (client)
 		client->login->job = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		client->login->derived |= job->type != JOB_PEER;
 		client->base.hold = HOLD_NONE;
 		if (job->type == JOB_PEER)
@@ -348,9 +349,10 @@ static void begin_exchange(struct pg_client *client) {
 static void lookup_done(struct lookup *lookup) {
 	struct pg_client *client = lookup->context;
 
-	if (client) {
+	if (client)
+		client->login->lookup = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		struct pg_login *login = client->login;
-		login->lookup = NULL;
 		client->base.hold = HOLD_NONE;
 		if (lookup->result == LOOKUP_FAILED) {
 			char reason[320];
