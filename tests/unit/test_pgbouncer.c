@@ -296,6 +296,15 @@ START_TEST(what_pgbouncer_refuses_is_refused_with_its_line) {
 	refuse(MAIN "[peers]\nx = host=y\n", 5, "number from 1");
 	refuse(MAIN "[peers]\n1 = port=5\n", 5, "host is missing");
 	refuse("[pgbouncer]\nunix_socket_dir =\n", 1, "nowhere to listen");
+	refuse(MAIN "client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\n", 4,
+	       "needs client_tls_ca_file");
+	/* what may be the end of a password is not told */
+	refuse("[databases]\nshop = password=my secret=1\n" MAIN, 2, "behind password");
+	struct config_errors errors;
+	ck_assert_ptr_null(config_parse("[databases]\nshop = password=my secret=1\n" MAIN, "p.ini", &errors));
+	for (size_t i = 0; i < errors.count; i++)
+		ck_assert_ptr_null(strstr(errors.at[i].text, "secret"));
+	config_errors_free(&errors);
 }
 END_TEST
 
@@ -390,8 +399,8 @@ START_TEST(settings_of_the_listener_are_translated) {
 	main_line("client_tls_sslmode = require\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_ciphers = "
 		  "HIGH:!aNULL",
 		  l, "tls_ciphers", "HIGH:!aNULL");
-	main_line("client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_protocols = "
-		  "tlsv1.3",
+	main_line("client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_ca_file = "
+		  "/ca\nclient_tls_protocols = tlsv1.3",
 		  l, "tls_min_version", "1.3");
 	main_line("client_tls_sslmode = allow\nclient_tls_cert_file = /c\nclient_tls_key_file = /k", l, "tls_key_file", "/k");
 }
@@ -495,8 +504,12 @@ START_TEST(times_of_pools_are_translated) {
 		{"server_tls_sslmode = verify-full", "tls_ca_file", "system"},
 		{"server_tls_sslmode = verify-ca\nserver_tls_ca_file = /ca", "tls_ca_file", "/ca"},
 		{"server_tls_sslmode = disable\nserver_tls_ca_file = /ca", "tls_ca_file", ""},
-		{"server_tls_ciphers = all", "tls_ciphers", "ALL"},
+		{"server_tls_ciphers = all", "tls_ciphers", "ALL:!aNULL:!eNULL"},
 		{"server_tls_ciphers = secure", "tls_ciphers", ""},
+		{"server_tls_protocols = all,!tlsv1.2", "tls_min_version", "1.3"},
+		{"server_tls_protocols = TLSv1.2", "tls_min_version", "1.2"},
+		{"server_tls_protocols = tlsv1.3 : !tlsv1.0", "tls_min_version", "1.3"},
+		{"server_tls_protocols = tlsv1.0", "tls_min_version", "1.2"},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
