@@ -180,6 +180,17 @@ static void explain_errors(const struct config_errors *errors, char *out, size_t
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
 }
 
+/* Whether this one can follow the one in force. A start goes on without an auth_file, as PgBouncer's does; a reload without
+ * it, while somebody replaces it, would refuse all who are in it. */
+static bool may_follow(const struct config *config, struct error *error) {
+	const struct config *before = forebay.generation->config;
+	const char *missing = config_auth_file_missing(config);
+
+	if (missing && before->auth_file && !config_auth_file_missing(before))
+		return error_set(error, 0, "%s; the users that it named would not get in any more", missing);
+	return databases_fit(before, config, error);
+}
+
 /* Whole or not at all. True: it was done. */
 static bool apply_file(struct console_result *result) {
 	struct config_errors errors = {0};
@@ -201,7 +212,8 @@ static bool apply_file(struct console_result *result) {
 		reload_refused(result, *why ? why : "out of memory");
 		return false;
 	}
-	struct generation *generation = generation_new(config_ref(config), &error);
+	struct generation *generation =
+		may_follow(config, &error) ? generation_new(config_ref(config), &error) : NULL;
 	if (!generation || !take_descriptors(config, &error) ||
 	    !listenings_open(&forebay.listenings, generation, &error)) {
 		reload_refused(result, error.text);
@@ -229,18 +241,54 @@ static bool apply_file(struct console_result *result) {
 	return true;
 }
 
-static void forget_override(void) {
-	const struct config_override *last = &forebay.overrides[--forebay.override_count];
-
-	free((char *)last->key);
-	free((char *)last->value);
+static void override_free(struct config_override override) {
+	free((char *)override.key);
+	free((char *)override.value);
 }
 
-/* What was SET goes with a reload, as with PgBouncer. */
+static void forget_overrides(size_t count) {
+	for (size_t i = 0; i < count; i++)
+		override_free(forebay.overrides[i]);
+}
+
+/* What was SET goes with a reload, as with PgBouncer; with one that is refused it stays, for it stays in force. */
 static void reload(struct console_result *result) {
-	while (forebay.override_count)
-		forget_override();
-	apply_file(result);
+	size_t count = forebay.override_count;
+
+	forebay.override_count = 0;
+	if (apply_file(result))
+		forget_overrides(count);
+	else
+		forebay.override_count = count;
+}
+
+/* Owns both from now on. What was SET by that name before is replaced, and comes back if this is refused. */
+static void set_override(struct console_result *result, char *key, char *value) {
+	struct config_override before = {0};
+	size_t at = 0;
+
+	while (at < forebay.override_count && strcmp(forebay.overrides[at].key, key) != 0)
+		at++;
+	bool again = at < forebay.override_count;
+	if (!again && at == OVERRIDES_MOST) {
+		console_error(result, "53200", "too many settings were set on the console; RELOAD forgets them");
+		override_free((struct config_override){key, value});
+		return;
+	}
+	if (again)
+		before = forebay.overrides[at];
+	else
+		forebay.override_count++;
+	forebay.overrides[at] = (struct config_override){key, value};
+	if (apply_file(result)) {
+		override_free(before);
+		return;
+	}
+	override_free(forebay.overrides[at]);
+	if (again)
+		forebay.overrides[at] = before;
+	else
+		forebay.override_count--;
 }
 
 static void set_hook(struct console_result *result, const char *key, const char *value) {
@@ -251,12 +299,10 @@ static void set_hook(struct console_result *result, const char *key, const char 
 			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed there, then "
 			      "RELOAD applies it",
 			      key);
-	} else if (!key_copy || !value_copy || forebay.override_count == OVERRIDES_MOST) {
-		console_error(result, "53200", "too many settings were set on the console, or out of memory; RELOAD forgets them");
+	} else if (!key_copy || !value_copy) {
+		console_error(result, "53200", "out of memory");
 	} else {
-		forebay.overrides[forebay.override_count++] = (struct config_override){key_copy, value_copy};
-		if (!apply_file(result))
-			forget_override();
+		set_override(result, key_copy, value_copy);
 		return;
 	}
 	free(key_copy);
@@ -651,8 +697,7 @@ static void end(void) {
 	pid_file_remove(&forebay.pid_file);
 	takeover_end(&forebay.takeover);
 	ev_loop_destroy(forebay.loop);
-	while (forebay.override_count)
-		forget_override();
+	forget_overrides(forebay.override_count);
 }
 
 static int run(void) {

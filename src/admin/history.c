@@ -93,8 +93,11 @@ static void sample(struct history *history, struct database *database, bool with
 	struct pool_moment moment;
 	struct pool_snapshot pool;
 
-	if (with_mark)
+	if (with_mark) {
 		snapshot_pool(&pool, database, now_ns);
+		/* once it was read, so that whatever is later than the mark has counted no less */
+		now_ns = clock_monotonic_ns();
+	}
 	snapshot_moment(&moment, database);
 	pthread_mutex_lock(&history->shared.mutex);
 	struct trace *trace = find_locked(history, database);
@@ -111,6 +114,16 @@ static void sample(struct history *history, struct database *database, bool with
 	pthread_mutex_unlock(&history->shared.mutex);
 }
 
+/* Leaves its place to others. */
+static void forget(struct history *history, const struct database *database) {
+	pthread_mutex_lock(&history->shared.mutex);
+	struct trace *trace = find_locked(history, database);
+	if (trace)
+		HASH_DEL(history->shared.traces, trace);
+	pthread_mutex_unlock(&history->shared.mutex);
+	free(trace);
+}
+
 void history_tick(struct history *history) {
 	uint64_t now_ns = clock_monotonic_ns();
 
@@ -118,9 +131,12 @@ void history_tick(struct history *history) {
 		return;
 	history->next_ns = now_ns + HISTORY_STEP_S * NS_PER_S - NS_PER_S / 4; /* ticks are not quite a second apart */
 	bool with_marks = history->ticks++ % POINTS_A_MARK == 0;
-	for (struct database *d = database_next(NULL); d; d = database_next(d))
-		if (!atomic_load(&d->removed))
+	for (struct database *d = database_next(NULL); d; d = database_next(d)) {
+		if (atomic_load(&d->removed))
+			forget(history, d);
+		else
 			sample(history, d, with_marks, now_ns);
+	}
 }
 
 void history_get(struct history *history, const struct pool_snapshot *now, uint64_t now_ns, struct history_copy *out) {

@@ -26,6 +26,7 @@ enum {
 	IDLE_TIMEOUT_S = 15,     /* nothing comes or goes for so long */
 	CROWDED = HTTP_CONNECTIONS_MAX * 3 / 4,
 	BODIES_MAX = 8,          /* answers that are kept while somebody reads them */
+	BODIES_BYTES_MAX = 64 << 20, /* of all of them; a single one may be larger */
 	BACKLOG = 128,
 	PEM_MAX = 1024 * 1024
 };
@@ -58,6 +59,7 @@ struct http {
 
 	/* atomic */
 	_Atomic int bodies; /* answers that somebody reads */
+	_Atomic size_t bodies_bytes;
 	_Atomic bool draining;
 
 	struct { /* under the mutex */
@@ -122,12 +124,14 @@ static void allow_page(struct request *request, struct MHD_Response *response) {
 struct body {
 	struct http *http;
 	char *at;
+	size_t len;
 };
 
 static void body_read(void *context) {
 	struct body *body = context;
 
 	atomic_fetch_sub(&body->http->bodies, 1);
+	atomic_fetch_sub(&body->http->bodies_bytes, body->len);
 	free(body->at);
 	free(body);
 }
@@ -145,8 +149,16 @@ static enum MHD_Result answer_text(struct request *request, unsigned status, str
 		page_free(text);
 		return answer(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "Out of memory.\n", NULL, NULL);
 	}
-	*body = (struct body){request->http, text->at};
-	atomic_fetch_add(&request->http->bodies, 1);
+	page_trim(text);
+	*body = (struct body){request->http, text->at, text->len};
+	/* counted before they are looked at: other addresses' threads do the same */
+	int others = atomic_fetch_add(&request->http->bodies, 1);
+	size_t bytes = atomic_fetch_add(&request->http->bodies_bytes, text->len);
+	if (others >= BODIES_MAX || (others > 0 && bytes + text->len > BODIES_BYTES_MAX)) {
+		body_read(body);
+		request->nonce[0] = 0;
+		return too_busy(request);
+	}
 	struct MHD_Response *response =
 		MHD_create_response_from_buffer_with_free_callback_cls(text->len, text->at, body_read, body);
 	if (!response)

@@ -30,6 +30,15 @@ static bool reserve(struct page *page, size_t more) {
 	return true;
 }
 
+void page_trim(struct page *page) {
+	char *at = page->len && page->len < page->room ? realloc(page->at, page->len) : NULL;
+
+	if (at) {
+		page->at = at;
+		page->room = page->len;
+	}
+}
+
 void page_add(struct page *page, const void *data, size_t len) {
 	if (!len || !reserve(page, len))
 		return;
@@ -128,11 +137,6 @@ static void add_escaped(struct page *page, const char *value, const char *(*esca
 	}
 }
 
-static const char *escaped_in_label(unsigned char c, char room[8]) {
-	(void)room;
-	return c == '\\' ? "\\\\" : c == '"' ? "\\\"" : c == '\n' ? "\\n" : c == '\r' ? "?" : NULL;
-}
-
 static const char *escaped_in_json(unsigned char c, char room[8]) {
 	if (c == '"' || c == '\\')
 		snprintf(room, 8, "\\%c", c);
@@ -162,7 +166,18 @@ static const char *escaped_in_html(unsigned char c, char room[8]) {
 }
 
 void page_label(struct page *page, const char *value) {
-	add_escaped(page, value, escaped_in_label);
+	for (const unsigned char *p = (const unsigned char *)value; *p;) {
+		int length = utf8_length(p);
+		if (!length || *p == '\r' || (*p == '\\' && p[1] == 'x'))
+			page_printf(page, "\\\\x%02x", *p);
+		else if (*p == '\\' || *p == '"')
+			page_printf(page, "\\%c", *p);
+		else if (*p == '\n')
+			page_put(page, "\\n");
+		else
+			page_add(page, p, (size_t)length);
+		p += length ? length : 1;
+	}
 }
 
 void page_json(struct page *page, const char *value) {

@@ -18,9 +18,12 @@ void page_add(struct page *page, const void *data, size_t len);
 void page_put(struct page *page, const char *string);
 void page_printf(struct page *page, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void page_number(struct page *page, uint64_t number);
+/* Gives back the memory that is not filled, for a page that is kept. */
+void page_trim(struct page *page);
 /* Nanoseconds as seconds, exactly: "0.0025", "3". `whole`: with ".0" where there is no fraction (OpenMetrics' bounds). */
 void page_seconds(struct page *page, uint64_t ns, bool whole);
-/* The value of a label between its quotes: backslash, quote and newline are escaped; what is no UTF-8 becomes "?". */
+/* The value of a label between its quotes: backslash, quote and newline are escaped. A byte that is no UTF-8 becomes \xff by
+ * its number, and the backslash of an \x that was there \x5c, so that no two values become one. */
 void page_label(struct page *page, const char *value);
 /* A JSON string with its quotes; NULL: null. */
 void page_json(struct page *page, const char *value);

@@ -172,7 +172,7 @@ static void database_row(struct database *database, void *context) {
 	console_set_number(r, 15, atomic_load(&database->paused));
 	console_set_number(r, 16, atomic_load(&database->disabled));
 	console_set_text(r, 17, database->protocol->name);
-	console_set_bool(r, 18, database->automatic);
+	console_set_bool(r, 18, atomic_load(&database->automatic));
 	console_set_bool(r, 19, atomic_load(&database->removed));
 	console_set_bool(r, 20, pool_is_ready(database->pool, request->worker->now_ns));
 }

@@ -12,8 +12,9 @@
 #include "session/database.h"
 #include "session/deadline.h"
 
-/* How long a worker has to hand over its leaks. */
-enum { LEAKS_WAIT_S = 2, LEAKS_MAX = 64 };
+enum { LEAKS_MAX = 64 };
+/* How long the workers have to hand over their leaks. Probes of the same address wait meanwhile. */
+#define LEAKS_WAIT_NS (400 * NS_PER_MS)
 
 static uint32_t gauge(const _Atomic uint32_t *g) {
 	return atomic_load_explicit((_Atomic uint32_t *)g, memory_order_relaxed);
@@ -78,7 +79,7 @@ void snapshot_pool(struct pool_snapshot *out, struct database *database, uint64_
 		.database = database,
 		.name = database->name,
 		.protocol = database->protocol->name,
-		.automatic = database->automatic,
+		.automatic = atomic_load(&database->automatic),
 		.paused = atomic_load(&database->paused),
 		.disabled = atomic_load(&database->disabled),
 		.trouble = pool_trouble(pool, now_ns),
@@ -310,11 +311,18 @@ void snapshot_free(struct snapshot *snapshot) {
 
 /* ---- leaks ---- */
 
+enum visit_state { VISIT_AWAITED, VISIT_OVERDUE, VISIT_DONE };
+
+/* Visits that were given up, and have not come back yet: until then nobody asks, and waits, again. */
+static struct {
+	_Atomic int overdue;
+} visits;
+
 /* Shared by the thread that asks and the workers, one after the other; whoever lets go last frees it. */
 struct leak_visit {
 	struct session_visit visit;
 	sem_t done;
-	_Atomic int users;
+	_Atomic int users, state; /* enum visit_state */
 	size_t count;
 	uint64_t total;
 	struct leak at[LEAKS_MAX];
@@ -354,26 +362,41 @@ static void copy_leaks(struct session_worker *sw, struct session_visit *visit) {
 static void leaks_copied(struct session_visit *visit) {
 	struct leak_visit *v = container_of(visit, struct leak_visit, visit);
 
+	if (atomic_exchange(&v->state, VISIT_DONE) == VISIT_OVERDUE)
+		atomic_fetch_sub(&visits.overdue, 1);
 	sem_post(&v->done);
 	leak_visit_unref(v);
 }
 
+static void give_up(struct leak_visit *v) {
+	int awaited = VISIT_AWAITED;
+
+	atomic_fetch_add(&visits.overdue, 1);
+	if (!atomic_compare_exchange_strong(&v->state, &awaited, VISIT_OVERDUE)) /* it has come back just now */
+		atomic_fetch_sub(&visits.overdue, 1);
+}
+
 bool snapshot_leaks(struct leak *out, size_t room, size_t *count, uint64_t *total) {
-	struct leak_visit *v = calloc(1, sizeof *v);
 	struct timespec until;
 	int r;
 
 	*count = 0;
 	*total = 0;
+	if (atomic_load(&visits.overdue) > 0)
+		return false;
+	struct leak_visit *v = calloc(1, sizeof *v);
 	if (!v || sem_init(&v->done, 0, 0) != 0) {
 		free(v);
 		return false;
 	}
 	atomic_init(&v->users, 2);
+	atomic_init(&v->state, VISIT_AWAITED);
 	v->visit.visit = copy_leaks;
 	v->visit.done = leaks_copied;
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += LEAKS_WAIT_S;
+	until.tv_nsec += LEAKS_WAIT_NS;
+	until.tv_sec += until.tv_nsec / (long)NS_PER_S;
+	until.tv_nsec %= (long)NS_PER_S;
 	session_visit_all(&v->visit, session_worker(0)->worker);
 	while ((r = sem_timedwait(&v->done, &until)) != 0 && errno == EINTR)
 		;
@@ -381,6 +404,8 @@ bool snapshot_leaks(struct leak *out, size_t room, size_t *count, uint64_t *tota
 		*count = v->count < room ? v->count : room;
 		*total = v->total;
 		memcpy(out, v->at, *count * sizeof *out);
+	} else {
+		give_up(v);
 	}
 	leak_visit_unref(v);
 	return r == 0;

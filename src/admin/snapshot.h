@@ -84,7 +84,8 @@ uint64_t histogram_quantile(const struct histogram_sum *h, double share);
 struct histogram_sum histogram_between(const struct histogram_sum *before, const struct histogram_sum *now);
 
 /* The leaks of the moment, copied on the workers' threads, the longest hold first, at most `room`. False: a worker did not
- * answer in time, and `out` has those of the others. Any thread but a worker's. */
+ * answer in time (now, or when it was asked before, and has not since), and `out` has none. Waits for less than half a
+ * second. Any thread but a worker's. */
 bool snapshot_leaks(struct leak *out, size_t room, size_t *count, uint64_t *total);
 
 #endif

@@ -132,7 +132,7 @@ static void take_leaks(struct status *status) {
 	status->leaks_known = snapshot_leaks(status->leaks, STATUS_LEAKS, &status->leak_count, &status->leak_total);
 	if (!status->leaks_known)
 		add_problem(status, SEVERITY_BAD, "worker_silent",
-			    "A worker did not answer within 2 s: it is overloaded, or stuck. Leaks cannot be shown.");
+			    "A worker did not answer in time: it is overloaded, or stuck. Leaks cannot be shown.");
 	for (size_t i = 0; i < status->leak_count && i < 5; i++) {
 		const struct leak *leak = &status->leaks[i];
 		char held[24];

@@ -72,6 +72,10 @@ bool config_is_pgbouncers(const struct config *config) {
 	return config->private_->is_pgbouncers;
 }
 
+const char *config_auth_file_missing(const struct config *config) {
+	return config->private_->auth_file_missing;
+}
+
 void config_each_remark(const struct config *config,
 			void (*each)(void *context, const char *file, int line, const char *text), void *context) {
 	for (const struct remark *r = config->private_->remarks; r; r = r->next)

@@ -57,6 +57,7 @@ struct listener_config {
 	enum auth_method auth;
 	const char *hba_file;  /* NULL: none; needed when auth = hba */
 	const char *ident_file; /* user maps, pg_ident.conf's format; NULL: none */
+	bool trust_known_users; /* trust lets in only whom the configuration, or auth_query, knows */
 	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
 	struct config_tls tls;
 	const char **ignore_startup_parameters; /* NULL-terminated */
@@ -187,6 +188,9 @@ struct config *config_parse(const char *text, const char *name, struct config_er
 void config_errors_free(struct config_errors *errors);
 /* Whether it came from a pgbouncer.ini. */
 bool config_is_pgbouncers(const struct config *config);
+/* Why the users of the auth_file are not in it: that could not be read, which a pgbouncer.ini may say all the same. NULL:
+ * they are, or none is named. Lives as long as the configuration. */
+const char *config_auth_file_missing(const struct config *config);
 /* What is to be said of a configuration that is in force all the same: settings of a pgbouncer.ini that are ignored or mean
  * something else here. */
 void config_each_remark(const struct config *config,

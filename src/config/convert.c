@@ -29,7 +29,7 @@ static void write_comment(FILE *out, const char *text) {
 
 static void write_section(FILE *out, const char *label) {
 	fputs("\n[", out);
-	if (!strpbrk(label, "]\"")) {
+	if (!strpbrk(label, "]\"") && !strchr(" \t\r\f\v", label[strlen(label) - 1])) {
 		fputs(label, out);
 	} else {
 		fputc('"', out);
@@ -66,7 +66,8 @@ static void write_items(FILE *out, const char *path, const struct pgb_items *ite
 
 	snprintf(comment, sizeof comment,
 		 "Made from %s by forebay --convert. It means to Forebay what that file does, and it has the file's passwords in "
-		 "it: keep it as safe.",
+		 "it: keep it as safe. What is passed over with a warning there is an error here: an auth_file that cannot be read, a "
+		 "bad line or a name twice in it, an address of listen that this machine does not have.",
 		 path);
 	write_comment(out, comment);
 	for (const struct pgb_item *item = items->first; item; item = item->next) {

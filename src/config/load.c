@@ -435,9 +435,14 @@ static void load_auth_file(struct loader *loader) {
 	bool lenient = loader->private->is_pgbouncers;
 	text_printable(loader->auth_file, path, sizeof(path));
 	if (!auth_file_read(loader->auth_file, add_listed_user, loader, lenient ? &into_remarks : &loader->errors, why,
-			    sizeof(why)))
+			    sizeof(why))) {
 		error_sink_add(lenient ? &into_remarks : &loader->errors, setting->file, setting->line,
 			       "[forebay] auth_file: cannot read %s: %s", path, why);
+		loader->private->auth_file_missing =
+			arena_printf(&loader->private->arena, "auth_file: cannot read %s: %s", path, why);
+		if (!loader->private->auth_file_missing)
+			out_of_memory(loader);
+	}
 	for (size_t i = 0; i < problems.count; i++)
 		add_remark(loader, arena_strdup(&loader->private->arena, problems.at[i].file), problems.at[i].line,
 			   arena_printf(&loader->private->arena, "%s; as PgBouncer does, Forebay goes on without it",

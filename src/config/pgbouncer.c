@@ -142,8 +142,17 @@ static void take_entry(struct pgb *p, const char *name, const char *text, const 
 		no_memory(p);
 		return;
 	}
-	while ((found = pgb_pair(&text, p->arena, &key, &value, &problem)) > 0)
-		take_value(p, p->scope, entry->params, key, value, name, at);
+	while ((found = pgb_pair(&text, p->arena, &key, &value, &problem)) > 0) {
+		/* not a word of it: it may be a piece of the password */
+		if (pgb_find(p->scope, key) < 0 && p->scope == PGB_DATABASE &&
+		    pgb_param(entry, PGB_DATABASE, "password")->given)
+			error_sink_add(p->errors, at->file, at->line,
+				       "[databases] %s: PgBouncer has no such setting as one of those behind password; a password "
+				       "with a blank in it needs single quotes",
+				       text_printable(name, shown, sizeof shown));
+		else
+			take_value(p, p->scope, entry->params, key, value, name, at);
+	}
 	if (found < 0)
 		error_sink_add(p->errors, at->file, at->line, "[%s] %s: %s", SCOPE_NAMES[p->scope],
 			       text_printable(name, shown, sizeof shown), problem);
@@ -357,15 +366,44 @@ static bool has_word(struct pgb *p, const char *list, const char *word) {
 	return found != NULL;
 }
 
+enum { TLS_OLDER = 1, TLS_1_2 = 2, TLS_1_3 = 4, TLS_ALL = 7 };
+
+/* As libtls reads the list: words with , or : between them, "!" before one takes it away. */
+static unsigned versions_of(const char *text) {
+	static const struct {
+		const char *word;
+		unsigned versions;
+	} words[] = {{"all", TLS_ALL},	     {"legacy", TLS_ALL},    {"secure", TLS_1_2 | TLS_1_3}, {"default", TLS_1_2 | TLS_1_3},
+		     {"tlsv1", TLS_ALL},     {"tlsv1.0", TLS_OLDER}, {"tlsv1.1", TLS_OLDER},
+		     {"tlsv1.2", TLS_1_2}, {"tlsv1.3", TLS_1_3}};
+	unsigned versions = 0;
+
+	for (const char *at = text; *at; at += *at != 0) {
+		at += strspn(at, " \t");
+		bool not = *at == '!';
+		at += not;
+		size_t len = strcspn(at, ",: \t");
+		if (not && !versions)
+			versions = TLS_ALL;
+		for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+			if (strlen(words[i].word) == len && strncasecmp(words[i].word, at, len) == 0)
+				versions = not ? versions & ~words[i].versions : versions | words[i].versions;
+		at += len;
+		at += strspn(at, " \t");
+	}
+	return versions;
+}
+
 static void emit_protocols(struct pgb *p, const char *section, const struct pgb_given *protocols, const char *name) {
 	const char *text = protocols->text;
-	bool all = strcmp(text, "all") == 0 || strcmp(text, "legacy") == 0;
-	bool older = all || has_word(p, text, "tlsv1.0") || has_word(p, text, "tlsv1.1");
-	bool two = older || strcmp(text, "secure") == 0 || has_word(p, text, "tlsv1.2");
+	unsigned versions = versions_of(text);
+	bool older = versions & TLS_OLDER;
+	/* who asks for what is older alone gets the oldest that there is */
+	bool two = versions & TLS_1_2 || (older && !(versions & TLS_1_3));
 
 	if (older)
 		pgb_remark(p, section, &protocols->at, "%s = %s: nothing older than TLS 1.2 is spoken", name, text);
-	else if (two && has_word(p, text, "tlsv1.2") && !has_word(p, text, "tlsv1.3"))
+	else if (two && !(versions & TLS_1_3))
 		pgb_remark(p, section, &protocols->at, "%s = %s: TLS 1.3 is spoken as well", name, text);
 	if (!two)
 		pgb_emit(p, section, "tls_min_version", &protocols->at, "1.3");
@@ -391,6 +429,11 @@ void pgb_emit_tls(struct pgb *p, const char *section, const char *prefix) {
 	emit_file(p, section, "tls_key_file", client ? "client_tls_key_file" : "server_tls_key_file");
 	if (ca->text[0])
 		pgb_emit(p, section, "tls_ca_file", &ca->at, "%s", pgb_path(p, ca->text));
+	else if (strncmp(name, "verify", 6) == 0 && client) /* anybody can have a certificate of a public authority */
+		error_sink_add(p->errors, mode->at.file, mode->at.line,
+			       "[pgbouncer] client_tls_sslmode = %s needs client_tls_ca_file: it says whose certificates clients may "
+			       "show",
+			       name);
 	else if (strncmp(name, "verify", 6) == 0)
 		pgb_emit(p, section, "tls_ca_file", &mode->at, "system");
 	emit_protocols(p, section, protocols, client ? "client_tls_protocols" : "server_tls_protocols");
@@ -398,7 +441,8 @@ void pgb_emit_tls(struct pgb *p, const char *section, const char *prefix) {
 		if (strcmp(ciphers->text, WORDS[i]) == 0)
 			return;
 	if (ciphers->text[0])
-		pgb_emit(p, section, "tls_ciphers", &ciphers->at, "%s", strcmp(ciphers->text, "all") == 0 ? "ALL" : ciphers->text);
+		pgb_emit(p, section, "tls_ciphers", &ciphers->at, "%s", 
+			 strcmp(ciphers->text, "all") == 0 ? "ALL:!aNULL:!eNULL" : ciphers->text);
 }
 
 /* ---- [forebay] ---- */
@@ -552,9 +596,6 @@ static void emit_auth(struct pgb *p) {
 		pgb_remark(p, LISTENER, &type->at,
 			   "auth_type = any lets in whoever comes, as with PgBouncer; but the console is for admin_users alone, and a "
 			   "database without user= is logged in to under the client's name");
-	else if (strcasecmp(auth, "trust") == 0)
-		pgb_remark(p, LISTENER, &type->at,
-			   "auth_type = trust: users who are not in auth_file are let in too; the database decides about them");
 	else if (strcmp(becomes, auth) != 0 && strcasecmp(auth, "plain") != 0)
 		pgb_remark(p, LISTENER, &type->at,
 			   "auth_type = %s: Forebay does not ask %s, so a client's password is compared with what auth_file or "
@@ -562,6 +603,9 @@ static void emit_auth(struct pgb *p) {
 			   auth, auth);
 	const char *const *types = pgb_keys(PGB_MAIN, &(size_t){0})[pgb_find(PGB_MAIN, "auth_type")].choices;
 	pgb_emit(p, LISTENER, "auth", &type->at, "%s", becomes == auth ? types[pgb_choice(types, auth)] : becomes);
+	/* as PgBouncer: whoever is not in auth_file, nor found by auth_query, does not get in by trust either */
+	if (strcasecmp(auth, "trust") == 0 || strcasecmp(auth, "hba") == 0)
+		pgb_emit(p, LISTENER, "trust_known_users", &type->at, "true");
 	if (strcasecmp(auth, "hba") == 0) {
 		emit_file(p, LISTENER, "hba_file", "auth_hba_file");
 		emit_file(p, LISTENER, "ident_file", "auth_ident_file");

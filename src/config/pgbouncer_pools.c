@@ -188,7 +188,7 @@ static uint32_t own_size(const struct pgb_entry *user, const struct pgb_line **a
 
 /* Whether users may come that neither auth_file nor [users] names. */
 static bool is_open(const struct making *m) {
-	static const char *const TYPES[] = {"any", "trust", "pam", "ldap"};
+	static const char *const TYPES[] = {"any", "pam", "ldap"};
 	const struct pgb_given *own = param(m, "auth_user"), *wide = pgb_value(m->p, "auth_user");
 	const char *type = pgb_value(m->p, "auth_type")->text;
 

@@ -43,7 +43,7 @@ static const struct pgb_key KEYS[] = {
 	      "WHERE rolname=$1 AND rolcanlogin"),
 	 TO("[pool] auth_query"), BUT("answers are kept for auth_cache_ttl")},
 	{MAIN("auth_type", PGB_CHOICE, "md5"), TO("[listener] auth"), .choices = AUTH_TYPES,
-	 BUT("any is trust; pam and ldap are password, against auth_file and auth_query")},
+	 BUT("any is trust for everybody; pam and ldap are password, against auth_file and auth_query")},
 	{MAIN("auth_user", PGB_TEXT, NULL), TO("[pool] auth_user")},
 	{MAIN("autodb_idle_timeout", PGB_TIME, "3600"),
 	 IGNORED("a pool made from \"*\" is kept; its connections go by server_idle_timeout")},
@@ -122,7 +122,9 @@ static const struct pgb_key KEYS[] = {
 		 "no connection is left (when_unavailable = fail)")},
 	{MAIN("server_reset_query", PGB_TEXT, "DISCARD ALL"), TO("[pool] reset_sql")},
 	{MAIN("server_reset_query_always", PGB_INT, "0"),
-	 IGNORED("between transactions each client's settings are put in force, and what the last one left is put back")},
+	 IGNORED("in transaction mode a client's settings are put back, but temporary tables, session advisory locks and "
+		 "currval() stay on the server for the next client; where that matters, use pool_mode = session, which runs "
+		 "server_reset_query")},
 	{MAIN("server_round_robin", PGB_INT, "0"), IGNORED("the connection used last is used next")},
 	{MAIN("server_tls13_ciphers", PGB_TEXT, NULL), CIPHERS13},
 	{MAIN("server_tls_ca_file", PGB_TEXT, ""), TO("[pool] tls_ca_file")},

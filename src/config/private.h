@@ -53,6 +53,7 @@ struct config_private {
 	struct auth_file_user *auth_file_users;   /* those that have no section of their own */
 	struct remark *remarks, **remarks_end;
 	bool is_pgbouncers;
+	const char *auth_file_missing; /* why none of its users are here, although one is named; NULL: they are */
 	const struct pgb_given *theirs; /* what its [pgbouncer] said, for SHOW CONFIG; NULL: nothing */
 	struct name_index by_label, listeners, pools, users;
 };

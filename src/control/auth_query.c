@@ -285,8 +285,8 @@ static void judge(const struct lookup *lookup, const struct pq_answer *rows, str
 		answer->result = LOOKUP_NO_USER;
 	} else if (strcmp(PQgetvalue(rows->first, 0, 0), lookup->user) != 0) {
 		fail(answer, "auth_query of pool \"%s\" gives another user than it was asked for", pool);
-	} else if (PQgetisnull(rows->first, 0, 1)) {
-		answer->result = LOOKUP_FOUND; /* but no password */
+	} else if (PQgetisnull(rows->first, 0, 1) || PQgetlength(rows->first, 0, 1) == 0) {
+		answer->result = LOOKUP_FOUND; /* but no password: an empty one would be one that everybody knows */
 	} else if (PQgetlength(rows->first, 0, 1) > SECRET_MAX) {
 		fail(answer, "auth_query of pool \"%s\" gives a secret of %d bytes; %d is the limit", pool,
 		     PQgetlength(rows->first, 0, 1), SECRET_MAX);

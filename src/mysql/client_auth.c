@@ -178,8 +178,9 @@ static void job_done(struct offload_job *base) {
 	struct my_auth_job *job = container_of(base, struct my_auth_job, job);
 	struct my_client *client = job->owner;
 
-	if (client) {
+	if (client)
 		client->login->job = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		client->base.hold = HOLD_NONE;
 		if (job->work == WORK_KEY)
 			send_key(client, job);
@@ -443,9 +444,10 @@ static void begin_exchange(struct my_client *client) {
 static void lookup_done(struct lookup *lookup) {
 	struct my_client *client = lookup->context;
 
-	if (client) {
+	if (client)
+		client->login->lookup = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		struct my_login *login = client->login;
-		login->lookup = NULL;
 		login->state = MY_LOGIN_RESPONSE;
 		client->base.hold = HOLD_NONE;
 		if (lookup->result == LOOKUP_FAILED) {

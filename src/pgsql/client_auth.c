@@ -163,8 +163,9 @@ static void job_done(struct offload_job *base) {
 	struct auth_job *job = container_of(base, struct auth_job, job);
 	struct pg_client *client = job->owner;
 
-	if (client) {
+	if (client)
 		client->login->job = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		client->login->derived |= job->type != JOB_PEER;
 		client->base.hold = HOLD_NONE;
 		if (job->type == JOB_PEER)
@@ -289,15 +290,39 @@ static void begin_scram(struct pg_client *client) {
 	ask(client, &b, PG_EXCHANGE_SASL_FIRST);
 }
 
+/* trust_known_users: auth_query has been asked for a user that the configuration does not know, if there is one. */
+static void trust_if_known(struct pg_client *client) {
+	struct pg_login *login = client->login;
+	char text[160], reason[sizeof login->doomed];
+
+	if (!login->doomed[0]) {
+		succeed(client);
+		return;
+	}
+	snprintf(text, sizeof text, "trust authentication failed for user \"%s\"", login->user);
+	memcpy(reason, login->doomed, sizeof reason);
+	pg_login_reject(client, "28000", text, NULL, reason);
+}
+
 /* The secret is known, or known not to exist. */
 static void begin_exchange(struct pg_client *client) {
 	struct pg_login *login = client->login;
+
+	if (login->method == HBA_TRUST) {
+		trust_if_known(client);
+		return;
+	}
 
 	if (login->secret && pg_secret_is_mysqls(login->secret)) {
 		secret_free(login->secret);
 		login->secret = NULL;
 		snprintf(login->doomed, sizeof login->doomed,
 			 "its stored secret is MySQL's; expected a password, md5... or SCRAM-SHA-256$...");
+	}
+	/* from wherever it comes: everybody can answer for an empty one */
+	if (login->secret && !login->secret[0]) {
+		secret_free(login->secret);
+		login->secret = NULL;
 	}
 	login->secret_type = pg_secret_type_of(login->secret);
 	/* What only looks like a SCRAM secret is a password, as for PostgreSQL. */
@@ -324,9 +349,10 @@ static void begin_exchange(struct pg_client *client) {
 static void lookup_done(struct lookup *lookup) {
 	struct pg_client *client = lookup->context;
 
-	if (client) {
+	if (client)
+		client->login->lookup = NULL;
+	if (client && !client->base.closing) { /* it may have been ended meanwhile */
 		struct pg_login *login = client->login;
-		login->lookup = NULL;
 		client->base.hold = HOLD_NONE;
 		if (lookup->result == LOOKUP_FAILED) {
 			char reason[320];
@@ -655,7 +681,11 @@ void pg_auth_begin(struct pg_client *client) {
 	}
 	switch (login->method) {
 	case HBA_TRUST:
-		succeed(client);
+		if (listener->trust_known_users &&
+		    !config_user(client->base.listener->generation->config, login->user))
+			find_secret(client);
+		else
+			succeed(client);
 		return;
 	case HBA_CERT:
 		if (pg_rules_certificate(client))

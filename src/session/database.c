@@ -123,7 +123,7 @@ static struct slot *slot_new(const struct protocol *protocol, const char *name, 
 	struct database *d = &slot->database;
 	d->protocol = protocol;
 	d->workers = workers;
-	d->automatic = automatic;
+	atomic_store(&d->automatic, automatic);
 	d->name = strdup(name);
 	d->limits = limits_of(config);
 	d->elsewhere = elsewhere_locked(name);
@@ -331,6 +331,36 @@ static void size_each(struct pool_user *user, void *context) {
 	set_user_size(user, context);
 }
 
+bool databases_fit(const struct config *before, const struct config *after, struct error *error) {
+	bool ok = true;
+
+	pthread_mutex_lock(&table.mutex);
+	for (size_t i = 0; ok && i < after->pool_count; i++) {
+		const struct pool_config *c = &after->pools[i], *old = config_pool(before, c->name);
+		const struct slot *slot = strcmp(c->name, "*") == 0 ? NULL : find_locked(c->name);
+		const struct protocol *is = slot	 ? slot->database.protocol
+					    : old && old->protocol != c->protocol ? protocol_by_id(old->protocol)
+								      : NULL;
+		if (is && is->id != c->protocol)
+			ok = error_set(error, 0,
+				       "[pool:%.63s] protocol = %s: the pool speaks %s while this process runs, and has clients and "
+				       "connections of it; give the new one another name, or restart",
+				       c->name, protocol_by_id(c->protocol)->name, is->name);
+	}
+	pthread_mutex_unlock(&table.mutex);
+	return ok;
+}
+
+/* A section may come for a pool of [pool:*], or go. */
+static void set_automatic_locked(struct database *d, bool automatic) {
+	if (atomic_exchange(&d->automatic, automatic) == automatic)
+		return;
+	if (automatic)
+		table.automatic++;
+	else
+		table.automatic--;
+}
+
 bool databases_apply(struct generation *g, int workers, struct error *error) {
 	bool ok = true;
 	backends_apply(g->config);
@@ -353,6 +383,7 @@ bool databases_apply(struct generation *g, int workers, struct error *error) {
 		const struct pool_config *c = config_of(g, d, &index);
 		atomic_store(&d->removed, c == NULL);
 		if (c) {
+			set_automatic_locked(d, strcmp(c->name, "*") == 0);
 			pool_each_user(d->pool, size_each, g->config); /* before the shards look at the limits */
 			d->limits = limits_of(c);
 			struct pool_limits limits = limits_in_force(d);

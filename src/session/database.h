@@ -33,13 +33,13 @@ struct database {
 	const struct protocol *protocol;
 	char *name;
 	struct pool *pool;
-	bool automatic; /* made from [pool:*] */
 	int workers;
 
 	struct database_view views[POOL_MAX_WORKERS]; /* each its worker's only */
 
 	/* atomic */
 	_Atomic bool removed, paused, disabled;
+	_Atomic bool automatic; /* of [pool:*], not of a section of its own */
 	_Atomic uint32_t clients, cancels;
 
 	/* main thread, or under the table's mutex */
@@ -61,6 +61,8 @@ struct database *database_lookup(struct session_worker *sw, const char *name, bo
 /* PAUSE and RESUME, of one (NULL: of all there are, and of those to come). False: it was so already. Any thread; then tick
  * each shard. */
 bool database_set_paused(struct database *database, bool paused);
+/* False: a pool would speak another protocol than the one of that name that there is. Main thread. */
+bool databases_fit(const struct config *before, const struct config *after, struct error *error);
 /* Makes the databases that the generation configures and are not there yet, marks those that have gone. Main thread. */
 bool databases_apply(struct generation *generation, int workers, struct error *error);
 /* A worker takes over the generation: views of all databases. The worker's thread. */

@@ -328,7 +328,10 @@ START_TEST(lists_of_hosts_are_followed) {
 	struct forebay *forebay = start("11-replicas.ini", _i);
 
 	works(forebay, "", "app", "app");
-	works(forebay, "dbname=reports user=whoever", "app", "app");
+	works(forebay, "dbname=reports user=watcher", "app", "app");
+	/* trust asks for no password, but not everybody is known */
+	is_refused(forebay, "dbname=reports user=whoever", "trust authentication failed for user \"whoever\"");
+	is_refused(forebay, "dbname=pgbouncer user=whoever", "trust authentication failed for user \"whoever\"");
 	forebay_stop(forebay);
 }
 END_TEST
@@ -395,6 +398,20 @@ START_TEST(set_holds_until_the_next_reload) {
 	expect_error(ops, "set pool_mode = nonsense", "F0000");
 	expect_error(ops, "set no_such_thing = 1", "F0000");
 	expect_error(ops, "set pool_mode = a b", "42601");
+	/* one that is refused forgets nothing: it stays in force */
+	char away[420], file[400];
+	snprintf(file, sizeof file, "%s/userlist.txt", forebay->socket_dir);
+	snprintf(away, sizeof away, "%s.away", file);
+	ck_assert_int_eq(rename(file, away), 0);
+	expect_error(ops, "reload", "F0000");
+	ck_assert_int_eq(rename(away, file), 0);
+	execute(ops, "set verbose = 1");
+	forebay_await_log(forebay, "key=log_level");
+	ck_assert_int_eq(harness_count_in(forebay->log, "key=max_size_per_user before=2 after=3"), 0);
+	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 2);
+	/* by one name more often than there are places for names */
+	for (int i = 0; i < 101; i++)
+		execute(ops, i % 2 ? "set verbose = 0" : "set verbose = 1");
 	execute(ops, "reload");
 	forebay_await_log(forebay, "key=max_size_per_user before=2 after=3");
 	pool_holds(forebay, "dbname=tenant_a user=authuser password=authuser-secret", 3);

@@ -391,12 +391,17 @@ START_TEST(a_function_that_returns_a_record_looks_up_secrets) {
 		return;
 	execute(control, "create or replace function public.look_up(asked text, out name text, out secret text) returns record "
 			 "language sql security definer set search_path = pg_catalog as "
-			 "$$select rolname::text, rolpassword from pg_authid where rolname = asked$$");
+			 "$$select rolname::text, rolpassword from pg_authid where rolname = asked union all "
+			 "select asked, '' where asked = 'hollow'$$");
 	forebay = forebay_start(
 		&(struct forebay_setup){.workers = WORKERS(_i), .no_default_users = true, .pool = pool});
 	expect_works(forebay, "");
 	expect_refused(try_connect(forebay, "user=missing password=x"),
 		       "password authentication failed for user \"missing\"");
+	/* an empty secret is none, not a password that everybody knows */
+	expect_refused(try_connect(forebay, "user=hollow password=x"),
+		       "password authentication failed for user \"hollow\"");
+	forebay_await_log(forebay, "the user has no password");
 	forebay_stop(forebay);
 	execute(control, "drop function public.look_up");
 	PQfinish(control);

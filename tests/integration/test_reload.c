@@ -218,6 +218,52 @@ START_TEST(pools_come_change_and_go_and_the_log_says_so_without_secrets) {
 }
 END_TEST
 
+static void expect_automatic(PGconn *ops, const char *database, const char *expected) {
+	PGresult *res = PQexec(ops, "SHOW DATABASES");
+	bool found = false;
+
+	ck_assert_int_eq(PQresultStatus(res), PGRES_TUPLES_OK);
+	for (int i = 0; i < PQntuples(res); i++) {
+		if (strcmp(PQgetvalue(res, i, PQfnumber(res, "name")), database) != 0)
+			continue;
+		found = true;
+		ck_assert_str_eq(PQgetvalue(res, i, PQfnumber(res, "automatic")), expected);
+	}
+	ck_assert_msg(found, "there is no pool %s", database);
+	PQclear(res);
+}
+
+START_TEST(a_section_that_comes_makes_a_pool_a_configured_one) {
+	char any[300], own[600];
+	struct forebay_setup setup = {.workers = WORKERS(_i), .process = "max_auto_pools = 1", .listener = "auth = trust"};
+
+	SKIP_WHEN_DIRECT();
+	snprintf(any, sizeof(any), "[pool:*]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = app\nmonitor_interval = 0\n",
+		 harness_postgres_port());
+	snprintf(own, sizeof(own), "%s[pool:grown]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = other\n", any,
+		 harness_postgres_port());
+	setup.more = any;
+	struct forebay *forebay = forebay_start(&setup);
+	PGconn *ops = operator_of(forebay), *conn = connect_with(forebay, "dbname=grown");
+	expect_automatic(ops, "grown", "t");
+	expect_refused(try_connect(forebay, "dbname=second"), "too many databases");
+	setup.more = own;
+	forebay_rewrite_ini(forebay, &setup);
+	execute(ops, "RELOAD");
+	expect_automatic(ops, "grown", "f");
+	/* its place among the automatic ones is free */
+	PGconn *second = connect_with(forebay, "dbname=second");
+	setup.more = any;
+	forebay_rewrite_ini(forebay, &setup);
+	execute(ops, "RELOAD");
+	expect_automatic(ops, "grown", "t");
+	PQfinish(second);
+	PQfinish(conn);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- refused ---- */
 
 START_TEST(what_cannot_be_had_whole_changes_nothing) {
@@ -270,6 +316,18 @@ START_TEST(what_cannot_be_had_whole_changes_nothing) {
 	/* and the file as it was is fine */
 	forebay_rewrite_ini(forebay, &setup);
 	execute(ops, "RELOAD");
+	/* a pool's protocol is what its clients and connections speak, while there is one and after */
+	setup.more = "[pool:kept]\nprotocol = postgresql\nhosts = 127.0.0.1:5\n";
+	bad = setup;
+	bad.more = "[pool:kept]\nprotocol = mysql\nhosts = 127.0.0.1:5\n";
+	for (int i = 0; i < 2; i++) {
+		forebay_rewrite_ini(forebay, &setup);
+		execute(ops, "RELOAD");
+		forebay_rewrite_ini(forebay, &bad);
+		expect_error(ops, "RELOAD", "F0000");
+		setup.more = NULL;
+	}
+	forebay_await_log(forebay, "the pool speaks postgresql while this process runs");
 	PQfinish(ops);
 	forebay_stop(forebay);
 }
@@ -285,6 +343,7 @@ int main(void) {
 	LOOP(tcase, fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing);
 	LOOP(tcase, a_certificate_is_read_anew);
 	LOOP(tcase, pools_come_change_and_go_and_the_log_says_so_without_secrets);
+	LOOP(tcase, a_section_that_comes_makes_a_pool_a_configured_one);
 	tcase_add_test(tcase, what_cannot_be_had_whole_changes_nothing);
 	return harness_run(suite);
 }

@@ -36,9 +36,9 @@ START_TEST(labels_json_and_html_are_escaped) {
 }
 END_TEST
 
-START_TEST(what_is_no_utf8_is_a_question_mark) {
+START_TEST(what_is_no_utf8_is_a_question_mark_or_a_number) {
 	static const struct {
-		const char *value, *label;
+		const char *value, *html;
 	} cases[] = {
 		{"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},        /* two bytes */
 		{"\xe2\x82\xac\xf0\x9f\x92\xa7", "\xe2\x82\xac\xf0\x9f\x92\xa7"},
@@ -52,9 +52,15 @@ START_TEST(what_is_no_utf8_is_a_question_mark) {
 		{"\xf0\x9f\x92", "???"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		ck_assert_str_eq(by(page_label, cases[i].value), cases[i].label);
-		ck_assert_str_eq(by(page_html, cases[i].value), cases[i].label);
+		char numbers[100] = "";
+		for (const char *p = cases[i].html, *at = cases[i].value; *p; p++, at++)
+			snprintf(numbers + strlen(numbers), sizeof numbers - strlen(numbers), *p == '?' ? "\\\\x%02x" : "%c",
+				 (unsigned char)*at);
+		ck_assert_str_eq(by(page_label, cases[i].value), numbers);
+		ck_assert_str_eq(by(page_html, cases[i].value), cases[i].html);
 	}
+	/* names of two pools do not become one label's value */
+	ck_assert_str_eq(by(page_label, "\\xff\r"), "\\\\x5cxff\\\\x0d");
 }
 END_TEST
 
@@ -200,7 +206,7 @@ int main(void) {
 	Suite *suite = suite_create("page");
 	TCase *tcase = tcase_create("texts");
 	tcase_add_test(tcase, labels_json_and_html_are_escaped);
-	tcase_add_test(tcase, what_is_no_utf8_is_a_question_mark);
+	tcase_add_test(tcase, what_is_no_utf8_is_a_question_mark_or_a_number);
 	tcase_add_test(tcase, nanoseconds_are_written_as_seconds_exactly);
 	tcase_add_test(tcase, long_texts_grow);
 	tcase_add_test(tcase, the_format_is_what_the_scraper_prefers);

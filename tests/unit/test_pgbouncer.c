@@ -296,6 +296,15 @@ START_TEST(what_pgbouncer_refuses_is_refused_with_its_line) {
 	refuse(MAIN "[peers]\nx = host=y\n", 5, "number from 1");
 	refuse(MAIN "[peers]\n1 = port=5\n", 5, "host is missing");
 	refuse("[pgbouncer]\nunix_socket_dir =\n", 1, "nowhere to listen");
+	refuse(MAIN "client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\n", 4,
+	       "needs client_tls_ca_file");
+	/* what may be the end of a password is not told */
+	refuse("[databases]\nshop = password=my secret=1\n" MAIN, 2, "behind password");
+	struct config_errors errors;
+	ck_assert_ptr_null(config_parse("[databases]\nshop = password=my secret=1\n" MAIN, "p.ini", &errors));
+	for (size_t i = 0; i < errors.count; i++)
+		ck_assert_ptr_null(strstr(errors.at[i].text, "secret"));
+	config_errors_free(&errors);
 }
 END_TEST
 
@@ -379,6 +388,8 @@ START_TEST(settings_of_the_listener_are_translated) {
 	main_line("auth_type = SCRAM-SHA-256", l, "auth", "scram-sha-256");
 	main_line("auth_type = plain", l, "auth", "password");
 	main_line("auth_type = any", l, "auth", "trust");
+	main_line("auth_type = any", l, "trust_known_users", "false");
+	main_line("auth_type = trust", l, "trust_known_users", "true");
 	main_line("auth_type = pam", l, "auth", "password");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "hba_file", "/h");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "ident_file", "/i");
@@ -388,8 +399,8 @@ START_TEST(settings_of_the_listener_are_translated) {
 	main_line("client_tls_sslmode = require\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_ciphers = "
 		  "HIGH:!aNULL",
 		  l, "tls_ciphers", "HIGH:!aNULL");
-	main_line("client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_protocols = "
-		  "tlsv1.3",
+	main_line("client_tls_sslmode = verify-full\nclient_tls_cert_file = /c\nclient_tls_key_file = /k\nclient_tls_ca_file = "
+		  "/ca\nclient_tls_protocols = tlsv1.3",
 		  l, "tls_min_version", "1.3");
 	main_line("client_tls_sslmode = allow\nclient_tls_cert_file = /c\nclient_tls_key_file = /k", l, "tls_key_file", "/k");
 }
@@ -406,7 +417,8 @@ START_TEST(sizes_are_those_of_users_within_what_all_can_come_to) {
 	main_line("max_db_connections = 30", "pool:shop", "max_size", "30");
 	main_line("max_user_connections = 6", "pool:shop", "max_size_per_user", "6");
 	main_line("auth_user = asker\nmax_client_conn = 300", "pool:shop", "max_size", "300");
-	main_line("auth_type = trust", "pool:shop", "max_size", "100");
+	main_line("auth_type = any", "pool:shop", "max_size", "100");
+	main_line("auth_type = trust", "pool:shop", "max_size", "40");
 	main_line("max_db_client_connections = 8", "pool:shop", "max_connections", "8");
 	main_line("min_pool_size = 3", "pool:shop", "min_idle", "3");
 	main_line("min_pool_size = 300", "pool:shop", "min_idle", "40");
@@ -492,8 +504,12 @@ START_TEST(times_of_pools_are_translated) {
 		{"server_tls_sslmode = verify-full", "tls_ca_file", "system"},
 		{"server_tls_sslmode = verify-ca\nserver_tls_ca_file = /ca", "tls_ca_file", "/ca"},
 		{"server_tls_sslmode = disable\nserver_tls_ca_file = /ca", "tls_ca_file", ""},
-		{"server_tls_ciphers = all", "tls_ciphers", "ALL"},
+		{"server_tls_ciphers = all", "tls_ciphers", "ALL:!aNULL:!eNULL"},
 		{"server_tls_ciphers = secure", "tls_ciphers", ""},
+		{"server_tls_protocols = all,!tlsv1.2", "tls_min_version", "1.3"},
+		{"server_tls_protocols = TLSv1.2", "tls_min_version", "1.2"},
+		{"server_tls_protocols = tlsv1.3 : !tlsv1.0", "tls_min_version", "1.3"},
+		{"server_tls_protocols = tlsv1.0", "tls_min_version", "1.2"},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -552,7 +568,6 @@ START_TEST(what_is_ignored_is_said_with_its_reason) {
 	config_unref(config);
 	main_remark("auth_type = ldap", "does not ask ldap");
 	main_remark("auth_type = any", "admin_users alone");
-	main_remark("auth_type = trust", "not in auth_file");
 	main_remark("unix_socket_dir = @x", "abstract");
 	main_remark("client_tls_sslmode = prefer\nclient_tls_protocols = all", "older than TLS 1.2");
 	main_remark("client_tls_sslmode = prefer", "no TLS is offered");
