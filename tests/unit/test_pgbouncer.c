@@ -389,8 +389,8 @@ START_TEST(settings_of_the_listener_are_translated) {
 	main_line("auth_type = SCRAM-SHA-256", l, "auth", "scram-sha-256");
 	main_line("auth_type = plain", l, "auth", "password");
 	main_line("auth_type = any", l, "auth", "trust");
-	main_line("auth_type = any", l, "trust_known_users", "false");
-	main_line("auth_type = trust", l, "trust_known_users", "true");
+	main_line("auth_type = any", l, "known_users_only", "false");
+	main_line("auth_type = trust", l, "known_users_only", "true");
 	main_line("auth_type = pam", l, "auth", "password");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "hba_file", "/h");
 	main_line("auth_type = hba\nauth_hba_file = /h\nauth_ident_file = /i", l, "ident_file", "/i");
