@@ -1,5 +1,6 @@
 #include "admin/http.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -70,6 +72,12 @@ struct http {
 	} shared;
 	struct endpoint endpoints[];
 };
+
+static int descriptor_of(struct MHD_Connection *connection) {
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	return info ? info->connect_fd : -1;
+}
 
 /* ---- answers ---- */
 
@@ -203,11 +211,56 @@ static enum MHD_Result answer_unauthorized(struct request *request) {
 		      MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"forebay\", charset=\"UTF-8\"");
 }
 
-/* ---- what there is ---- */
-
 static const char *header(struct request *request, const char *name) {
 	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
 }
+
+static bool is_on_loopback(struct request *request) {
+	struct sockaddr_storage address = {0};
+	socklen_t len = sizeof address;
+
+	if (getsockname(descriptor_of(request->connection), (struct sockaddr *)&address, &len) != 0)
+		return false;
+	if (address.ss_family == AF_INET6) {
+		const struct in6_addr *in6 = &((struct sockaddr_in6 *)&address)->sin6_addr;
+		return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+	}
+	return address.ss_family == AF_INET && ntohl(((struct sockaddr_in *)&address)->sin_addr.s_addr) >> 24 == 127;
+}
+
+/* Whether it is an address, or localhost. */
+static bool names_this_machine(const char *host) {
+	static const char LOCAL[] = "localhost";
+	size_t len = strcspn(host, ":"), tail = sizeof LOCAL - 1;
+	char name[64];
+	struct in_addr address;
+
+	if (host[0] == '[')
+		return true;
+	if (len >= sizeof name)
+		return false;
+	snprintf(name, sizeof name, "%.*s", (int)len, host);
+	if (len >= tail && strcasecmp(name + len - tail, LOCAL) == 0)
+		return len == tail || name[len - tail - 1] == '.';
+	return inet_pton(AF_INET, name, &address) == 1;
+}
+
+/* A web site may let its own name point here, and then its script reads in an operator's browser what is at this address.
+ * Where nobody has to log in, being on this machine is all that protects it. */
+static bool is_misled(struct request *request) {
+	const char *host = header(request, MHD_HTTP_HEADER_HOST);
+
+	return !request->http->user && host && !names_this_machine(host) && is_on_loopback(request);
+}
+
+static enum MHD_Result answer_misled(struct request *request) {
+	return answer(request, MHD_HTTP_MISDIRECTED_REQUEST,
+		      "At a loopback address this is answered by the name localhost, or by the address, only; set metrics_user for "
+		      "others.\n",
+		      NULL, NULL);
+}
+
+/* ---- what there is ---- */
 
 static enum MHD_Result get_metrics(struct request *request) {
 	enum metrics_format format = metrics_negotiate(header(request, MHD_HTTP_HEADER_ACCEPT));
@@ -283,12 +336,13 @@ static const struct route {
 	enum MHD_Result (*get)(struct request *request);
 	bool open; /* to everybody */
 	bool large;
+	bool private; /* there are users, addresses and statements in it */
 } ROUTES[] = {
-	{"/", get_page, false, true},
-	{"/status.json", get_status_json, false, true},
-	{"/metrics", get_metrics, false, true},
-	{"/healthz", get_healthz, true, false},
-	{"/readyz", get_readyz, true, true},
+	{"/", get_page, false, true, true},
+	{"/status.json", get_status_json, false, true, true},
+	{"/metrics", get_metrics, false, true, false},
+	{"/healthz", get_healthz, true, false, false},
+	{"/readyz", get_readyz, true, true, false},
 };
 
 static enum MHD_Result answer_unknown(struct request *request) {
@@ -325,18 +379,14 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
 		return answer_unauthorized(&request);
 	if (!route)
 		return answer_unknown(&request);
+	if (route->private && is_misled(&request))
+		return answer_misled(&request);
 	if (route->large && atomic_load(&request.http->bodies) >= BODIES_MAX)
 		return too_busy(&request);
 	return route->get(&request);
 }
 
 /* ---- connections ---- */
-
-static int descriptor_of(struct MHD_Connection *connection) {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	return info ? info->connect_fd : -1;
-}
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **state,
 			  enum MHD_ConnectionNotificationCode code) {

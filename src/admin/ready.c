@@ -67,7 +67,7 @@ static void write_pool(struct page *out, const struct pool_snapshot *pool, bool 
 }
 
 enum readiness ready_write(struct page *out, bool draining, const char *pool, bool json) {
-	struct snapshot *snapshot = snapshot_take();
+	struct snapshot *snapshot = snapshot_take_pools();
 	enum readiness is = draining ? NOT_READY : READY;
 	bool found = false;
 

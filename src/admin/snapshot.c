@@ -301,6 +301,18 @@ struct snapshot *snapshot_take(void) {
 	return s;
 }
 
+struct snapshot *snapshot_take_pools(void) {
+	struct snapshot *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->now_ns = clock_monotonic_ns();
+	if (add_pools(s))
+		return s;
+	snapshot_free(s);
+	return NULL;
+}
+
 void snapshot_free(struct snapshot *snapshot) {
 	if (!snapshot)
 		return;

@@ -66,6 +66,8 @@ struct snapshot {
 
 /* Any thread, with the session started. NULL: out of memory. */
 struct snapshot *snapshot_take(void);
+/* Of the pools alone, and the time: for who asks often. */
+struct snapshot *snapshot_take_pools(void);
 void snapshot_free(struct snapshot *snapshot);
 
 /* One pool's, for samples; `database` as from databases_each(). */

@@ -57,7 +57,7 @@ struct listener_config {
 	enum auth_method auth;
 	const char *hba_file;  /* NULL: none; needed when auth = hba */
 	const char *ident_file; /* user maps, pg_ident.conf's format; NULL: none */
-	bool trust_known_users; /* trust lets in only whom the configuration, or auth_query, knows */
+	bool known_users_only; /* for trust, cert and peer too: whom the configuration, or auth_query, knows */
 	const char *user_map;   /* the map that auth = cert uses; NULL: common name must be the user name */
 	struct config_tls tls;
 	const char **ignore_startup_parameters; /* NULL-terminated */

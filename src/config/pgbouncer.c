@@ -603,9 +603,9 @@ static void emit_auth(struct pgb *p) {
 			   auth, auth);
 	const char *const *types = pgb_keys(PGB_MAIN, &(size_t){0})[pgb_find(PGB_MAIN, "auth_type")].choices;
 	pgb_emit(p, LISTENER, "auth", &type->at, "%s", becomes == auth ? types[pgb_choice(types, auth)] : becomes);
-	/* as PgBouncer: whoever is not in auth_file, nor found by auth_query, does not get in by trust either */
-	if (strcasecmp(auth, "trust") == 0 || strcasecmp(auth, "hba") == 0)
-		pgb_emit(p, LISTENER, "trust_known_users", &type->at, "true");
+	/* as PgBouncer: whoever is not in auth_file, nor found by auth_query, does not get in without a password either */
+	if (strcasecmp(auth, "trust") == 0 || strcasecmp(auth, "cert") == 0 || strcasecmp(auth, "hba") == 0)
+		pgb_emit(p, LISTENER, "known_users_only", &type->at, "true");
 	if (strcasecmp(auth, "hba") == 0) {
 		emit_file(p, LISTENER, "hba_file", "auth_hba_file");
 		emit_file(p, LISTENER, "ident_file", "auth_ident_file");

@@ -10,6 +10,8 @@ struct source {
 	const char *pos, *end;
 	struct pgb_line at;
 	int depth;
+	struct file_id id; /* zero: it is not known */
+	const struct source *parent;
 	const struct pgb_handler *handler;
 	struct arena *arena;
 	struct error_sink *errors;
@@ -149,8 +151,16 @@ static void take_setting(struct source *source) {
 
 static void read_source(struct source *source);
 
+static bool is_being_read(const struct source *source, const struct file_id *id) {
+	for (; source; source = source->parent)
+		if (source->id.dev == id->dev && source->id.ino == id->ino)
+			return true;
+	return false;
+}
+
 static void take_include(struct source *source) {
 	struct text content = {0};
+	struct file_id id = {0};
 	char why[160], shown[160];
 
 	source->pos += strlen("%include");
@@ -162,10 +172,14 @@ static void take_include(struct source *source) {
 	if (source->depth == INCLUDE_DEEPEST) {
 		error_sink_add(source->errors, source->at.file, source->at.line,
 			       "%%include: files include each other more than %d deep", INCLUDE_DEEPEST);
-	} else if (!text_read_file(&content, path, INCLUDED_LARGEST, NULL, why, sizeof why)) {
+	} else if (!text_read_file(&content, path, INCLUDED_LARGEST, &id, why, sizeof why)) {
 		error_sink_add(source->errors, source->at.file, source->at.line, "%%include: cannot read %s: %s", shown, why);
+	} else if (is_being_read(source, &id)) {
+		error_sink_add(source->errors, source->at.file, source->at.line, "%%include: %s includes itself", shown);
 	} else {
 		struct source inner = *source;
+		inner.id = id;
+		inner.parent = source;
 		inner.pos = text_string(&content);
 		inner.end = inner.pos + content.len;
 		inner.at = (struct pgb_line){path, 1};

@@ -248,9 +248,9 @@ static const struct config_key KEYS[] = {
 	 .description = "Rules in the form of PostgreSQL's pg_hba.conf, for auth = hba."},
 	{IN_LISTENER("ident_file", ident_file), TEXT(KEY_PATH),
 	 .description = "User maps in the form of PostgreSQL's pg_ident.conf."},
-	{IN_LISTENER("trust_known_users", trust_known_users), BOOL("false"),
-	 .description = "postgresql: whether trust, here or in a line of hba_file, lets in only users that [user:...], auth_file "
-			"or auth_query knows, as PgBouncer does; it asks none of them for a password."},
+	{IN_LISTENER("known_users_only", known_users_only), BOOL("false"),
+	 .description = "postgresql: whether trust, cert and peer, which need no password, let in only users that [user:...], "
+			"auth_file or auth_query knows, as PgBouncer does; here and in hba_file."},
 	{IN_LISTENER("user_map", user_map), TEXT(KEY_STRING),
 	 .description = "The map of ident_file that auth = cert uses; empty is that the certificate's common "
 			"name must be the user's."},

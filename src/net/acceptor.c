@@ -199,7 +199,8 @@ static void deliver_begin(struct mail *mail, void *receiver) {
 
 /*
  * Who has connected by now is let in: to close the socket would reset them. Nobody else accepts from it any more. True: there
- * may be more.
+ * may be more. Where a reload has dropped the address, those behind the first batch come when the worker has the new
+ * configuration, in which it is not: they are closed.
  */
 static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
 	uint64_t now_ns = clock_monotonic_ns();

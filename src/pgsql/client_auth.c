@@ -53,6 +53,7 @@ struct auth_job {
 };
 
 static void succeed(struct pg_client *client);
+static void admit(struct pg_client *client);
 static void verify_proof(struct pg_client *client);
 
 /* ---- the end of a failed login ---- */
@@ -64,11 +65,12 @@ static void reject_login(struct pg_client *client) {
 	snprintf(text, sizeof text, "%s authentication failed for user \"%s\"",
 		 login->method == HBA_CERT   ? "certificate"
 		 : login->method == HBA_PEER ? "peer"
+		 : login->method == HBA_TRUST ? "trust"
 					     : "password",
 		 login->user);
 	char reason[sizeof login->doomed];
 	snprintf(reason, sizeof reason, "%s", login->doomed);
-	bool by_password = login->method != HBA_CERT && login->method != HBA_PEER;
+	bool by_password = login->method != HBA_CERT && login->method != HBA_PEER && login->method != HBA_TRUST;
 	pg_login_reject(client, by_password ? "28P01" : "28000", text, NULL, reason[0] ? reason : "wrong password");
 }
 
@@ -151,7 +153,7 @@ static void peer_is_known(struct pg_client *client, const struct auth_job *job) 
 	const struct pg_listener *setup = client->base.listener->setup;
 
 	if (job->ok && ident_allows(setup->ident, login->map, job->name, login->user)) {
-		succeed(client);
+		admit(client);
 		return;
 	}
 	snprintf(login->doomed, sizeof login->doomed, "the peer is operating system user \"%.60s\" (%d)",
@@ -290,26 +292,27 @@ static void begin_scram(struct pg_client *client) {
 	ask(client, &b, PG_EXCHANGE_SASL_FIRST);
 }
 
-/* trust_known_users: auth_query has been asked for a user that the configuration does not know, if there is one. */
-static void trust_if_known(struct pg_client *client) {
-	struct pg_login *login = client->login;
-	char text[160], reason[sizeof login->doomed];
+/* Those of which no password is asked. */
+static bool is_without_secret(enum hba_method method) {
+	return method == HBA_TRUST || method == HBA_CERT || method == HBA_PEER;
+}
 
-	if (!login->doomed[0]) {
+/* known_users_only: auth_query has been asked for a user that the configuration does not know, if there is one. */
+static void enter_if_known(struct pg_client *client) {
+	struct pg_login *login = client->login;
+
+	if (!login->doomed[0])
 		succeed(client);
-		return;
-	}
-	snprintf(text, sizeof text, "trust authentication failed for user \"%s\"", login->user);
-	memcpy(reason, login->doomed, sizeof reason);
-	pg_login_reject(client, "28000", text, NULL, reason);
+	else
+		reject_login(client);
 }
 
 /* The secret is known, or known not to exist. */
 static void begin_exchange(struct pg_client *client) {
 	struct pg_login *login = client->login;
 
-	if (login->method == HBA_TRUST) {
-		trust_if_known(client);
+	if (is_without_secret(login->method)) {
+		enter_if_known(client);
 		return;
 	}
 
@@ -429,6 +432,16 @@ static void find_secret(struct pg_client *client) {
 			 "unknown user: neither [user:...] nor auth_file%s knows it", pool ? " nor auth_query" : "");
 	}
 	begin_exchange(client);
+}
+
+/* It has shown by other means than a secret who it is. */
+static void admit(struct pg_client *client) {
+	const struct listener_runtime *listener = client->base.listener;
+
+	if (listener->config->known_users_only && !config_user(listener->generation->config, client->login->user))
+		find_secret(client);
+	else
+		succeed(client);
 }
 
 /* ---- exchanges: what the client answers ---- */
@@ -681,15 +694,11 @@ void pg_auth_begin(struct pg_client *client) {
 	}
 	switch (login->method) {
 	case HBA_TRUST:
-		if (listener->trust_known_users &&
-		    !config_user(client->base.listener->generation->config, login->user))
-			find_secret(client);
-		else
-			succeed(client);
+		admit(client);
 		return;
 	case HBA_CERT:
 		if (pg_rules_certificate(client))
-			succeed(client);
+			admit(client);
 		else
 			reject_login(client);
 		return;

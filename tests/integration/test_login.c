@@ -1,5 +1,6 @@
 /* How clients get in and how they do not: protocol versions, TLS, every authentication method, both sides. */
 #include <arpa/inet.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -447,7 +448,7 @@ START_TEST(client_certificates_name_their_user) {
 END_TEST
 
 START_TEST(hba_file_picks_the_method) {
-	const char *hba = harness_path("hba.conf");
+	char *hba = strdup(harness_path("hba.conf")); /* its own is one of the last few */
 	static const char *const broken[] = {
 		"host all all 127.0.0.1/33 trust\n", "host all all 127.0.0.1/32 nonsense\n", "host all all\n",
 		"hots all all 127.0.0.1/32 trust\n",
@@ -481,6 +482,27 @@ START_TEST(hba_file_picks_the_method) {
 		PQfinish(conn);
 	}
 	forebay_stop(forebay);
+	/* of users that nobody knows, trust and peer let in none where it is said so */
+	struct passwd *self = getpwuid(geteuid());
+	char words[300];
+	harness_write(hba, "local all all peer\nhost all all 127.0.0.1/32 trust\n");
+	for (int known_only = 0; known_only < 2; known_only++) {
+		snprintf(listener, sizeof(listener), "auth = hba\nhba_file = %s\nknown_users_only = %s\n", hba,
+			 known_only ? "true" : "false");
+		forebay = start(_i, listener, "user = app\npassword = app-secret\n", NULL);
+		expect_works(forebay, "user=trusted");
+		snprintf(words, sizeof(words), "host=%s user=%s", forebay->socket_dir, self->pw_name);
+		for (int i = 0; i < 2; i++) {
+			PGconn *conn = try_connect(forebay, "%s", i ? words : "user=stranger");
+			if (known_only) {
+				expect_refused(conn, i ? "peer authentication failed" : "trust authentication failed");
+			} else {
+				expect_value(conn, "select current_user", "app");
+				PQfinish(conn);
+			}
+		}
+		forebay_stop(forebay);
+	}
 	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
 		char ini[1400], *path = strdup(harness_path("broken.ini"));
 
@@ -493,6 +515,7 @@ START_TEST(hba_file_picks_the_method) {
 		ck_assert_msg(forebay_exit_code(path) > 0, "the HBA line was not refused: %s", broken[i]);
 		free(path);
 	}
+	free(hba);
 }
 END_TEST
 

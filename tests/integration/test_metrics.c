@@ -419,6 +419,12 @@ START_TEST(odd_requests_are_refused) {
 		{"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404},
 		{"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 400}, /* no Host */
 		{"HEAD /metrics HTTP/1.0\r\n\r\n", 200},
+		/* a web site whose name points here */
+		{"GET /status.json HTTP/1.1\r\nHost: example.org:80\r\nConnection: close\r\n\r\n", 421},
+		{"GET / HTTP/1.1\r\nHost: notlocalhost\r\nConnection: close\r\n\r\n", 421},
+		{"GET / HTTP/1.1\r\nHost: LocalHost:9127\r\nConnection: close\r\n\r\n", 200},
+		{"GET /status.json HTTP/1.1\r\nHost: 127.0.0.1:9127\r\nConnection: close\r\n\r\n", 200},
+		{"GET /status.json HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n", 200},
 	};
 
 	for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {

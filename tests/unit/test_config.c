@@ -294,7 +294,7 @@ START_TEST(a_file_of_three_lines_has_every_default) {
 	ck_assert_ptr_null(l->tls.ciphers);
 	ck_assert_ptr_null(l->hba_file);
 	ck_assert_ptr_null(l->ident_file);
-	ck_assert(!l->trust_known_users);
+	ck_assert(!l->known_users_only);
 	ck_assert_ptr_null(l->user_map);
 	ck_assert_ptr_null(l->default_pool);
 	ck_assert_int_eq(l->backlog, 4096);
