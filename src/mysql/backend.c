@@ -221,7 +221,8 @@ static bool is_too_much(const struct walk *w, const struct my_ok *ok) {
 
 /* It would take the second result for the answer to its next command. */
 static bool is_unexpected(const struct my_client *mc, const struct my_request *head, const struct my_ok *ok) {
-	uint32_t needed = head->command == MY_COM_STMT_EXECUTE ? MY_CLIENT_PS_MULTI_RESULTS : MY_CLIENT_MULTI_RESULTS;
+	/* of prepared statements servers send them to who has said either: drivers rely on it */
+	uint32_t needed = MY_CLIENT_MULTI_RESULTS | (head->command == MY_COM_STMT_EXECUTE ? MY_CLIENT_PS_MULTI_RESULTS : 0u);
 	bool asked_for = mc->relay.multi && head->command == MY_COM_QUERY;
 	return (ok->status & MY_STATUS_MORE_RESULTS) && !asked_for && !(mc->start.capabilities & needed);
 }
