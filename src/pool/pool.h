@@ -55,6 +55,12 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
  */
 #define POOL_BALANCE_NS (500 * NS_PER_US)
 #define POOL_BALANCE_INTERVAL_NS (1 * NS_PER_MS)
+/* Who will be served by a connection of its own worker within this time does not ask others to lend theirs ... */
+#define POOL_PATIENCE_NS (250 * NS_PER_US)
+/* ... nor does anybody who is to be served there at all ask a worker where others had to wait within the first of these
+ * times, until it has waited for the second. */
+#define POOL_REST_NS (1 * NS_PER_MS)
+#define POOL_PATIENCE_MAX_NS (2 * NS_PER_MS)
 /* A user whose waiter has waited this long without a permit may claim a connection of a user who has more ...
  * */
 #define POOL_STARVED_NS (100 * NS_PER_MS)
