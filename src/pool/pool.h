@@ -5,7 +5,7 @@
  *
  * A pool holds connections of one database for any number of users (struct pool_user). A connection lives
  * with one worker and stays there; it moves only to a client of another worker that has waited longer than
- * all of its own, or when its own worker has nobody for it.
+ * all of its own, or when its own worker has nobody for it and the other cannot serve its client soon.
  *
  * Who is next. Within a user, whoever has waited longest on any worker, save that a worker serves its own
  * longest waiter first where the other has not waited much longer (POOL_UNFAIRNESS_NS at most). Between users, a

@@ -268,6 +268,33 @@ START_TEST(waiter_elsewhere_is_not_given_a_released_connection_while_it_is_patie
 }
 END_TEST
 
+START_TEST(long_waiter_counts_though_its_worker_has_not_come_to_say_so) {
+	begin(_i, 2, SHORT_NS);
+	struct sim_client *there = served(last), *a = waiter();
+	sim->now_ns += POOL_PATIENCE_MAX_NS; /* no tick: the worker is at something else */
+	sim_release(there);
+	ck_assert_uint_eq(moved(), 1);
+	sim_deliver_all(sim);
+	ck_assert_int_eq(a->outcome, SIM_SERVED);
+	end();
+}
+END_TEST
+
+START_TEST(question_is_answered_though_the_clocks_differ) {
+	begin(_i, 2, SHORT_NS);
+	struct sim_client *x = served(last), *y = sim_acquire(sim, last, alice, 0);
+	sim_release(x);
+	ck_assert_int_eq(y->outcome, SIM_SERVED);
+	sim_release(y);
+	sim_pass(sim, POOL_REST_NS);
+	sim->skew_ns[last] = 200 * NS_PER_US; /* it is not over yet there */
+	for (int i = 0; i < 3; i++)
+		waiter();
+	ck_assert_uint_eq(moved(), 1);
+	end();
+}
+END_TEST
+
 /* --- under load --- */
 
 enum { CLIENTS = 64, CONNS = 20 };
@@ -337,6 +364,8 @@ int main(void) {
 	tcase_add_loop_test(tc, nothing_is_opened_for_the_patient_while_one_is_idle_elsewhere, 0, 2);
 	tcase_add_loop_test(tc, connection_that_would_make_room_goes_to_a_patient_waiter_first, 0, 2);
 	tcase_add_loop_test(tc, waiter_elsewhere_is_not_given_a_released_connection_while_it_is_patient, 0, 2);
+	tcase_add_loop_test(tc, long_waiter_counts_though_its_worker_has_not_come_to_say_so, 0, 2);
+	tcase_add_loop_test(tc, question_is_answered_though_the_clocks_differ, 0, 2);
 	tcase_add_loop_test(tc, connections_that_are_all_at_one_worker_spread_soon_and_then_stay, 0, 2);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
