@@ -50,8 +50,8 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 #define POOL_UNFAIRNESS_NS (5 * NS_PER_MS)
 /*
  * It gives one away sooner to who needs it (pool.c, "Patience"), where its own have waited less than two thirds as long and
- * the difference is more than the first of these, so that connections are where the clients are; but not twice within the second: to move
- * one costs as much as a short transaction.
+ * the difference is more than the first of these, so that connections are where the clients are; but not twice within the
+ * second: to move one costs as much as a short transaction.
  */
 #define POOL_BALANCE_NS (500 * NS_PER_US)
 #define POOL_BALANCE_INTERVAL_NS (1 * NS_PER_MS)

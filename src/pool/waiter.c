@@ -110,7 +110,11 @@ void waiter_remove(struct pool_waiter *waiter) {
 	atomic_fetch_sub(&shard->pool->waiting, 1);
 	if (now > waiter->since_ns)
 		stat_add(&shard->stats.wait_ns, now - waiter->since_ns);
+	uint32_t want = slot->want;
 	slot_refresh_want(slot);
+	/* those behind it may have lost their patience, or a permit be free for which they wait */
+	if (slot->want > want)
+		shard->look_due = true;
 }
 
 void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
