@@ -383,8 +383,12 @@ void pool_conn_closing(struct pool_conn *conn) {
 	if (conn->state == POOL_CONN_MOVING || conn->state == POOL_CONN_CLOSING || conn->state == POOL_CONN_CLOSED)
 		return;
 	shard_enter(shard);
+	bool tried = conn->state == POOL_CONN_OPENING && backoff_failing(&conn->user->backoff);
 	permit_mark_closing(conn->user);
 	conn_set_state(conn, POOL_CONN_CLOSING, shard_now(shard));
+	/* it was the one try that the others waited for; another may be made before it has ended */
+	if (tried)
+		user_tell(conn->user, shard);
 	/* one that was opening was counted on */
 	if (atomic_load(&shard->pool->waiting))
 		shard->look_due = true;
