@@ -59,6 +59,12 @@ static const char *audit_waiters(const struct slot *slot) {
 	for (uint32_t i = n; i < HEADS; i++)
 		REQUIRE(atomic_load(&slot->heads[i]) == TIME_NEVER, "published heads beyond the last");
 	REQUIRE(n == slot->waiting_n && n == atomic_load(&slot->waiting), "count of waiters of a slot");
+	uint32_t needy = atomic_load(&slot->needy), eager = atomic_load(&slot->eager);
+	REQUIRE(needy <= eager && eager <= n, "published needy and eager of a slot");
+	REQUIRE(needy == n || slot->busy_n, "waiters are patient though no connection is at work for them");
+	if (needy < n && needy < HEADS)
+		REQUIRE(slot->shard->gate_at <= atomic_load(&slot->heads[needy]) + POOL_PATIENCE_MAX_NS,
+			"nobody watches for the end of a waiter's patience");
 	bool marked = atomic_load(&slot->user->waiting_at) & (uint64_t)1 << slot->shard->index;
 	REQUIRE(marked == (n != 0), "waiting_at of a user");
 	return NULL;

@@ -122,6 +122,7 @@ static void enter_state(struct slot *slot, struct pool_conn *conn, uint64_t now)
 
 void conn_set_state(struct pool_conn *conn, enum pool_conn_state state, uint64_t now) {
 	struct slot *slot = slot_of(conn->user, conn->shard);
+	uint32_t busy = slot->busy_n;
 	leave_state(slot, conn, now);
 	conn->state = state;
 	if (state != POOL_CONN_IDLE)
@@ -131,6 +132,9 @@ void conn_set_state(struct pool_conn *conn, enum pool_conn_state state, uint64_t
 		atomic_fetch_sub(&slot->shard->pool->retiring, 1);
 	}
 	enter_state(slot, conn, now);
+	/* those who were to be served by it, and waited patiently, may have to be served from elsewhere */
+	if (slot->busy_n != busy && slot->waiting_n && slot_weigh(slot, now))
+		slot->shard->look_due = true;
 	if (state == POOL_CONN_MOVING || state == POOL_CONN_CLOSING || state == POOL_CONN_CLOSED)
 		slot_unlink_later(slot);
 	else
@@ -190,6 +194,7 @@ static bool move(struct pool_conn *conn, struct slot *to, uint64_t now) {
 	}
 	conn_set_state(conn, POOL_CONN_MOVING, now);
 	stat_add(&shard->stats.moved, 1);
+	slot_of(conn->user, shard)->moved_ns = now;
 	shard->gave |= (uint64_t)1 << to->shard->index;
 	atomic_fetch_add(&shard->pool->in_mail, 1);
 	conn->message.from = shard;
@@ -209,12 +214,12 @@ static bool reserve(const struct place *place) {
 	return false;
 }
 
-bool conn_give(struct pool_conn *conn, uint64_t now) {
+bool conn_give(struct pool_conn *conn, enum among among, uint64_t now) {
 	struct slot *slot = slot_of(conn->user, conn->shard);
 	struct pool_waiter *own = slot_first_waiter(slot);
 	struct place other;
-	while (!conn->held && user_oldest_elsewhere(slot, &other)) {
-		if (own && own->since_ns <= other.since_ns + POOL_UNFAIRNESS_NS)
+	while (!conn->held && user_oldest_elsewhere(slot, own ? AMONG_NEEDY : among, now, &other)) {
+		if (own && !slot_owes(slot, &other, own->since_ns, now))
 			break;
 		POOL_TEST_POINT();
 		if (reserve(&other) && move(conn, other.slot, now))
@@ -284,7 +289,7 @@ void conn_place(struct pool_conn *conn) {
 			conn_doom(conn, "turn", false);
 			return;
 		}
-		if (conn_give(conn, now))
+		if (conn_give(conn, slot_lends_to(slot_of(conn->user, shard), now), now))
 			return;
 	}
 	POOL_TEST_POINT();

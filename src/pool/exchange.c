@@ -23,7 +23,68 @@ void user_tell(struct pool_user *user, struct pool_shard *from) {
 		note_send(from, &user->pool->shards[__builtin_ctzll(mask)], NOTE_LOOK);
 }
 
-bool user_oldest_elsewhere(const struct slot *slot, struct place *place) {
+/* --- patience --- */
+
+/* How many of its waiters a slot's own connections will have served within POOL_PATIENCE_NS. */
+static uint32_t served_soon(const struct slot *slot) {
+	uint64_t hold = atomic_load_explicit(&slot->hold_ns, memory_order_relaxed);
+	uint64_t served = hold ? slot->busy_n * POOL_PATIENCE_NS / hold : 0;
+	return served < slot->waiting_n ? (uint32_t)served : slot->waiting_n;
+}
+
+/* How many have waited for as long as one may be patient; where they are many, all are counted so. */
+static uint32_t out_of_patience(const struct slot *slot, uint64_t now, uint64_t *next) {
+	for (uint32_t i = 0; i < HEADS && i < slot->waiting_n; i++) {
+		uint64_t ends = atomic_load_explicit(&slot->heads[i], memory_order_relaxed) + POOL_PATIENCE_MAX_NS;
+		if (ends > now) {
+			*next = ends;
+			return i;
+		}
+	}
+	return slot->waiting_n;
+}
+
+bool slot_weigh(struct slot *slot, uint64_t now) {
+	uint32_t soon = served_soon(slot), needy = slot->waiting_n;
+	uint64_t next = TIME_NEVER;
+	if (soon)
+		needy = out_of_patience(slot, now, &next);
+	uint32_t eager = slot->waiting_n - soon > needy ? slot->waiting_n - soon : needy;
+	uint32_t needy_before = atomic_load_explicit(&slot->needy, memory_order_relaxed);
+	uint32_t eager_before = atomic_load_explicit(&slot->eager, memory_order_relaxed);
+	atomic_store_explicit(&slot->eager, eager, memory_order_release);
+	/* more of them is a word of "publish": after it, one looks */
+	if (needy > needy_before)
+		atomic_store(&slot->needy, needy);
+	else if (needy < needy_before)
+		atomic_store_explicit(&slot->needy, needy, memory_order_release);
+	if (next != TIME_NEVER)
+		shard_wake(slot->shard, &slot->shard->gate_at, next);
+	return needy > needy_before || eager > eager_before;
+}
+
+/* Nobody has had to wait there of late: what is idle there is not missed. */
+static bool slot_rests(const struct slot *slot, uint64_t now) {
+	return atomic_load_explicit(&slot->queued_ns, memory_order_relaxed) + POOL_REST_NS <= now;
+}
+
+enum among slot_lends_to(const struct slot *slot, uint64_t now) {
+	return slot->shard->lending || slot_rests(slot, now) ? AMONG_EAGER : AMONG_NEEDY;
+}
+
+static uint32_t count_among(const struct slot *slot, enum among among) {
+	switch (among) {
+	case AMONG_NEEDY:
+		return atomic_load(&slot->needy);
+	case AMONG_EAGER:
+		return atomic_load(&slot->eager);
+	case AMONG_ALL:
+		break;
+	}
+	return UINT32_MAX;
+}
+
+bool user_oldest_elsewhere(const struct slot *slot, enum among among, uint64_t now, struct place *place) {
 	struct pool_user *user = slot->user;
 	uint64_t mask = atomic_load(&user->waiting_at) & ~((uint64_t)1 << slot->shard->index);
 	place->since_ns = TIME_NEVER;
@@ -32,16 +93,29 @@ bool user_oldest_elsewhere(const struct slot *slot, struct place *place) {
 		uint32_t inbound = atomic_load(&other->inbound);
 		if (inbound >= atomic_load(&other->waiting))
 			continue;
+		uint32_t counted = count_among(other, among);
 		uint64_t since = atomic_load(&other->heads[inbound < HEADS ? inbound : HEADS - 1]);
+		/* its own worker may not have come to say that it has waited long */
+		if (inbound >= counted && (since == TIME_NEVER || since + POOL_PATIENCE_MAX_NS > now))
+			continue;
 		if (since < place->since_ns)
 			*place = (struct place){.slot = other, .since_ns = since, .inbound = inbound};
 	}
 	return place->since_ns != TIME_NEVER;
 }
 
+bool slot_owes(const struct slot *slot, const struct place *place, uint64_t own_since_ns, uint64_t now) {
+	if (place->since_ns + POOL_UNFAIRNESS_NS < own_since_ns)
+		return true;
+	if (now < slot->moved_ns + POOL_BALANCE_INTERVAL_NS)
+		return false;
+	uint64_t own_wait = now > own_since_ns ? now - own_since_ns : 0;
+	return place->since_ns + POOL_BALANCE_NS + own_wait / 2 < own_since_ns;
+}
+
 bool user_waits_elsewhere(const struct slot *slot, uint64_t now) {
 	struct place place;
-	return user_oldest_elsewhere(slot, &place) && place.since_ns + POOL_UNFAIRNESS_NS < now;
+	return user_oldest_elsewhere(slot, AMONG_NEEDY, now, &place) && slot_owes(slot, &place, now, now);
 }
 
 /* --- what a slot wants --- */
@@ -51,20 +125,31 @@ uint32_t shard_wants(const struct pool_shard *shard) {
 	return want > inbound && !atomic_load(&shard->closed) ? want - inbound : 0;
 }
 
-/* Asks other shards to lend what they have idle of this user, up to `short_n`. Returns what it counts on. */
-static uint32_t ask_to_lend(struct slot *slot, uint32_t short_n) {
+static uint32_t beyond(uint32_t n, uint32_t inbound) {
+	return n > inbound ? n - inbound : 0;
+}
+
+/* Asks other shards to lend what they have idle of this user for those who are not to wait for a connection of this one.
+ * Returns what it counts on, up to `short_n`: what is idle elsewhere, asked for or not yet. */
+static uint32_t ask_to_lend(struct slot *slot, uint32_t short_n, uint32_t inbound, uint64_t now) {
 	struct pool_shard *shard = slot->shard;
 	struct pool *pool = shard->pool;
-	uint32_t lend = 0;
+	uint32_t needy = beyond(atomic_load_explicit(&slot->needy, memory_order_relaxed), inbound);
+	uint32_t eager = beyond(atomic_load_explicit(&slot->eager, memory_order_relaxed), inbound);
+	uint32_t lend = 0, asked = 0;
 	for (int i = 1; i < pool->workers && lend < short_n; i++) {
 		struct pool_shard *other = &pool->shards[(shard->index + i) % pool->workers];
 		if (atomic_load(&other->lendable) == 0)
 			continue;
-		uint32_t n = atomic_load(&slot->user->slots[other->index].lendable);
+		const struct slot *theirs = &slot->user->slots[other->index];
+		uint32_t n = atomic_load(&theirs->lendable);
 		if (!n || atomic_load(&other->closed))
 			continue;
-		note_send(shard, other, NOTE_ASK);
 		lend += n;
+		if (asked < needy || (asked < eager && slot_rests(theirs, now))) {
+			note_send(shard, other, NOTE_ASK);
+			asked += n;
+		}
 	}
 	return lend < short_n ? lend : short_n;
 }
@@ -92,16 +177,20 @@ static bool turn_is_best(const struct slot *slot) {
 void slot_refresh_want(struct slot *slot) {
 	struct pool_shard *shard = slot->shard;
 	uint32_t inbound = atomic_load(&slot->inbound), want = 0;
+	uint64_t now = shard_now(shard);
+	slot_weigh(slot, now);
 	POOL_TEST_POINT();
-	uint32_t short_n = slot->waiting_n > inbound ? slot->waiting_n - inbound : 0;
+	uint32_t short_n = beyond(slot->waiting_n, inbound);
 	if (short_n && !shard->shut) {
-		uint32_t lend = ask_to_lend(slot, short_n);
-		if (short_n > lend + slot->opening_n)
-			want = short_n - lend - slot->opening_n;
+		uint32_t lend = ask_to_lend(slot, short_n, inbound, now);
+		/* one that is free would do; but room need not be made for who is patient */
+		if (!permits_free(shard->pool))
+			short_n = beyond(atomic_load_explicit(&slot->needy, memory_order_relaxed), inbound);
+		want = beyond(short_n, lend + slot->opening_n);
 	}
 	POOL_TEST_POINT();
 	if (want) {
-		uint64_t again = TIME_NEVER, now = shard_now(shard);
+		uint64_t again = TIME_NEVER;
 		uint32_t room = user_room(slot->user, now, &again);
 		want = worth_opening(slot, want < room ? want : room, now, &again);
 		shard_wake(shard, &shard->gate_at, again);
@@ -154,7 +243,7 @@ static void fail_unavailable(struct slot *slot) {
 static void give_idle(struct slot *slot, uint64_t now) {
 	struct pool_conn *conn;
 	while ((conn = slot_idle_conn(slot, slot->waiting_n == 0)))
-		if (!conn_give(conn, now) && !conn->held)
+		if (!conn_give(conn, slot_lends_to(slot, now), now) && !conn->held)
 			break;
 }
 
@@ -206,6 +295,7 @@ static void arrive(struct pool_shard *shard, struct pool_conn *conn) {
 	struct slot *slot = slot_of(conn->user, shard);
 	uint64_t now = shard_now(shard);
 	conn->shard = shard;
+	slot->moved_ns = now;
 	conn_set_state(conn, POOL_CONN_BUSY, now);
 	pool->ops.attach(conn, shard);
 	atomic_fetch_sub(&slot->inbound, 1);
@@ -234,7 +324,9 @@ void pool_shard_receive(struct pool_shard *shard, struct pool_message *message) 
 		POOL_TEST_POINT();
 		shard->gave = 0;
 		shard->look_due = true;
+		shard->lending = bits & NOTE_ASK;
 		shard_settle(shard);
+		shard->lending = false;
 		POOL_TEST_POINT();
 		bool lent = shard->gave & (uint64_t)1 << from->index;
 		if (bits & NOTE_ASK && !lent && atomic_load(&from->stats.waiting))

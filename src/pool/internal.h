@@ -34,10 +34,14 @@ struct slot {
 	uint32_t queue_served;   /* how many have been served since */
 	uint32_t holds;          /* counted up to where they tell something (worth.c) */
 	uint64_t hold_mean_ns;
+	uint64_t moved_ns;       /* when a connection last left for another shard, or came from one */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
 	_Atomic uint32_t lendable;      /* idle and not held */
+	_Atomic uint32_t needy;         /* of those who wait, how many are to have a connection from anywhere (exchange.c) */
+	_Atomic uint32_t eager;         /* and how many, those included, one from where it would not be missed */
+	_Atomic uint64_t queued_ns;     /* when somebody last ceased to wait and nobody waited then */
 	_Atomic uint64_t heads[HEADS];  /* since when its first waiters wait; TIME_NEVER: there is none */
 	_Atomic uint64_t active_ns;     /* when a client last acquired here */
 	_Atomic uint64_t hold_ns;       /* how long clients hold a connection, on average of late; 0: not known */
@@ -120,6 +124,7 @@ struct pool_shard {
 	bool look_due, sweep_due, ticking;
 	bool acquiring;       /* pool_acquire() is the outermost call: it serves and fails nobody */
 	bool shut;
+	bool lending;         /* another shard has asked for what is idle here */
 	uint32_t wanting_n;   /* slots that want a permit */
 	uint32_t limits_seen; /* pool->limits_version applied */
 	uint64_t gave;        /* shards that were sent a connection since the last note was taken up */
@@ -217,10 +222,18 @@ struct place { /* where somebody waits */
 	uint64_t since_ns;
 	uint32_t inbound;
 };
+/* Which waiters of other shards count (pool.c, "Patience"): those who are to have a connection from anywhere; also those
+ * for whom one is to come from where it is not missed; all. */
+enum among { AMONG_NEEDY, AMONG_EAGER, AMONG_ALL };
 /* The longest waiter of the slot's user on other shards, for whom no connection is on its way. False: nobody.
  * */
-bool user_oldest_elsewhere(const struct slot *slot, struct place *place);
-/* Whether such a one has waited longer than a newcomer may be preferred to it. */
+bool user_oldest_elsewhere(const struct slot *slot, enum among among, uint64_t now, struct place *place);
+/* Works out how many of the slot's waiters need a connection from elsewhere, publishes that, and sees to it that it is
+ * worked out again when the patience of the others ends. True: they are more than before; then look. */
+bool slot_weigh(struct slot *slot, uint64_t now);
+/* Whether who waits there has waited so much longer than one of this slot (since then) that it goes first. */
+bool slot_owes(const struct slot *slot, const struct place *place, uint64_t own_since_ns, uint64_t now);
+/* Whether somebody elsewhere is owed a connection that a newcomer could have. */
 bool user_waits_elsewhere(const struct slot *slot, uint64_t now);
 /* Links the slot into its shard: it has something from now on. */
 void slot_link(struct slot *slot);
@@ -256,8 +269,11 @@ void conn_set_state(struct pool_conn *conn, enum pool_conn_state state, uint64_t
 void conn_doom(struct pool_conn *conn, const char *reason, bool claimed);
 /* A connection that nobody uses (busy here): closes it, hands it to whoever is next, or keeps it idle. */
 void conn_place(struct pool_conn *conn);
-/* Serves its user's longest waiter, here or elsewhere, if there is any (busy or idle here). */
-bool conn_give(struct pool_conn *conn, uint64_t now);
+/* Serves its user's longest waiter, here or elsewhere, if there is any (busy or idle here); of those elsewhere, where
+ * nobody waits here, only `among`. */
+bool conn_give(struct pool_conn *conn, enum among among, uint64_t now);
+/* Among whom a connection that nobody here waits for is given away. */
+enum among slot_lends_to(const struct slot *slot, uint64_t now);
 void conn_set_held(struct pool_conn *conn, bool held);
 void conn_set_retire(struct pool_conn *conn, const char *reason);
 /* The most recently used idle one, only such as may go to other workers where `lendable`. */

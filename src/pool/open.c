@@ -242,7 +242,7 @@ void shard_make_room(struct pool_shard *shard) {
 			return;
 		}
 		/* its own user may want it after all */
-		if (!conn || conn_give(conn, shard_now(shard)) || conn->held)
+		if (!conn || conn_give(conn, AMONG_ALL, shard_now(shard)) || conn->held)
 			continue;
 		bool over = keep == atomic_load(&pool->max_size);
 		if (permit_claim_excess(conn->user, keep))

@@ -7,6 +7,8 @@
  * is published in atomics that only the owner writes:
  *
  *	slot   waiting, heads[]   how many wait, and since when the first few do
+ *	       needy, eager       how many of them are not to wait for a connection of this slot
+ *	       queued_ns          when its queue last became empty
  *	       lendable           how many idle connections others could be lent
  *	       hold_ns            how long its clients hold one (worth.c)
  *	shard  lendable           the same, of all users
@@ -42,15 +44,38 @@
  * among those of the user; each may be shut by a backoff. What is reported of a host is acted upon by each shard
  * at its next tick (limits_version), and of each connection when it is released.
  *
- * Publish, then look. The rule that nobody waits while a usable connection is idle, or a permit free, rests
- * on both sides doing the same: first publish the own state, then look at the other's, sequentially
+ * Patience (exchange.c, slot_weigh()). To move a connection costs about as much as a short transaction, and under load a
+ * worker is out of waiters now and then for some microseconds only, because its clients come in batches. So a waiter that
+ * its own slot's connections will serve soon is left to them. Of the waiters of a slot
+ *
+ *	needy   are those who have waited for POOL_PATIENCE_MAX_NS; and all, where no connection of the slot is in use or
+ *	        those that are, by how long clients hold one of late, will serve nobody within POOL_PATIENCE_NS. They are
+ *	        lent what is idle anywhere, and a connection that is released goes to them where nobody waits for it
+ *	        there, or they have waited so much longer (slot_owes()).
+ *	eager   are, besides those, as many as would be served later than within POOL_PATIENCE_NS. They are lent what is
+ *	        idle with a slot that rests: nobody has waited there for POOL_REST_NS, so that it is not missed at once.
+ *	patient are the others. What is idle elsewhere counts as lent to them, but is not asked for; they want a permit
+ *	        where one is free, but no room is made for them. (Where room is made for another user, a connection that
+ *	        would be closed goes to them instead.)
+ *
+ * Who is not needy waits in vain no longer than POOL_PATIENCE_MAX_NS: (1) its slot has a connection in use, and whatever
+ * takes that away (it is released and becomes idle, it closes, it moves) comes by conn_set_state(), which weighs the slot
+ * anew and looks if more are needy or eager; if it was the last one, all are needy at once; (2) whenever a slot is
+ * weighed, a wake-up is set (gate_at) at which the patience of the first of them ends, and there it is weighed and
+ * looked again; (3) another worker takes one for needy by its own clock, too, if its own worker is late to say so.
+ * More needy ones are a word of "publish" below; that some are eager need not be seen by anybody for this to hold. An
+ * ASK is obeyed for the eager as well: whether the slot rests is for the asker to judge, lest two clocks that differ ask
+ * and decline without end.
+ *
+ * Publish, then look. The rule that nobody waits (longer than its patience) while a usable connection is idle, or a
+ * permit free, rests on both sides doing the same: first publish the own state, then look at the other's, sequentially
  * consistent. Of two such sequences at least one sees the other (in the one total order of these operations,
  * whichever look comes last comes after both publications).
  *
- *	a waiter:      publishes   queue, heads, waiting_at, pool->waiting
+ *	a waiter:      publishes   queue, heads, needy, waiting_at, pool->waiting; needy again when that grows
  *	               looks at    all lendable; then publishes want, and looks at permits and lru
  *	a connection   publishes   idle, lendable
- *	goes idle:     looks at    pool->waiting, and if it is not 0 at waiting_at, heads and every want
+ *	goes idle:     looks at    pool->waiting, and if it is not 0 at waiting_at, needy, heads and every want
  *	a permit       publishes   permits
  *	comes back:    looks at    pool->waiting, and if it is not 0 at every shard's want
  *
@@ -66,7 +91,7 @@
  * published before finding them set is seen by that look.
  *
  *	LOOK   something changed that may be for you (a permit, room to be made)
- *	ASK    I have waiters and you something idle: lend it. Where nothing comes of it LOOK is the answer,
+ *	ASK    I have needy (or eager) waiters and you something idle: lend it. Where nothing comes of it LOOK is the answer,
  *	       because the asker counts on what it asked for and wants no permits in its stead meanwhile
  *	FILL   min_idle is short, and yours is the shard with the fewest connections
  *

@@ -5,7 +5,7 @@
  *
  * A pool holds connections of one database for any number of users (struct pool_user). A connection lives
  * with one worker and stays there; it moves only to a client of another worker that has waited longer than
- * all of its own, or when its own worker has nobody for it.
+ * all of its own, or when its own worker has nobody for it and the other cannot serve its client soon.
  *
  * Who is next. Within a user, whoever has waited longest on any worker, save that a worker serves its own
  * longest waiter first where the other has not waited more than POOL_UNFAIRNESS_NS longer. Between users, a
@@ -49,6 +49,19 @@ enum { POOL_MAX_WORKERS = 64, POOL_MAX_HOSTS = 16 };
 
 /* A worker's own longest waiter goes before another worker's that has waited up to this much longer. */
 #define POOL_UNFAIRNESS_NS (5 * NS_PER_MS)
+/*
+ * It gives one away sooner to who needs it (pool.c, "Patience"), where its own have waited less than two thirds as long and
+ * the difference is more than the first of these, so that connections are where the clients are; but not twice within the
+ * second: to move one costs as much as a short transaction.
+ */
+#define POOL_BALANCE_NS (500 * NS_PER_US)
+#define POOL_BALANCE_INTERVAL_NS (1 * NS_PER_MS)
+/* Who will be served by a connection of its own worker within this time does not ask others to lend theirs ... */
+#define POOL_PATIENCE_NS (250 * NS_PER_US)
+/* ... nor does anybody who is to be served there at all ask a worker where others had to wait within the first of these
+ * times, until it has waited for the second. */
+#define POOL_REST_NS (1 * NS_PER_MS)
+#define POOL_PATIENCE_MAX_NS (2 * NS_PER_MS)
 /* A user whose waiter has waited this long without a permit may claim a connection of a user who has more ...
  * */
 #define POOL_STARVED_NS (100 * NS_PER_MS)

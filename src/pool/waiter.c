@@ -35,7 +35,7 @@ static bool count_in(struct pool *pool) {
 	return true;
 }
 
-static void unlink_waiter(struct pool_waiter *waiter) {
+static void unlink_waiter(struct pool_waiter *waiter, uint64_t now) {
 	struct slot *slot = slot_of(waiter->user, waiter->shard);
 	list_remove(&waiter->node);
 	list_remove(&waiter->shard_node);
@@ -44,8 +44,10 @@ static void unlink_waiter(struct pool_waiter *waiter) {
 	publish_heads(slot);
 	publish_oldest(waiter->shard);
 	count_waiting(waiter->shard, -1);
-	if (!slot->waiting_n)
+	if (!slot->waiting_n) {
+		atomic_store_explicit(&slot->queued_ns, now, memory_order_relaxed);
 		atomic_fetch_and(&slot->user->waiting_at, ~((uint64_t)1 << waiter->shard->index));
+	}
 	timeouts_clear(&waiter->shard->deadlines, &waiter->timeout);
 	slot_unlink_later(slot);
 }
@@ -81,6 +83,7 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 	if (slot->waiting_n <= HEADS)
 		atomic_store_explicit(&slot->heads[slot->waiting_n - 1], now, memory_order_release);
 	atomic_store_explicit(&slot->waiting, slot->waiting_n, memory_order_release);
+	slot_weigh(slot, now);
 	publish_oldest(shard);
 	count_waiting(shard, 1);
 	POOL_TEST_POINT();
@@ -88,7 +91,8 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 		atomic_fetch_or(&slot->user->waiting_at, (uint64_t)1 << shard->index);
 	POOL_TEST_POINT();
 	if (!count_in(shard->pool)) {
-		unlink_waiter(waiter);
+		unlink_waiter(waiter, now);
+		slot_weigh(slot, now);
 		return false;
 	}
 	stat_add(&shard->stats.waits, 1);
@@ -101,14 +105,18 @@ static bool enqueue(struct pool_waiter *waiter, uint64_t now, uint64_t deadline_
 void waiter_remove(struct pool_waiter *waiter) {
 	struct pool_shard *shard = waiter->shard;
 	struct slot *slot = slot_of(waiter->user, shard);
-	unlink_waiter(waiter);
+	uint64_t now = shard_now(shard);
+	unlink_waiter(waiter, now);
 	POOL_TEST_POINT();
 	atomic_fetch_sub(&shard->pool->waiting, 1);
-	uint64_t now = shard_now(shard);
 	uint64_t waited_ns = now > waiter->since_ns ? now - waiter->since_ns : 0;
 	stat_add(&shard->stats.wait_ns, waited_ns);
 	histogram_add(&shard->stats.acquire_time, waited_ns);
+	uint32_t want = slot->want;
 	slot_refresh_want(slot);
+	/* those behind it may have lost their patience, or a permit be free for which they wait */
+	if (slot->want > want)
+		shard->look_due = true;
 }
 
 void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
@@ -152,7 +160,7 @@ static struct pool_conn *idle_for_newcomer(struct slot *slot, uint64_t now) {
 		return conn;
 	if (slot->waiting_n)
 		return NULL; /* behind those; they are seen to before the outermost call returns */
-	while (conn && !conn->held && user_waits_elsewhere(slot, now) && conn_give(conn, now))
+	while (conn && !conn->held && user_waits_elsewhere(slot, now) && conn_give(conn, AMONG_NEEDY, now))
 		conn = usable_idle(slot, now);
 	return conn;
 }

@@ -45,7 +45,7 @@ static void write_pool(struct storm *storm, int size) {
 /* A larger bound holds from now on; a smaller one as soon as the transactions that are under way have ended, which none
  * of them keeps waiting for long. */
 static void resize(struct storm *storm, int size) {
-	long long deadline = harness_now_ms() + 2000LL * SLOWNESS;
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
 	int before = storm->size;
 
 	storm->size = size;
@@ -55,6 +55,12 @@ static void resize(struct storm *storm, int size) {
 	forebay_rewrite_ini(storm->forebay, &storm->setup);
 	kill(storm->forebay->pid, SIGHUP);
 	storm->reloads++;
+	/* From when it is in force: before that, a moment of kills could be taken for the smaller size. */
+	while (harness_count_in(storm->forebay->log, " reloaded ") < storm->reloads) {
+		ck_assert_msg(harness_now_ms() < deadline, "from %d to %d: it was not reloaded", before, size);
+		harness_pause_ms(2);
+	}
+	deadline = harness_now_ms() + 2000LL * SLOWNESS;
 	if (size >= before)
 		return;
 	storm->shrinks++;

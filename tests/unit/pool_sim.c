@@ -521,12 +521,25 @@ static bool may_open(struct sim *sim, const struct sim_client *client) {
 	       uncovered(sim, client);
 }
 
+/* It is to be served by a connection of its own worker, soon, and has not waited too long for that. */
+static bool is_patient(struct sim *sim, const struct sim_client *client) {
+	const struct slot *slot = &client->user->slots[client->worker];
+	uint64_t hold = atomic_load(&slot->hold_ns), busy = 0;
+	list_for_each(node, &sim->conns) {
+		const struct pool_conn *c = &list_entry(node, struct sim_conn, all)->conn;
+		busy += c->state == POOL_CONN_BUSY && c->user == client->user && c->shard == slot->shard;
+	}
+	return hold && busy * POOL_PATIENCE_NS >= hold &&
+	       op_now(slot->shard) < client->waiter.since_ns + POOL_PATIENCE_MAX_NS;
+}
+
 static const char *check_waiter(struct sim *sim, const struct sim_client *client) {
 	uint64_t permits = atomic_load(&sim->pool->permits);
+	bool patient = is_patient(sim, client);
 	bool coming = permits >> 32; /* a permit is on its way back */
 	if (atomic_load(&sim->pool->paused))
 		return NULL;
-	if (may_open(sim, client) && permits_free(sim->pool))
+	if (!patient && may_open(sim, client) && permits_free(sim->pool))
 		return "a client waits though a permit is free";
 	list_for_each(node, &sim->conns) {
 		const struct sim_conn *conn = list_entry(node, struct sim_conn, all);
@@ -534,9 +547,9 @@ static const char *check_waiter(struct sim *sim, const struct sim_client *client
 		if (c->state != POOL_CONN_IDLE)
 			continue;
 		bool here = pool_shard_index(c->shard) == client->worker;
-		if (c->user == client->user && (here || !c->held))
+		if (c->user == client->user && (here || (!c->held && !patient)))
 			return "a client waits though a connection of its user is idle";
-		if (c->user != client->user && !c->held && !coming && may_open(sim, client) &&
+		if (c->user != client->user && !c->held && !coming && !patient && may_open(sim, client) &&
 		    !hosts_failing(sim->pool, sim->now_ns))
 			return "a client waits though an idle connection could make room";
 	}

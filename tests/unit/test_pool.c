@@ -140,33 +140,76 @@ START_TEST(waiters_of_a_user_are_served_in_order) {
 }
 END_TEST
 
-START_TEST(own_waiter_goes_first_within_the_stated_unfairness) {
+START_TEST(own_waiter_goes_first_within_the_stated_balance) {
 	if (worker_counts[_i] == 1)
 		return;
 	for (int over = 0; over < 2; over++) {
 		BEGIN(.max_size = 1);
 		struct sim_client *holder = served(0, alice);
 		struct sim_client *there = sim_acquire(sim, last, alice, 0);
-		sim->now_ns += POOL_UNFAIRNESS_NS + (uint64_t)over;
+		sim->now_ns += POOL_BALANCE_NS + (uint64_t)over;
 		struct sim_client *here = sim_acquire(sim, 0, alice, 0);
 		sim_release(holder);
 		sim_deliver_all(sim);
 		ck_assert_int_eq(here->outcome, over ? SIM_WAITING : SIM_SERVED);
 		ck_assert_int_eq(there->outcome, over ? SIM_SERVED : SIM_WAITING);
+		end();
+	}
+}
+END_TEST
+
+START_TEST(own_waiter_goes_first_where_it_has_waited_nearly_as_long) {
+	if (worker_counts[_i] == 1)
+		return;
+	for (int over = 0; over < 2; over++) {
+		BEGIN(.max_size = 1);
+		struct sim_client *holder = served(0, alice);
+		struct sim_client *there = sim_acquire(sim, last, alice, 0);
+		sim->now_ns += POOL_BALANCE_NS + NS_PER_MS + (uint64_t)over;
+		struct sim_client *here = sim_acquire(sim, 0, alice, 0);
+		sim->now_ns += 2 * NS_PER_MS;
+		sim_release(holder);
+		sim_deliver_all(sim);
+		ck_assert_int_eq(here->outcome, over ? SIM_WAITING : SIM_SERVED);
+		ck_assert_int_eq(there->outcome, over ? SIM_SERVED : SIM_WAITING);
+		end();
+	}
+}
+END_TEST
+
+START_TEST(just_after_a_move_own_waiter_goes_first_within_the_stated_unfairness) {
+	if (worker_counts[_i] == 1)
+		return;
+	for (int over = 0; over < 2; over++) {
+		BEGIN(.max_size = 2);
+		struct sim_client *holders[2], *there[2], *here;
+		for (int i = 0; i < 2; i++)
+			holders[i] = served(0, alice);
+		for (int i = 0; i < 2; i++)
+			there[i] = sim_acquire(sim, last, alice, 0);
+		sim->now_ns += POOL_UNFAIRNESS_NS + (uint64_t)over;
+		here = sim_acquire(sim, 0, alice, 0);
+		sim_release(holders[0]);
+		sim_deliver_all(sim);
+		ck_assert_int_eq(there[0]->outcome, SIM_SERVED);
+		sim_release(holders[1]);
+		sim_deliver_all(sim);
+		ck_assert_int_eq(here->outcome, over ? SIM_WAITING : SIM_SERVED);
+		ck_assert_int_eq(there[1]->outcome, over ? SIM_SERVED : SIM_WAITING);
 		ck_assert_uint_le(sim->unfairness_ns, POOL_UNFAIRNESS_NS);
 		end();
 	}
 }
 END_TEST
 
-START_TEST(newcomer_overtakes_a_waiter_elsewhere_by_no_more_than_the_unfairness) {
+START_TEST(newcomer_overtakes_a_waiter_elsewhere_by_no_more_than_the_balance) {
 	if (worker_counts[_i] == 1)
 		return;
 	for (int over = 0; over < 2; over++) {
 		BEGIN(.max_size = 1);
 		sim_release(served(0, alice));
 		struct sim_client *there = sim_acquire(sim, last, alice, 0); /* its question is in the mail */
-		sim->now_ns += POOL_UNFAIRNESS_NS + (uint64_t)over;
+		sim->now_ns += POOL_BALANCE_NS + (uint64_t)over;
 		struct sim_client *here = sim_acquire(sim, 0, alice, 0);
 		sim_deliver_all(sim);
 		ck_assert_int_eq(here->outcome, over ? SIM_WAITING : SIM_SERVED);
@@ -724,8 +767,10 @@ int main(void) {
 	tcase_add_loop_test(serving, bound_holds_over_all_workers_and_users, 0, 3);
 	tcase_add_loop_test(serving, waiter_takes_the_first_that_becomes_free_not_the_one_opened_for_it, 0, 3);
 	tcase_add_loop_test(serving, waiters_of_a_user_are_served_in_order, 0, 3);
-	tcase_add_loop_test(serving, own_waiter_goes_first_within_the_stated_unfairness, 0, 3);
-	tcase_add_loop_test(serving, newcomer_overtakes_a_waiter_elsewhere_by_no_more_than_the_unfairness, 0, 3);
+	tcase_add_loop_test(serving, own_waiter_goes_first_within_the_stated_balance, 0, 3);
+	tcase_add_loop_test(serving, own_waiter_goes_first_where_it_has_waited_nearly_as_long, 0, 3);
+	tcase_add_loop_test(serving, just_after_a_move_own_waiter_goes_first_within_the_stated_unfairness, 0, 3);
+	tcase_add_loop_test(serving, newcomer_overtakes_a_waiter_elsewhere_by_no_more_than_the_balance, 0, 3);
 	tcase_add_loop_test(serving, waiter_for_whom_one_is_on_its_way_does_not_count_again, 0, 3);
 	tcase_add_loop_test(serving, waiter_left_to_one_that_is_then_refused_gets_the_other, 0, 3);
 	tcase_add_loop_test(serving, released_connection_reaches_the_waiter_of_another_worker, 0, 3);

@@ -301,6 +301,15 @@ static void walk_begin(struct walk *walk, int workers, uint64_t seed) {
 	pool_user_set_fixed(walk->users[0], seed % 2);
 }
 
+static struct sim_conn *pick_closing(struct sim *sim) {
+	list_for_each(node, &sim->conns) {
+		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
+		if (conn->closing)
+			return conn;
+	}
+	return NULL;
+}
+
 /* With nothing in the way any more everybody is served, or there is somebody nothing came for. */
 static void walk_end(struct walk *walk) {
 	struct sim *sim = walk->sim;
@@ -312,11 +321,9 @@ static void walk_end(struct walk *walk) {
 	static const char *const one[] = {"a:1"};
 	pool_set_hosts(sim->pool, one, 1, POOL_FAILOVER, POOL_ANY);
 	tick_idle_workers(walk);
-	list_for_each_safe(node, &sim->conns) {
-		struct sim_conn *conn = list_entry(node, struct sim_conn, all);
-		if (conn->closing)
-			sim_close_done(conn);
-	}
+	struct sim_conn *closing;
+	while ((closing = pick_closing(sim))) /* in consequence, others may be closed and gone */
+		sim_close_done(closing);
 	for (int i = 0; i < 4; i++)
 		if (walk->taken[i])
 			sim_give_back(walk->taken[i]);
