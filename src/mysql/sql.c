@@ -372,7 +372,8 @@ void sql_feed(struct sql_lexer *x, const void *data, size_t len) {
 }
 
 struct sql_text sql_end(struct sql_lexer *x) {
-	run(x, x->carry, x->carry + x->carried, true);
+	if (x->carried)
+		run(x, x->carry, x->carry + x->carried, true);
 	x->carried = 0;
 	sql_settle(x);
 	return x->text;
@@ -383,5 +384,6 @@ struct sql_text sql_look(const void *text, size_t len, unsigned reading, enum sq
 	sql_begin(&x, reading, charset);
 	if (len)
 		run(&x, text, (const uint8_t *)text + len, true);
-	return sql_end(&x);
+	sql_settle(&x);
+	return x.text;
 }
