@@ -420,7 +420,9 @@ static void init_postgres(const char *extra) {
 		 "max_connections = 120\nmax_wal_senders = 5\nmax_prepared_transactions = 5\nwal_level = logical\n"
 		 "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.crt'\n"
 		 "log_connections = on\nlog_min_messages = warning\nlog_min_error_statement = panic\n"
-		 "log_line_prefix = '%%m [%%p] %%u@%%d '\nmax_wal_size = 256MB\n%s\n",
+		 "log_line_prefix = '%%m [%%p] %%u@%%d '\nmax_wal_size = 256MB\n"
+		 /* in the data directory, not in /dev/shm, where what is killed leaves it for good */
+		 "dynamic_shared_memory_type = mmap\n%s\n",
 		 harness.postgres_port, data, extra ? extra : "");
 	harness_write(harness_path("pg/postgresql.conf"), conf);
 	harness_write(harness_path("pg/pg_hba.conf"),
