@@ -45,6 +45,8 @@
 
 /* How often the service manager is told how it goes. */
 enum { STATUS_S = 5 };
+/* How soon a log socket that was full is tried again. */
+#define LOG_AGAIN_S .01
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
@@ -66,7 +68,7 @@ static struct {
 	pid_t started; /* by SIGUSR2; 0: none */
 	ev_child on_started;
 	ev_signal on_term, on_int, on_hup, on_usr2;
-	ev_timer housekeeping, drain_delay, shutdown_timeout;
+	ev_timer housekeeping, log_again, drain_delay, shutdown_timeout;
 	unsigned seconds;
 	bool take_over; /* --takeover */
 	bool stopping, draining, drained, taken_over, stop_said;
@@ -126,6 +128,12 @@ static bool take_descriptors(const struct config *config, struct error *error) {
 			    "need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the unit) or lower it",
 			    (unsigned long long)limit, config->max_auto_pools, (unsigned long long)(needed + automatic));
 	return true;
+}
+
+static void set_log(const struct config *config) {
+	log_configure(config->log_level, config->log_format);
+	log_direct(config->log_destination, config->log_socket, config->log_ident ? config->log_ident : "forebay",
+		   config->log_facility);
 }
 
 static void log_change(void *context, const char *section, const char *key, const char *before, const char *after,
@@ -224,7 +232,7 @@ static bool apply_file(struct console_result *result) {
 	size_t changes = 0;
 	config_diff(forebay.generation->config, config, log_change, &changes);
 	log_certificates(forebay.generation, generation, &changes);
-	log_configure(config->log_level, config->log_format);
+	set_log(config);
 	if (!databases_apply(generation, forebay.workers_made, &error))
 		log_error("reload_incomplete", NULL, "%s", error.text);
 	control_reload();
@@ -490,9 +498,16 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents) {
 	}
 }
 
+static void on_log_again(struct ev_loop *loop, ev_timer *timer, int revents) {
+	(void)revents;
+	if (!log_flush(false))
+		ev_timer_stop(loop, timer);
+}
+
 static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) {
 	(void)loop, (void)timer, (void)revents;
-	log_flush(false);
+	if (log_flush(false))
+		ev_timer_start(loop, &forebay.log_again);
 	admin_tick();
 	http_tick(forebay.http);
 	if (process_is_watched() && ++forebay.seconds % STATUS_S == 0)
@@ -512,6 +527,7 @@ static void watch(void) {
 	ev_signal_start(forebay.loop, &forebay.on_usr2);
 	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
 	ev_timer_start(forebay.loop, &forebay.housekeeping);
+	ev_timer_init(&forebay.log_again, on_log_again, LOG_AGAIN_S, LOG_AGAIN_S);
 	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
 	ev_timer_init(&forebay.shutdown_timeout, on_shutdown_timeout, 0., 0.);
 	forebay.signals_made = true;
@@ -661,6 +677,7 @@ static void end(void) {
 		ev_signal_stop(forebay.loop, &forebay.on_usr2);
 		ev_child_stop(forebay.loop, &forebay.on_started);
 		ev_timer_stop(forebay.loop, &forebay.housekeeping);
+		ev_timer_stop(forebay.loop, &forebay.log_again);
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
@@ -712,7 +729,7 @@ static int run(void) {
 		return EXIT_BAD_USAGE;
 	}
 	config_errors_free(&errors);
-	log_configure(config->log_level, config->log_format);
+	set_log(config);
 	list_init(&forebay.listenings.all);
 	forebay.loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!forebay.loop) {

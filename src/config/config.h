@@ -143,7 +143,12 @@ struct config {
 	const char *metrics_tls_cert_file, *metrics_tls_key_file; /* NULL: plain HTTP; both or none */
 	enum log_level log_level;
 	enum log_format log_format;
+	enum log_destination log_destination;
+	const char *log_socket; /* NULL: the usual one */
+	const char *log_ident;
+	int log_facility; /* syslog's number */
 	bool log_connections;
+	uint32_t log_connections_every;
 	const char *auth_file; /* NULL: none */
 	const char *pid_file, *run_as, *takeover_socket; /* NULL: none */
 	uint64_t client_login_timeout, shutdown_timeout, drain_delay;
