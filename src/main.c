@@ -182,7 +182,10 @@ static void explain_errors(const struct config_errors *errors, char *out, size_t
 
 	for (size_t i = 0; i < errors->count && i < 3 && len < room; i++) {
 		const struct config_error *e = &errors->at[i];
-		len += (size_t)snprintf(out + len, room - len, "%s%s:%d: %s", i ? "; " : "", e->file, e->line, e->text);
+		if (e->line)
+			len += (size_t)snprintf(out + len, room - len, "%s%s:%d: %s", i ? "; " : "", e->file, e->line, e->text);
+		else
+			len += (size_t)snprintf(out + len, room - len, "%s%s: %s", i ? "; " : "", e->file, e->text);
 	}
 	if (errors->count > 3 && len < room)
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
@@ -302,17 +305,11 @@ static void set_override(struct console_result *result, char *key, char *value) 
 static void set_hook(struct console_result *result, const char *key, const char *value) {
 	char *key_copy = strdup(key), *value_copy = strdup(value);
 
-	if (!config_is_pgbouncers(forebay.generation->config)) {
-		console_error(result, "42704",
-			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed there, then "
-			      "RELOAD applies it",
-			      key);
-	} else if (!key_copy || !value_copy) {
-		console_error(result, "53200", "out of memory");
-	} else {
+	if (key_copy && value_copy) {
 		set_override(result, key_copy, value_copy);
 		return;
 	}
+	console_error(result, "53200", "out of memory");
 	free(key_copy);
 	free(value_copy);
 }
