@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -374,6 +375,67 @@ START_TEST(reading_metrics_without_end_costs_the_workers_nothing) {
 }
 END_TEST
 
+/*
+ * A scrape sums what workers have counted, and asks none of them: with 1,000 pools and 15,000 clients (as many as the limit of
+ * descriptors allows) twenty scrapes leave the workers all but asleep, and each tells all of it.
+ */
+START_TEST(scrape_of_many_pools_and_clients_wakes_no_worker) {
+	enum { POOLS = 1000, CLIENTS_MOST = 15000, SCRAPES = 20, BESIDE = 3500 };
+	uint64_t before[COUNTED_END], after[COUNTED_END];
+	int backend = start_stub(), port = harness_free_port(), clients = CLIENTS_MOST;
+	char *pools = malloc(POOLS * 140 + 1), *at = pools, process[200];
+	static int fds[CLIENTS_MOST];
+	struct rlimit limit;
+
+	ck_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max > BESIDE + 1000);
+	if (limit.rlim_max < CLIENTS_MOST + BESIDE)
+		clients = (int)limit.rlim_max - BESIDE;
+	limit.rlim_cur = limit.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int i = 0; i < POOLS; i++)
+		at += sprintf(at, "[pool:p%d]\nhosts = 127.0.0.1:%d\nmax_size = 2\nmin_idle = 0\nmonitor_interval = 0\n", i, backend);
+	snprintf(process, sizeof(process), "log_level = warning\nmax_clients = %d\nmetrics_listen = 127.0.0.1:%d\n", clients + 10, port);
+	map_counts();
+	setenv("LD_PRELOAD", built("tests/integration/counter.so"), 1);
+	setenv(COUNTER_THREADS, "worker", 1);
+	struct forebay *forebay = forebay_start(&(struct forebay_setup){.workers = 2,
+									.process = process,
+									.listener = "auth = trust\ntls_mode = disable\n",
+									.pool = "min_idle = 0\nmonitor_interval = 0\n",
+									.more = pools});
+	unsetenv("LD_PRELOAD");
+	unsetenv(COUNTER_THREADS);
+	for (int i = 0; i < clients; i++) {
+		struct raw raw = raw_connect(forebay);
+		raw_login(&raw);
+		fds[i] = raw.fd;
+		free(raw.in);
+	}
+	free(http_body(port, "/metrics"));
+	read_counts_at_rest(before);
+	for (int i = 0; i < SCRAPES; i++) {
+		char *text = http_body(port, "/metrics");
+		ck_assert_double_eq(metric_sum(text, "forebay_client_connections", "pool=\"app\""), clients);
+		ck_assert_double_ge(metric_sum(text, "forebay_pool_max_size", "pool="), 2 * POOLS);
+		free(text);
+	}
+	read_counts_at_rest(after);
+	uint64_t calls = sum_of(after, 0, CALLS_END) - sum_of(before, 0, CALLS_END);
+	uint64_t heap = sum_of(after, CALLS_END, COUNTED_END) - sum_of(before, CALLS_END, COUNTED_END);
+	printf("%d scrapes of %d pools and %d clients: %llu system calls and %llu allocations of the workers\n", SCRAPES, POOLS + 1,
+	       clients, (unsigned long long)calls, (unsigned long long)heap);
+	/* their own timeouts; asking them would take a letter and a wake-up for each scrape, pool or client */
+	ck_assert_msg(calls < 200 && heap < 100, "the workers made %llu system calls and %llu allocations",
+		      (unsigned long long)calls, (unsigned long long)heap);
+	for (int i = 0; i < clients; i++) {
+		struct raw raw = {.fd = fds[i]};
+		raw_reset(&raw);
+	}
+	forebay_stop(forebay);
+	free(pools);
+}
+END_TEST
+
 /* What is not counted */
 
 /*
@@ -505,6 +567,7 @@ int main(void) {
 	suite_add_tcase(suite, tcase);
 	tcase_add_test(tcase, no_call_of_libc_goes_unnoticed);
 	tcase_add_loop_test(tcase, reading_metrics_without_end_costs_the_workers_nothing, 0, 1);
+	tcase_add_test(tcase, scrape_of_many_pools_and_clients_wakes_no_worker);
 	tcase_add_loop_test(tcase, work_of_a_transaction_is_within_its_limits, 0, sizeof(rows) / sizeof(rows[0]));
 	return harness_run(suite);
 }
