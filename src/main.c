@@ -804,7 +804,7 @@ static int check(void) {
 static void usage(FILE *out) {
 	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL, MySQL and MariaDB\n"
 		     "\n"
-		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
+		     "usage: forebay [-c FILE]                   run, in the foreground\n"
 		     "       forebay [-c FILE] --takeover        the same, in the place of the one that runs, which hands its\n"
 		     "                                           sockets over (takeover_socket) and drains\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"
