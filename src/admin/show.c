@@ -387,11 +387,10 @@ SHOW_COMMAND(config) {
 	(void)arguments;
 	if (SHOW_COLUMNS(&request->result, columns)) {
 		const struct config *config = show_config_of(request);
-		if (config_is_pgbouncers(config))
-			config_each_of_pgbouncer(config, pgbouncer_row, &request->result);
-		else
+		config_each_of_pgbouncer(config, pgbouncer_row, &request->result);
+		config_each(config, config_row, &request->result);
+		if (!config_is_pgbouncers(config))
 			say_in_pgbouncers_words(config, &request->result);
-		config_each(show_config_of(request), config_row, &request->result);
 	}
 	admin_answer(request);
 }

@@ -60,6 +60,11 @@ void log_configure(enum log_level level, enum log_format format) {
 	atomic_store_explicit(&log_format, (int)format, memory_order_relaxed);
 }
 
+static void count_dropped_locked(uint64_t lines) {
+	shared.dropped += lines;
+	atomic_fetch_add_explicit(&dropped_total, lines, memory_order_relaxed);
+}
+
 void log_direct(enum log_destination destination, const char *path, const char *ident, int facility) {
 	static const char *const places[] = {
 		[LOG_TO_STDERR] = NULL, [LOG_TO_SYSLOG] = "/dev/log", [LOG_TO_JOURNALD] = "/run/systemd/journal/socket"};
@@ -71,7 +76,9 @@ void log_direct(enum log_destination destination, const char *path, const char *
 		origin.ident[i] = ident[i] > ' ' && ident[i] < 0x7f && !strchr("[]:=", ident[i]) ? ident[i] : '_';
 	pthread_mutex_lock(&shared.mutex);
 	if (shared.destination != destination || strcmp(shared.socket.path, wanted) != 0) {
-		log_socket_flush(&shared.socket, LAST_WAIT_MS);
+		/* others wait for the lock: what is not taken now is lost */
+		log_socket_flush(&shared.socket, 0);
+		count_dropped_locked(log_socket_kept(&shared.socket));
 		log_socket_open(&shared.socket, wanted);
 		shared.destination = destination;
 		shared.gone = false;
@@ -212,10 +219,8 @@ static void tell_dropped_locked(void) {
 
 static void write_locked(const struct event *event) {
 	tell_dropped_locked();
-	if (!try_event_locked(event)) {
-		shared.dropped++;
-		atomic_fetch_add_explicit(&dropped_total, 1, memory_order_relaxed);
-	}
+	if (!try_event_locked(event))
+		count_dropped_locked(1);
 }
 
 /* Says how often its message came again, if it did. */

@@ -34,8 +34,8 @@ static inline const char *log_text_or_empty_(const char *s) {
 void log_configure(enum log_level level, enum log_format format);
 /*
  * Where lines go. `path` is the datagram socket of syslog or journald, NULL or empty the usual one ("@name" is in the abstract
- * namespace); `ident` and `facility` (syslog's number, such as 3 for daemon) go with each line there. At a change waits for up to
- * half a second for a full socket; the main thread's.
+ * namespace); `ident` and `facility` (syslog's number, such as 3 for daemon) go with each line there. At a change, what a
+ * full socket has not taken yet is lost, and counted. The main thread's.
  */
 void log_direct(enum log_destination destination, const char *path, const char *ident, int facility);
 /* Lines that were dropped since the process began. */
