@@ -45,6 +45,8 @@
 
 /* How often the service manager is told how it goes. */
 enum { STATUS_S = 5 };
+/* How soon a log socket that was full is tried again. */
+#define LOG_AGAIN_S .01
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
 
@@ -66,7 +68,7 @@ static struct {
 	pid_t started; /* by SIGUSR2; 0: none */
 	ev_child on_started;
 	ev_signal on_term, on_int, on_hup, on_usr2;
-	ev_timer housekeeping, drain_delay, shutdown_timeout;
+	ev_timer housekeeping, log_again, drain_delay, shutdown_timeout;
 	unsigned seconds;
 	bool take_over; /* --takeover */
 	bool stopping, draining, drained, taken_over, stop_said;
@@ -128,6 +130,12 @@ static bool take_descriptors(const struct config *config, struct error *error) {
 	return true;
 }
 
+static void set_log(const struct config *config) {
+	log_configure(config->log_level, config->log_format);
+	log_direct(config->log_destination, config->log_socket, config->log_ident ? config->log_ident : "forebay",
+		   config->log_facility);
+}
+
 static void log_change(void *context, const char *section, const char *key, const char *before, const char *after,
 		       bool needs_restart) {
 	size_t *changes = context;
@@ -174,7 +182,10 @@ static void explain_errors(const struct config_errors *errors, char *out, size_t
 
 	for (size_t i = 0; i < errors->count && i < 3 && len < room; i++) {
 		const struct config_error *e = &errors->at[i];
-		len += (size_t)snprintf(out + len, room - len, "%s%s:%d: %s", i ? "; " : "", e->file, e->line, e->text);
+		if (e->line)
+			len += (size_t)snprintf(out + len, room - len, "%s%s:%d: %s", i ? "; " : "", e->file, e->line, e->text);
+		else
+			len += (size_t)snprintf(out + len, room - len, "%s%s: %s", i ? "; " : "", e->file, e->text);
 	}
 	if (errors->count > 3 && len < room)
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
@@ -224,7 +235,7 @@ static bool apply_file(struct console_result *result) {
 	size_t changes = 0;
 	config_diff(forebay.generation->config, config, log_change, &changes);
 	log_certificates(forebay.generation, generation, &changes);
-	log_configure(config->log_level, config->log_format);
+	set_log(config);
 	if (!databases_apply(generation, forebay.workers_made, &error))
 		log_error("reload_incomplete", NULL, "%s", error.text);
 	control_reload();
@@ -294,17 +305,11 @@ static void set_override(struct console_result *result, char *key, char *value) 
 static void set_hook(struct console_result *result, const char *key, const char *value) {
 	char *key_copy = strdup(key), *value_copy = strdup(value);
 
-	if (!config_is_pgbouncers(forebay.generation->config)) {
-		console_error(result, "42704",
-			      "\"%.64s\" is not a setting of the console; what is in the configuration file is changed there, then "
-			      "RELOAD applies it",
-			      key);
-	} else if (!key_copy || !value_copy) {
-		console_error(result, "53200", "out of memory");
-	} else {
+	if (key_copy && value_copy) {
 		set_override(result, key_copy, value_copy);
 		return;
 	}
+	console_error(result, "53200", "out of memory");
 	free(key_copy);
 	free(value_copy);
 }
@@ -490,9 +495,16 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents) {
 	}
 }
 
+static void on_log_again(struct ev_loop *loop, ev_timer *timer, int revents) {
+	(void)revents;
+	if (!log_flush(false))
+		ev_timer_stop(loop, timer);
+}
+
 static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) {
 	(void)loop, (void)timer, (void)revents;
-	log_flush(false);
+	if (log_flush(false))
+		ev_timer_start(loop, &forebay.log_again);
 	admin_tick();
 	http_tick(forebay.http);
 	if (process_is_watched() && ++forebay.seconds % STATUS_S == 0)
@@ -512,6 +524,7 @@ static void watch(void) {
 	ev_signal_start(forebay.loop, &forebay.on_usr2);
 	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
 	ev_timer_start(forebay.loop, &forebay.housekeeping);
+	ev_timer_init(&forebay.log_again, on_log_again, LOG_AGAIN_S, LOG_AGAIN_S);
 	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
 	ev_timer_init(&forebay.shutdown_timeout, on_shutdown_timeout, 0., 0.);
 	forebay.signals_made = true;
@@ -661,6 +674,7 @@ static void end(void) {
 		ev_signal_stop(forebay.loop, &forebay.on_usr2);
 		ev_child_stop(forebay.loop, &forebay.on_started);
 		ev_timer_stop(forebay.loop, &forebay.housekeeping);
+		ev_timer_stop(forebay.loop, &forebay.log_again);
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
@@ -712,7 +726,7 @@ static int run(void) {
 		return EXIT_BAD_USAGE;
 	}
 	config_errors_free(&errors);
-	log_configure(config->log_level, config->log_format);
+	set_log(config);
 	list_init(&forebay.listenings.all);
 	forebay.loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
 	if (!forebay.loop) {
@@ -790,7 +804,7 @@ static int check(void) {
 static void usage(FILE *out) {
 	fprintf(out, "forebay " PACKAGE_VERSION ": a connection pool and proxy for PostgreSQL, MySQL and MariaDB\n"
 		     "\n"
-		     "usage: forebay [-c FILE]                   run, in the foreground; logs go to stderr\n"
+		     "usage: forebay [-c FILE]                   run, in the foreground\n"
 		     "       forebay [-c FILE] --takeover        the same, in the place of the one that runs, which hands its\n"
 		     "                                           sockets over (takeover_socket) and drains\n"
 		     "       forebay [-c FILE] --check           try the configuration and every backend\n"

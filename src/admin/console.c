@@ -179,7 +179,7 @@ static void run_reload(struct console_request *request, const struct words *argu
 	give_order(request, NULL, NULL);
 }
 
-/* A setting of the file's, by PgBouncer's name. `value` NULL: there was more than one word. */
+/* A setting of the file's. `value` NULL: there was more than one word. */
 static void set_in_force(struct console_request *request, const char *key, const char *value) {
 	if (!request->is_admin) {
 		console_error(&request->result, "42501", "only admin_users may change settings");
@@ -307,11 +307,14 @@ static const struct command commands[] = {
 	 operate_kill},
 	{"KILL_CLIENT", "id", ROLE_ADMIN, "Drops one client, by its id or ptr in SHOW CLIENTS; its connection is kept.",
 	 operate_kill_client},
+	{"SET", "key = value", ROLE_STATS,
+	 "Puts a setting in force until RELOAD, for admins: of [forebay] by its key, others as SET pool:shop.max_size = 30; with a "
+	 "pgbouncer.ini by PgBouncer's name. What drivers set of themselves is taken without effect.",
+	 run_set},
 	{"SHUTDOWN", "[NOW]", ROLE_ADMIN, "Stops the process once open transactions have finished, or at once.",
 	 run_shutdown},
 	/* not listed: what drivers send of their own accord */
 	{"SHOW", "setting", ROLE_STATS, NULL, run_show_setting},
-	{"SET", "name = value", ROLE_STATS, NULL, run_set},
 	{"SELECT", "1", ROLE_STATS, NULL, run_select},
 	{"BEGIN", "...", ROLE_STATS, NULL, run_nothing},
 	{"START TRANSACTION", "...", ROLE_STATS, NULL, run_nothing},

@@ -41,7 +41,8 @@ struct admin_hooks {
 	struct mailbox *mailbox; /* of the main loop */
 	/* Reloads the configuration; marks the result failed when it was refused. */
 	void (*reload)(struct console_result *result);
-	/* Puts a setting of a pgbouncer.ini in force, by PgBouncer's name, until the next reload; likewise. */
+	/* Puts a setting in force until the next reload: of a forebay.ini "max_clients" or "pool:shop.max_size", of a pgbouncer.ini
+	 * one by PgBouncer's name; likewise. */
 	void (*set)(struct console_result *result, const char *key, const char *value);
 	void (*shutdown)(enum shutdown_mode mode);
 };

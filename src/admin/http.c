@@ -355,21 +355,26 @@ static enum MHD_Result answer_unknown(struct request *request) {
 	return answer(request, MHD_HTTP_NOT_FOUND, text, NULL, NULL);
 }
 
+static bool announces_body(struct MHD_Connection *connection) {
+	const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING) ||
+	       (length && strcmp(length, "0") != 0);
+}
+
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url, const char *method,
 			      const char *version, const char *upload_data, size_t *upload_data_size, void **state) {
 	struct request request = {.http = context, .connection = connection};
 	const struct route *route = NULL;
 
-	(void)version, (void)upload_data;
+	(void)version, (void)upload_data, (void)upload_data_size;
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return answer(&request, MHD_HTTP_METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.\n",
 			      MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-	if (!*state) { /* the headers are there, a body may still come: there should be none */
+	if (!*state && announces_body(connection)) /* which nobody reads, then: it may have no end */
+		return answer(&request, MHD_HTTP_CONTENT_TOO_LARGE, "A request has no body here.\n", NULL, NULL);
+	if (!*state) { /* the headers are there */
 		*state = context;
-		return MHD_YES;
-	}
-	if (*upload_data_size) {
-		*upload_data_size = 0;
 		return MHD_YES;
 	}
 	for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/log.h"
 #include "session/deadline.h"
 
 #ifndef PACKAGE_VERSION
@@ -207,6 +208,11 @@ WRITER(write_violations) {
 		snprintf(labels, sizeof labels, "{invariant=\"%s\"}", session_invariant_name(i));
 		put_line(out, metric, labels, snapshot->violations[i]);
 	}
+}
+
+WRITER(write_log_dropped) {
+	(void)snapshot;
+	put_line(out, metric, "", log_dropped());
 }
 
 /* ---- of each host ---- */
@@ -415,6 +421,8 @@ static const struct metric METRICS[] = {
 	{"forebay_backend_connections", GAUGE, .help = "Connections that it has, whoever's.",
 	 OTHER(write_backend_in_use, "host, protocol")},
 
+	{"forebay_log_dropped_lines", COUNTER, .help = "Lines of the log that its destination did not take.",
+	 OTHER(write_log_dropped, "")},
 	{"forebay_invariant_violations", COUNTER,
 	 .help = "Times that something was not as it must always be; any is a bug of Forebay's or of a backend's.",
 	 OTHER(write_violations, "invariant")},

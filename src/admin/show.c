@@ -133,6 +133,8 @@ static const struct column database_columns[] = {
 	{"automatic", CONSOLE_BOOL},
 	{"removed", CONSOLE_BOOL},
 	{"ready", CONSOLE_BOOL}, /* can serve; min_idle is there */
+	/* PgBouncer's name of reserve_pool_size until 1.20: tools ask for it still */
+	{"reserve_pool", CONSOLE_INT4},
 };
 
 static void database_hosts(struct console_result *r, const struct pool_config *config) {
@@ -175,6 +177,7 @@ static void database_row(struct database *database, void *context) {
 	console_set_bool(r, 18, atomic_load(&database->automatic));
 	console_set_bool(r, 19, atomic_load(&database->removed));
 	console_set_bool(r, 20, pool_is_ready(database->pool, request->worker->now_ns));
+	console_set_number(r, 21, 0);
 }
 
 SHOW_COMMAND(databases) {
@@ -363,6 +366,16 @@ static void pgbouncer_row(void *context, const char *key, const char *value, con
 	console_set_text(r, 4, "pgbouncer");
 }
 
+/* Of a forebay.ini: the two that scripts cannot do without (check_postgres takes its percentages of the first, and knows an
+ * answer by the second). */
+static void say_in_pgbouncers_words(const struct config *config, struct console_result *r) {
+	char clients[16];
+
+	snprintf(clients, sizeof clients, "%u", config->max_clients);
+	pgbouncer_row(r, "max_client_conn", clients, "100");
+	pgbouncer_row(r, "log_pooler_errors", "1", "1");
+}
+
 SHOW_COMMAND(config) {
 	static const struct column columns[] = {{"key", CONSOLE_TEXT},
 						{"value", CONSOLE_TEXT},
@@ -373,8 +386,11 @@ SHOW_COMMAND(config) {
 
 	(void)arguments;
 	if (SHOW_COLUMNS(&request->result, columns)) {
-		config_each_of_pgbouncer(show_config_of(request), pgbouncer_row, &request->result);
-		config_each(show_config_of(request), config_row, &request->result);
+		const struct config *config = show_config_of(request);
+		config_each_of_pgbouncer(config, pgbouncer_row, &request->result);
+		config_each(config, config_row, &request->result);
+		if (!config_is_pgbouncers(config))
+			say_in_pgbouncers_words(config, &request->result);
 	}
 	admin_answer(request);
 }

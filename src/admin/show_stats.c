@@ -223,11 +223,13 @@ static void stats_row(struct database *database, void *context) {
 		console_set_number(r, column++, (int64_t)average.at[i]);
 	for (int i = PGBOUNCER_FIGURES; answer->totals && i < FIGURES; i++)
 		console_set_number(r, column++, (int64_t)now.at[i]);
+	if (answer->totals && answer->averages)
+		console_set_number(r, column, (int64_t)now.at[QUERIES]);
 }
 
 static void answer_stats(struct console_request *request, bool totals, bool averages) {
 	struct stats_answer answer = {.result = &request->result, .totals = totals, .averages = averages};
-	struct column columns[1 + 2 * FIGURES] = {{"database", CONSOLE_TEXT}};
+	struct column columns[2 + 2 * FIGURES] = {{"database", CONSOLE_TEXT}};
 	size_t count = 1;
 
 	for (int i = 0; totals && i < PGBOUNCER_FIGURES; i++)
@@ -237,6 +239,9 @@ static void answer_stats(struct console_request *request, bool totals, bool aver
 			(struct column){totals ? labels[i].average : labels[i].plain_average, CONSOLE_NUMERIC};
 	for (int i = PGBOUNCER_FIGURES; totals && i < FIGURES; i++)
 		columns[count++] = (struct column){labels[i].total, CONSOLE_NUMERIC};
+	/* PgBouncer's name of total_query_count until 1.7: Debian's exporter asks for it still */
+	if (totals && averages)
+		columns[count++] = (struct column){"total_requests", CONSOLE_NUMERIC};
 	if (show_columns(&request->result, columns, count)) {
 		pthread_mutex_lock(&samples.mutex);
 		databases_each(stats_row, &answer);

@@ -143,7 +143,12 @@ struct config {
 	const char *metrics_tls_cert_file, *metrics_tls_key_file; /* NULL: plain HTTP; both or none */
 	enum log_level log_level;
 	enum log_format log_format;
+	enum log_destination log_destination;
+	const char *log_socket; /* NULL: the usual one */
+	const char *log_ident;
+	int log_facility; /* syslog's number */
 	bool log_connections;
+	uint32_t log_connections_every;
 	const char *auth_file; /* NULL: none */
 	const char *pid_file, *run_as, *takeover_socket; /* NULL: none */
 	uint64_t client_login_timeout, shutdown_timeout, drain_delay;
@@ -176,8 +181,8 @@ struct config_errors {
  * whole or not at all: on any error NULL, and `errors` holds all of them. Reads the
  * disk: main or control thread. */
 struct config *config_load(const char *path, struct config_errors *errors);
-/* The same of a pgbouncer.ini, as if these were the last lines of [pgbouncer], by PgBouncer's names. With a forebay.ini they
- * are errors. */
+/* The same, as if these were in the file in the place of what it says. Of a pgbouncer.ini: by PgBouncer's names, in [pgbouncer].
+ * Of a forebay.ini: keys of [forebay], or with their section, "pool:shop.max_size"; such as a reload applies, and no secrets. */
 struct config_override {
 	const char *key, *value;
 };

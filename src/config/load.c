@@ -272,6 +272,54 @@ static void add_setting(void *context, void *section_, const char *name, const s
 	}
 }
 
+/* The section that an override's key names, and the key itself behind it: "max_clients", "pool:shop.max_size". */
+static struct section *override_section(struct loader *loader, const char *whole, const char **key) {
+	const char *dot = strrchr(whole, '.');
+	char label[NAME_LONGEST + 20] = "forebay";
+
+	*key = dot ? dot + 1 : whole;
+	if (dot && (size_t)(dot - whole) < sizeof(label))
+		snprintf(label, sizeof(label), "%.*s", (int)(dot - whole), whole);
+	else if (dot)
+		return NULL;
+	return name_index_find(&loader->private->by_label, label);
+}
+
+/* What SET said on the console, as if it were what the file says. */
+static void override(struct loader *loader, const struct config_override *said) {
+	static const char FROM[] = "SET";
+	const char *name, *why = NULL;
+	char shown[120], label[80];
+	struct section *section = override_section(loader, said->key, &name);
+	struct setting_text text = {.file = FROM, .dir = "", .text = said->value};
+	size_t count;
+
+	if (!section) {
+		error_sink_add(&loader->errors, FROM, 0,
+			       "%s: there is no such section in the file; expected SECTION.KEY, such as pool:shop.max_size, "
+			       "or a key of [forebay]",
+			       text_printable(said->key, shown, sizeof(shown)));
+		return;
+	}
+	const struct config_key *keys = schema_keys(section->kind, &count);
+	int i = schema_find(section->kind, name);
+	if (i < 0) {
+		unknown_key(loader, section, text_printable(section->label, label, sizeof(label)), name, &text);
+		return;
+	}
+	if (!key_is_reloadable(&keys[i]))
+		why = "it takes a restart to change it; change it in the file";
+	else if (key_is_secret(&keys[i]) || keys[i].type == KEY_SECRET_FILE)
+		why = "a secret is not said on the console; change it in the file, then RELOAD";
+	if (why) {
+		error_sink_add(&loader->errors, FROM, 0, "[%s] %s: %s", text_printable(section->label, label, sizeof(label)),
+			       name, why);
+		return;
+	}
+	section->settings[i].file = NULL; /* it is not there twice */
+	add_setting(loader, section, name, &text);
+}
+
 /* ---- after the last line ---- */
 
 static int default_port(enum protocol_id protocol) {
@@ -553,8 +601,7 @@ struct config *config_load_with(const char *path, const struct config_override *
 		loader.incomplete = true;
 	}
 	for (size_t i = 0; i < count && !loader.private->is_pgbouncers; i++)
-		error_sink_add(&loader.errors, path, 0, "%s: only settings of a pgbouncer.ini can be set aside from the file",
-			       overrides[i].key);
+		override(&loader, &overrides[i]);
 	return finish(&loader);
 }
 

@@ -474,6 +474,22 @@ static void emit_clients(struct pgb *p) {
 		pgb_emit(p, "forebay", "max_auto_pools", &p->main_at, "%d", AUTO_POOLS);
 }
 
+/* PgBouncer writes to its log file as well, which is stderr here; one destination is enough. */
+static void emit_syslog(struct pgb *p) {
+	static const struct {
+		const char *theirs, *ours;
+	} names[] = {{"syslog_ident", "log_ident"}, {"syslog_facility", "log_facility"}};
+
+	if (pgb_number(p, "syslog") == 0)
+		return;
+	pgb_emit(p, "forebay", "log_destination", &pgb_value(p, "syslog")->at, "syslog");
+	for (size_t i = 0; i < 2; i++) {
+		const struct pgb_given *given = pgb_value(p, names[i].theirs);
+		if (given->given)
+			pgb_emit(p, "forebay", names[i].ours, &given->at, "%s", given->text);
+	}
+}
+
 static void emit_logging(struct pgb *p) {
 	const struct pgb_given *in = pgb_value(p, "log_connections"), *out = pgb_value(p, "log_disconnections");
 	bool comes = pgb_number(p, "log_connections") != 0, goes = pgb_number(p, "log_disconnections") != 0;
@@ -482,6 +498,7 @@ static void emit_logging(struct pgb *p) {
 		pgb_remark(p, "forebay", in->given ? &in->at : &out->at,
 			   "log_connections and log_disconnections are one setting: both are logged");
 	pgb_emit(p, "forebay", "log_connections", &in->at, "%s", comes || goes ? "true" : "false");
+	emit_syslog(p);
 	if (pgb_number(p, "verbose") > 0)
 		pgb_emit(p, "forebay", "log_level", &pgb_value(p, "verbose")->at, "debug");
 }

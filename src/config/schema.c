@@ -32,6 +32,28 @@ static const struct config_choice LOG_FORMATS[] = {
 	{"json", LOG_FORMAT_JSON},
 	{NULL, 0},
 };
+static const struct config_choice LOG_DESTINATIONS[] = {
+	{"stderr", LOG_TO_STDERR},
+	{"syslog", LOG_TO_SYSLOG},
+	{"journald", LOG_TO_JOURNALD},
+	{NULL, 0},
+};
+/* syslog's numbers, of RFC 5424, table 1 */
+static const struct config_choice FACILITIES[] = {
+	{"user", 1},
+	{"daemon", 3},
+	{"auth", 4},
+	{"authpriv", 10},
+	{"local0", 16},
+	{"local1", 17},
+	{"local2", 18},
+	{"local3", 19},
+	{"local4", 20},
+	{"local5", 21},
+	{"local6", 22},
+	{"local7", 23},
+	{NULL, 0},
+};
 static const struct config_choice AUTH_METHODS[] = {
 	{"trust", AUTH_TRUST},
 	{"password", AUTH_PASSWORD},
@@ -182,8 +204,20 @@ static const struct config_key KEYS[] = {
 	 .description = "What is logged: this and all that is graver."},
 	{IN_FOREBAY("log_format", log_format), CHOICE(KEY_ENUM, "text", LOG_FORMATS),
 	 .description = "How a line of the log looks: for people or for programs."},
+	{IN_FOREBAY("log_destination", log_destination), CHOICE(KEY_ENUM, "stderr", LOG_DESTINATIONS),
+	 .description = "Where the log goes; what syslog or journald cannot be told, for nobody listens there, goes to stderr."},
+	{IN_FOREBAY("log_socket", log_socket), TEXT(KEY_STRING),
+	 .description = "The Unix datagram socket of syslog or journald; empty is /dev/log, or "
+			"/run/systemd/journal/socket."},
+	{IN_FOREBAY("log_ident", log_ident), .type = KEY_STRING, .default_text = "forebay",
+	 .description = "The program's name in syslog and journald."},
+	{IN_FOREBAY("log_facility", log_facility), CHOICE(KEY_ENUM, "daemon", FACILITIES),
+	 .description = "The facility in syslog and journald."},
 	{IN_FOREBAY("log_connections", log_connections), BOOL("true"),
 	 .description = "Logs each client that logs in and each that leaves."},
+	{IN_FOREBAY("log_connections_every", log_connections_every), INTEGER("1", 1, 1000000, "clients"),
+	 .description = "Of so many clients one, taken by chance, is logged by log_connections, its coming and its leaving; "
+			"1 is each."},
 	{IN_FOREBAY("statement_text", statement_text), CHOICE(KEY_ENUM, "normalized", STATEMENT_TEXTS),
 	 .description = "How reports of leaks show a client's statements: without their constants, in full, or "
 			"not at all."},

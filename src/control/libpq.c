@@ -88,12 +88,16 @@ static void swallow_notice(void *context, const PGresult *result) {
 	(void)context, (void)result;
 }
 
-/* libpq's messages have several lines, each ended by a newline. */
+/* libpq's messages have several lines, each ended by a newline. Those that begin with a tab ask whether the server runs. */
 static bool pq_error(struct error *error, const char *what, const char *text) {
 	char line[400];
 	size_t len = 0;
 
 	for (; *text && len < sizeof line - 1; text++) {
+		if (text[0] == '\n' && text[1] == '\t') {
+			text += strcspn(text + 1, "\n");
+			continue;
+		}
 		char c = *text == '\n' || *text == '\t' || *text == '\r' ? ' ' : *text;
 		if (c != ' ' || (len && line[len - 1] != ' '))
 			line[len++] = c;

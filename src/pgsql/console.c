@@ -5,18 +5,41 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "base/list.h"
 #include "base/reader.h"
 #include "pgsql/pgsql.h"
 #include "session/console.h"
 
-enum { COMMAND_MAX = 64 * 1024 };
+enum { COMMAND_MAX = 64 * 1024, STATEMENTS_MOST = 100 };
+
+/* What Parse has prepared. */
+struct statement {
+	struct list node;
+	char *text;
+	char name[];
+};
+
+/* What a command is run for. */
+enum purpose {
+	PURPOSE_QUERY,              /* a simple query: all of the answer */
+	PURPOSE_EXECUTE,            /* an Execute: rows and the tag */
+	PURPOSE_DESCRIBE_STATEMENT, /* a Describe: what columns there would be */
+	PURPOSE_DESCRIBE_PORTAL
+};
 
 struct pg_console {
 	char *user;
-	bool is_admin, extended, failed;
-	char *statement;              /* text of the last Parse */
+	bool is_admin, failed;
+	enum purpose purpose;
+	struct list statements;
+	int statement_count;
+	char *bound;                  /* text of the last Bind's statement; NULL: there is none */
 	struct console_request *busy; /* under way */
+	/* What a Describe has run the command for, until its Execute; of use only while the text is the bound one */
+	struct console_result described;
+	bool is_described;
 };
 
 static struct client *client_of(struct pg_client *pc) {
@@ -88,6 +111,28 @@ static void put_rows(struct pg_builder *b, const struct console_result *result) 
 	}
 }
 
+static void put_answer(struct pg_builder *b, const struct console_result *result, enum purpose purpose) {
+	bool describes = purpose == PURPOSE_DESCRIBE_STATEMENT || purpose == PURPOSE_DESCRIBE_PORTAL;
+
+	if (purpose == PURPOSE_DESCRIBE_STATEMENT) { /* it has no parameters */
+		pg_open(b, 't');
+		pg_u16(b, 0);
+		pg_close(b);
+	}
+	if (result->columns > 0 && purpose != PURPOSE_EXECUTE) {
+		put_description(b, result);
+	} else if (describes) {
+		pg_open(b, 'n');
+		pg_close(b);
+	}
+	if (describes)
+		return;
+	put_rows(b, result);
+	pg_open(b, 'C');
+	pg_cstr(b, result->tag);
+	pg_close(b);
+}
+
 static void show(struct pg_client *pc, const struct console_result *result) {
 	struct pg_console *console = pc->console;
 	struct client *client = client_of(pc);
@@ -99,21 +144,31 @@ static void show(struct pg_client *pc, const struct console_result *result) {
 		struct pg_builder b = pg_builder(client->sw->worker->buffers);
 		if (result->hint[0])
 			client->protocol->client_notice(client, result->hint);
-		if (result->columns > 0) {
-			put_description(&b, result);
-			put_rows(&b, result);
-		}
-		pg_open(&b, 'C');
-		pg_cstr(&b, result->tag);
-		pg_close(&b);
+		put_answer(&b, result, console->purpose);
 		if (b.ok)
 			client_write(client, buf_bytes(&b.buf), buf_len(&b.buf));
 		pg_builder_release(&b);
 	}
-	if (!console->extended) {
+	if (console->purpose == PURPOSE_QUERY) {
 		console->failed = false;
 		ready(pc);
 	}
+}
+
+static void forget_described(struct pg_console *console) {
+	if (console->is_described)
+		console_result_free(&console->described);
+	console->is_described = false;
+}
+
+/* What a portal's Describe has found out is what its Execute shows. */
+static void keep_described(struct pg_console *console, struct console_result *result) {
+	forget_described(console);
+	if (console->purpose != PURPOSE_DESCRIBE_PORTAL || result->failed)
+		return;
+	console->described = *result;
+	console->is_described = true;
+	*result = (struct console_result){0};
 }
 
 static void executed(struct console_request *request) {
@@ -122,6 +177,7 @@ static void executed(struct console_request *request) {
 		pc->console->busy = NULL;
 		if (!client_of(pc)->closing)
 			show(pc, &request->result);
+		keep_described(pc->console, &request->result);
 	}
 	console_result_free(&request->result);
 	free(request->text);
@@ -131,9 +187,9 @@ static void executed(struct console_request *request) {
 		client_resume(client_of(pc));
 }
 
-static void execute(struct pg_client *pc, const char *text, bool extended) {
+static void execute(struct pg_client *pc, const char *text, enum purpose purpose) {
 	struct pg_console *console = pc->console;
-	console->extended = extended;
+	console->purpose = purpose;
 	struct console_request *request = calloc(1, sizeof *request);
 	if (request) {
 		request->worker = pc->base.sw->worker;
@@ -172,62 +228,206 @@ static void fail(struct pg_client *pc, const char *text) {
 	client_close(client_of(pc), text);
 }
 
-/*
- * Extended queries: one statement without parameters is all that drivers need here. The columns are known only when the
- * command has run: so the row description comes with Execute, right behind which every driver reads it, and Describe of
- * a portal is not answered by itself.
- */
+/* ---- extended queries: statements without parameters, and one portal, which is all that drivers need here ---- */
+
+static void refuse(struct pg_client *pc, const char *sqlstate, const char *text) {
+	pg_send_error(client_of(pc), "ERROR", sqlstate, text, NULL);
+	pc->console->failed = true;
+}
+
+static struct statement *statement_find(struct pg_console *console, const char *name) {
+	list_for_each(node, &console->statements) {
+		struct statement *statement = list_entry(node, struct statement, node);
+		if (strcmp(statement->name, name) == 0)
+			return statement;
+	}
+	return NULL;
+}
+
+static void statement_free(struct pg_console *console, struct statement *statement) {
+	list_remove(&statement->node);
+	console->statement_count--;
+	free(statement->text);
+	free(statement);
+}
+
+static void on_parse(struct pg_client *pc, struct reader *r) {
+	struct pg_console *console = pc->console;
+	const char *name = reader_cstr(r, NULL), *text = name ? reader_cstr(r, NULL) : NULL;
+
+	if (!text) {
+		fail(pc, "invalid Parse message");
+		return;
+	}
+	struct statement *old = statement_find(console, name);
+	if (old && *name) {
+		refuse(pc, "42P05", "the prepared statement exists already");
+		return;
+	}
+	if (old)
+		statement_free(console, old);
+	if (console->statement_count == STATEMENTS_MOST) {
+		refuse(pc, "53400", "the console keeps 100 prepared statements; close some");
+		return;
+	}
+	struct statement *statement = calloc(1, sizeof *statement + strlen(name) + 1);
+	if (statement)
+		statement->text = strdup(text);
+	if (!statement || !statement->text) {
+		free(statement);
+		client_end(client_of(pc), REFUSAL_INTERNAL, "out of memory");
+		return;
+	}
+	memcpy(statement->name, name, strlen(name) + 1);
+	list_push_back(&console->statements, &statement->node);
+	console->statement_count++;
+	empty_message(pc, '1');
+}
+
+/* Whether the result formats at the end of a Bind ask for text; its parameters are passed over. */
+static bool wants_text(struct reader *r) {
+	for (uint16_t n = reader_u16be(r); n > 0 && r->ok; n--)
+		reader_u16be(r);
+	for (uint16_t n = reader_u16be(r); n > 0 && r->ok; n--) {
+		uint32_t len = reader_u32be(r);
+		if (len != UINT32_MAX)
+			reader_bytes(r, len);
+	}
+	bool text = true;
+	for (uint16_t n = reader_u16be(r); n > 0 && r->ok; n--)
+		text &= reader_u16be(r) == 0;
+	return text;
+}
+
+static void on_bind(struct pg_client *pc, struct reader *r) {
+	struct pg_console *console = pc->console;
+	const char *portal = reader_cstr(r, NULL), *name = portal ? reader_cstr(r, NULL) : NULL;
+	bool text = name && wants_text(r);
+
+	if (!name || !r->ok) {
+		fail(pc, "invalid Bind message");
+		return;
+	}
+	struct statement *statement = statement_find(console, name);
+	free(console->bound);
+	console->bound = NULL;
+	forget_described(console);
+	if (!statement) {
+		refuse(pc, "26000", "the prepared statement does not exist");
+	} else if (!text) {
+		refuse(pc, "0A000", "the console gives its results as text only, and the driver asks for binary ones");
+	} else if (!(console->bound = strdup(statement->text))) {
+		client_end(client_of(pc), REFUSAL_INTERNAL, "out of memory");
+	} else {
+		empty_message(pc, '2');
+	}
+}
+
+/* Commands that have a result, and change nothing: to know its columns they are run. */
+static bool has_columns(const char *text) {
+	text += strspn(text, " \t\r\n");
+	return strncasecmp(text, "SHOW", 4) == 0 || strncasecmp(text, "SELECT", 6) == 0;
+}
+
+static void describe_nothing(struct pg_client *pc, enum purpose purpose) {
+	struct console_result nothing = {0};
+
+	pc->console->purpose = purpose;
+	show(pc, &nothing);
+}
+
+static void on_describe(struct pg_client *pc, struct reader *r) {
+	struct pg_console *console = pc->console;
+	bool of_statement = reader_u8(r) == 'S';
+	const char *name = reader_cstr(r, NULL);
+
+	if (!name) {
+		fail(pc, "invalid Describe message");
+		return;
+	}
+	struct statement *statement = of_statement ? statement_find(console, name) : NULL;
+	const char *text = of_statement ? statement ? statement->text : NULL : console->bound;
+	enum purpose purpose = of_statement ? PURPOSE_DESCRIBE_STATEMENT : PURPOSE_DESCRIBE_PORTAL;
+	if (!text)
+		refuse(pc, of_statement ? "26000" : "34000",
+		       of_statement ? "the prepared statement does not exist" : "the portal does not exist");
+	else if (has_columns(text))
+		execute(pc, text, purpose);
+	else
+		describe_nothing(pc, purpose);
+}
+
+static void on_execute(struct pg_client *pc) {
+	struct pg_console *console = pc->console;
+
+	if (!console->bound) {
+		refuse(pc, "34000", "the portal does not exist");
+	} else if (is_blank(console->bound)) {
+		empty_message(pc, 'I');
+	} else if (console->is_described) {
+		console->purpose = PURPOSE_EXECUTE;
+		show(pc, &console->described);
+		forget_described(console);
+	} else {
+		execute(pc, console->bound, PURPOSE_EXECUTE);
+	}
+}
+
+static void on_close(struct pg_client *pc, struct reader *r) {
+	bool of_statement = reader_u8(r) == 'S';
+	const char *name = reader_cstr(r, NULL);
+	struct statement *statement = of_statement && name ? statement_find(pc->console, name) : NULL;
+
+	if (!name) {
+		fail(pc, "invalid Close message");
+		return;
+	}
+	if (statement)
+		statement_free(pc->console, statement);
+	empty_message(pc, '3');
+}
+
+static void on_query(struct pg_client *pc, struct reader *r) {
+	const char *text = reader_cstr(r, NULL);
+
+	if (!text) {
+		fail(pc, "invalid Query message: its text does not end");
+	} else if (is_blank(text)) {
+		empty_message(pc, 'I');
+		ready(pc);
+	} else {
+		execute(pc, text, PURPOSE_QUERY);
+	}
+}
+
 static void on_message(struct pg_client *pc, char type, struct reader *r) {
 	struct pg_console *console = pc->console;
 	if (console->failed && type != 'S' && type != 'X')
 		return;
 	switch (type) {
-	case 'Q': {
-		const char *text = reader_cstr(r, NULL);
-		if (!text) {
-			fail(pc, "invalid Query message: its text does not end");
-		} else if (is_blank(text)) {
-			empty_message(pc, 'I');
-			ready(pc);
-		} else {
-			execute(pc, text, false);
-		}
+	case 'Q':
+		on_query(pc, r);
 		return;
-	}
-	case 'P': {
-		reader_cstr(r, NULL);
-		const char *text = reader_cstr(r, NULL);
-		if (!text) {
-			fail(pc, "invalid Parse message");
-			return;
-		}
-		free(console->statement);
-		console->statement = strdup(text);
-		empty_message(pc, '1');
+	case 'P':
+		on_parse(pc, r);
 		return;
-	}
 	case 'B':
-		empty_message(pc, '2');
+		on_bind(pc, r);
 		return;
 	case 'D':
-		if (r->pos < r->end && *r->pos == 'S') {
-			static const uint8_t no_parameters[] = {'t', 0, 0, 0, 6, 0, 0, 'n', 0, 0, 0, 4};
-			client_write(client_of(pc), no_parameters, sizeof no_parameters);
-		}
+		on_describe(pc, r);
 		return;
 	case 'E':
-		if (!console->statement || is_blank(console->statement))
-			empty_message(pc, 'I');
-		else
-			execute(pc, console->statement, true);
+		on_execute(pc);
 		return;
 	case 'C':
-		empty_message(pc, '3');
+		on_close(pc, r);
 		return;
 	case 'H':
 		return;
 	case 'S':
 		console->failed = false;
+		forget_described(console);
 		ready(pc);
 		return;
 	case 'X':
@@ -269,7 +469,10 @@ void pg_console_free(struct pg_client *pc) {
 		if (busy->stop)
 			busy->stop(busy);
 	}
-	free(console->statement);
+	while (!list_empty(&console->statements))
+		statement_free(console, list_entry(list_first(&console->statements), struct statement, node));
+	forget_described(console);
+	free(console->bound);
 	free(console->user);
 	free(console);
 	pc->console = NULL;
@@ -283,8 +486,10 @@ void pg_console_authenticated(struct pg_client *pc, const char *user, bool is_ad
 	};
 	struct client *client = client_of(pc);
 	pc->console = calloc(1, sizeof *pc->console);
-	if (pc->console)
+	if (pc->console) {
+		list_init(&pc->console->statements);
 		pc->console->user = strdup(user);
+	}
 	if (!pc->console || !pc->console->user) {
 		client_end(client, REFUSAL_INTERNAL, "out of memory");
 		return;

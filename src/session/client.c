@@ -355,6 +355,13 @@ static void join(struct client *client, struct database *database, struct pool_u
 	client_leave_login(client);
 }
 
+/* Ids are random, so one of them in so many tells by itself whether its client is in the sample, when it comes and when it goes. */
+static bool is_logged(const struct client *client) {
+	const struct config *config = client->sw->generation->config;
+
+	return config->log_connections && client->id % config->log_connections_every == 0;
+}
+
 bool client_logged_in(struct client *client, const char *name, struct database *database, struct pool_user *user) {
 	if (!take_places(client, name, database)) {
 		pool_user_unref(user);
@@ -362,8 +369,8 @@ bool client_logged_in(struct client *client, const char *name, struct database *
 	}
 	join(client, database, user);
 	client_set_state(client, CLIENT_IDLE);
-	if (client->sw->generation->config->log_connections)
-		log_info("client_connected",
+	if (is_logged(client))
+		log_each(LOG_LEVEL_INFO, "client_connected",
 			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", database->name),
 				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
 			 "client logged in");
@@ -391,8 +398,8 @@ bool client_changed_user(struct client *client, const char *name, struct databas
 	join(client, database, user);
 	count_client(client, client->state, 1);
 	client_watch(client);
-	if (client->sw->generation->config->log_connections)
-		log_info("client_changed_user",
+	if (is_logged(client))
+		log_each(LOG_LEVEL_INFO, "client_changed_user",
 			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", database->name),
 				    LOG_TEXT("user", pool_user_name(user)), LOG_NUMBER("id", client->id)),
 			 "client has logged in anew");
@@ -449,8 +456,8 @@ void client_destroy(struct client *client, const char *reason) {
 		return;
 	struct session_worker *sw = client->sw;
 	bool was_in = client->database != NULL;
-	if (was_in && sw->generation->config->log_connections)
-		log_info("client_disconnected",
+	if (was_in && is_logged(client))
+		log_each(LOG_LEVEL_INFO, "client_disconnected",
 			 LOG_FIELDS(LOG_TEXT("client", STREAM_PEER_SAY(&client->peer)), LOG_TEXT("pool", client->database->name),
 				    LOG_TEXT("user", pool_user_name(client->user)), LOG_NUMBER("id", client->id),
 				    LOG_NUMBER("transactions", client->transactions), LOG_TEXT("reason", reason)),

@@ -8,6 +8,7 @@ from processes import HERE, Failure, Missing, Server, command, end, python_with,
 
 STEPS = ("connect", "refusals", "prepared", "transactions", "errors", "large_values", "copy", "large_object",
          "cancel", "listen", "pipeline", "settings", "reset")
+TOOLS = ("exporter", "check_postgres", "exporter_pgbouncer_ini", "check_postgres_pgbouncer_ini", "columns")
 JDBC = "/usr/share/java/postgresql.jar"
 
 
@@ -74,7 +75,9 @@ tls_ca_file = {self.scratch}/ca.crt
 acquire_timeout = 10s
 min_idle = 0
 """
-        return f"""[listener:pg]
+        return f"""stats_users = watcher
+
+[listener:pg]
 protocol = postgresql
 listen = 127.0.0.1:{port}
 auth = scram-sha-256
@@ -93,7 +96,17 @@ max_size = 4
 
 [user:app]
 password = app-secret
+
+[user:watcher]
+password = watcher-secret
 """
+
+
+def prepare_tools(_build):
+    for program in ("prometheus-pgbouncer-exporter", "check_postgres", "/usr/sbin/pgbouncer"):
+        if not shutil.which(program):
+            raise Missing(f"{program} is not installed")
+    return [python_with("psycopg2", "python3-psycopg2"), f"{HERE}/scenario_tools.py"]
 
 
 # What each driver needs; returns the command that runs its scenario.
@@ -139,4 +152,5 @@ def prepare_pgjdbc(build):
 
 
 DRIVERS = {"psycopg": (prepare_python("psycopg"), STEPS), "asyncpg": (prepare_python("asyncpg"), STEPS),
-           "libpq": (prepare_libpq, STEPS), "node": (prepare_node, STEPS), "pgjdbc": (prepare_pgjdbc, STEPS)}
+           "libpq": (prepare_libpq, STEPS), "node": (prepare_node, STEPS), "pgjdbc": (prepare_pgjdbc, STEPS),
+           "tools": (prepare_tools, TOOLS)}

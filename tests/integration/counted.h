@@ -15,6 +15,8 @@
 
 #define COUNTER_FILE "FOREBAY_TEST_COUNTER" /* the environment variable that names the file */
 
+#define COUNTER_THREADS "FOREBAY_TEST_COUNTER_THREADS" /* only threads whose names begin so; not set: all */
+
 /*
  * X(name, result, (parameters), (arguments)); up to writev, what moves bytes of a connection. Variadic functions take as
  * many words as the system call may have.

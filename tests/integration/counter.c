@@ -18,13 +18,32 @@ void *aligned_alloc(size_t alignment, size_t n);
 void *memalign(size_t alignment, size_t n);
 int posix_memalign(void **to, size_t alignment, size_t n);
 
-enum { READ_WRITE = 2, PROTECTION = 3, SHARED = 1, NO_MEMORY = 12 };
+enum { GET_NAME = 16, READ_WRITE = 2, PROTECTION = 3, SHARED = 1, NO_MEMORY = 12 };
 
 static struct counts uncounted;
 static struct counts *counts = &uncounted;
 
+/* The beginning of the names of the threads that are counted; NULL: all are. */
+static const char *threads;
+static int (*real_prctl)(int what, long a, long b, long c, long d);
+
+/* A thread gets its name from another one, a little after it has begun: until then it is looked at anew each time. */
+static int is_counted(void) {
+	static __thread int counted;
+	char name[16] = "";
+
+	if (!threads || counted)
+		return 1;
+	real_prctl(GET_NAME, (long)name, 0, 0, 0);
+	for (int i = 0; threads[i]; i++)
+		if (name[i] != threads[i])
+			return 0;
+	return counted = 1;
+}
+
 static void count(enum counted what) {
-	atomic_fetch_add_explicit(&counts->of[what], 1, memory_order_relaxed);
+	if (is_counted())
+		atomic_fetch_add_explicit(&counts->of[what], 1, memory_order_relaxed);
 }
 
 static void *find(const char *name) {
@@ -92,6 +111,8 @@ __attribute__((constructor)) static void begin(void) {
 
 	if (fd < 0)
 		return;
+	real_prctl = (int (*)(int, long, long, long, long))find("prctl");
+	threads = getenv(COUNTER_THREADS);
 	map = mmap(NULL, sizeof(*counts), PROTECTION, SHARED, fd, 0);
 	if (map != (void *)-1)
 		counts = map;

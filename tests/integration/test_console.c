@@ -279,6 +279,164 @@ START_TEST(psql_s_own_habits_work) {
 }
 END_TEST
 
+/* ---- each command of the table, as everybody, by both protocols ---- */
+
+struct said {
+	bool ok;
+	char sqlstate[6];
+	int columns;
+	unsigned types; /* their object ids, mixed */
+};
+
+static struct said outcome(PGresult *res, const char *text) {
+	struct said said = {.columns = PQnfields(res)};
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	ck_assert_msg(res != NULL && PQresultStatus(res) != PGRES_BAD_RESPONSE, "%s: no answer", text);
+	said.ok = PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK;
+	snprintf(said.sqlstate, sizeof(said.sqlstate), "%s", state ? state : "");
+	for (int i = 0; i < said.columns; i++)
+		said.types = said.types * 31 + PQftype(res, i);
+	PQclear(res);
+	return said;
+}
+
+static struct said say(PGconn *conn, bool extended, const char *text) {
+	struct said said;
+
+	if (!extended)
+		return outcome(PQexec(conn, text), text);
+	said = outcome(PQexecParams(conn, text, 0, NULL, NULL, NULL, NULL, 0), text);
+	/* drivers ask what a statement gives before they run it */
+	if (said.ok && strncmp(text, "SHOW", 4) == 0) {
+		struct said prepared = outcome(PQprepare(conn, "", text, 0, NULL), text), described;
+		described = outcome(PQdescribePrepared(conn, ""), text);
+		ck_assert_msg(prepared.ok && described.ok, "%s cannot be described", text);
+		ck_assert_int_eq(described.columns, said.columns);
+		ck_assert_uint_eq(described.types, said.types);
+		described = outcome(PQexecPrepared(conn, "", 0, NULL, NULL, NULL, 0), text);
+		ck_assert(described.ok);
+	}
+	return said;
+}
+
+/* A command as SHOW HELP tells it, with an argument that is there. */
+static void fill_in(char *text, size_t room, const char *help, PGconn *app) {
+	char words[64], id[20];
+	size_t len = strcspn(help, "[");
+
+	snprintf(words, sizeof(words), "%.*s", (int)len, help);
+	snprintf(id, sizeof(id), "%d", PQbackendPID(app));
+	if (strcmp(help, "KILL_CLIENT id") == 0)
+		snprintf(text, room, "KILL_CLIENT %s", id);
+	else if (strcmp(help, "SET key = value") == 0)
+		snprintf(text, room, "SET log_level = info");
+	else if (strncmp(help, "SHUTDOWN", 8) == 0)
+		snprintf(text, room, "SHUTDOWN");
+	else if (strstr(help, "[database]"))
+		snprintf(text, room, "%sapp", words);
+	else if (strstr(help, " database"))
+		snprintf(text, room, "%.*s app", (int)(strstr(help, " database") - help), help);
+	else
+		snprintf(text, room, "%s", help);
+}
+
+/* 0: simple, 1: extended protocol. */
+START_TEST(each_command_is_for_whom_the_table_says) {
+	bool extended = _i == 1;
+	int for_admins = 0, for_all = 0;
+
+	if (harness_direct())
+		return;
+	struct forebay *forebay = forebay_start(&(struct forebay_setup){.workers = 2});
+	PGconn *ops = operator_of(forebay);
+	PGconn *watcher = connect_with(forebay, "user=watcher password=watcher-secret dbname=pgbouncer");
+	PGconn *outsider = connect_app(forebay), *victim = connect_app(forebay);
+	PGresult *help = PQexec(watcher, "SHOW HELP");
+	ck_assert_int_ge(PQntuples(help), 30);
+	for (int i = 0; i < PQntuples(help); i++) {
+		bool is_for_admins = strcmp(PQgetvalue(help, i, 1), "admin") == 0;
+		char text[100];
+
+		fill_in(text, sizeof(text), PQgetvalue(help, i, 0), victim);
+		/* an outsider has no console: this goes to the database, which knows none of it but its own SHOW */
+		expect_refused(try_connect(forebay, "dbname=%s", i % 2 ? "forebay" : "pgbouncer"), "");
+		struct said said = say(outsider, extended, text);
+		ck_assert_msg(!said.ok, "the database answers %s", text);
+		said = say(watcher, extended, text);
+		if (is_for_admins || strncmp(text, "SET", 3) == 0) {
+			ck_assert_msg(!said.ok && strcmp(said.sqlstate, "42501") == 0, "%s as a stats user: %s", text, said.sqlstate);
+			for_admins++;
+		} else {
+			ck_assert_msg(said.ok, "%s as a stats user: %s", text, said.sqlstate);
+			for_all++;
+		}
+		/* there must be something to resume */
+		if (strncmp(text, "RESUME", 6) == 0)
+			ck_assert(say(ops, extended, "PAUSE app").ok);
+		said = say(ops, extended, text);
+		ck_assert_msg(said.ok, "%s as an admin: %s", text, said.sqlstate);
+		ck_assert_msg((strncmp(text, "SHOW", 4) == 0) == (said.columns > 0), "%s has %d columns", text, said.columns);
+		if (strncmp(text, "PAUSE", 5) == 0 || strncmp(text, "KILL app", 8) == 0) {
+			ck_assert(say(ops, extended, "RESUME app").ok);
+			PQfinish(outsider);
+			PQfinish(victim);
+			outsider = connect_app(forebay);
+			victim = connect_app(forebay);
+		}
+	}
+	ck_assert_int_ge(for_admins, 11);
+	ck_assert_int_ge(for_all, 19);
+	/* the last of them was SHUTDOWN */
+	forebay_await_exit(forebay);
+	PQclear(help);
+	PQfinish(ops);
+	PQfinish(watcher);
+	PQfinish(outsider);
+	PQfinish(victim);
+}
+END_TEST
+
+static void expect_set(PGconn *conn, const char *text, const char *complaint) {
+	PGresult *res = PQexec(conn, text);
+	bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
+
+	ck_assert_msg(ok == (complaint == NULL), "%s: %s", text, PQresultErrorMessage(res));
+	ck_assert_msg(ok || strstr(PQresultErrorMessage(res), complaint), "%s: %s", text, PQresultErrorMessage(res));
+	PQclear(res);
+}
+
+START_TEST(set_holds_until_the_next_reload) {
+	if (harness_direct())
+		return;
+	struct forebay *forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .pool = "max_size = 4"});
+	PGconn *ops = operator_of(forebay), *app = connect_app(forebay);
+	execute(app, "select 1");
+	expect_set(ops, "SET pool:app.max_size = 7", NULL);
+	await_cell(ops, "SHOW DATABASES", "app", "pool_size", "7");
+	expect_set(ops, "SET max_clients TO '77'", NULL);
+	await_cell(ops, "SHOW CONFIG", "max_clients", "value", "77");
+	await_cell(ops, "SHOW DATABASES", "app", "pool_size", "7");
+	expect_set(ops, "SET workers = 3", "[forebay] workers: it takes a restart");
+	expect_set(ops, "SET pool:app.password = 'x'", "a secret is not said on the console");
+	expect_set(ops, "SET pool:app.max_size = many", "[pool:app] max_size = many: ");
+	expect_set(ops, "SET pool:nobody.max_size = 3", "pool:nobody.max_size: there is no such section");
+	expect_set(ops, "SET max_cleints = 3", "did you mean max_clients?");
+	expect_set(ops, "SET max_size = 3", "expected it in [pool:NAME]");
+	/* what was refused has left nothing behind */
+	expect_set(ops, "SET pool:app.max_size = 8", NULL);
+	await_cell(ops, "SHOW DATABASES", "app", "pool_size", "8");
+	await_cell(ops, "SHOW CONFIG", "max_clients", "value", "77");
+	execute(ops, "RELOAD");
+	await_cell(ops, "SHOW DATABASES", "app", "pool_size", "4");
+	await_cell(ops, "SHOW CONFIG", "max_clients", "value", "10000");
+	expect_value(app, "select 'served'", "served");
+	PQfinish(app);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
 int main(void) {
 	Suite *suite = suite_create("console");
 	TCase *tcase = tcase_create("console");
@@ -292,6 +450,8 @@ int main(void) {
 	LOOP(tcase, reload_changes_the_bound);
 	LOOP(tcase, bad_file_is_refused_and_the_old_one_stays);
 	LOOP(tcase, shutdown_ends_the_process);
+	LOOP(tcase, each_command_is_for_whom_the_table_says);
+	LOOP(tcase, set_holds_until_the_next_reload);
 	LOOP(tcase, psql_s_own_habits_work);
 	return harness_run(suite);
 }

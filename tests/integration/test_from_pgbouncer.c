@@ -426,7 +426,7 @@ START_TEST(a_bound_of_a_user_follows_a_reload) {
 
 	PGconn *control = connect_control();
 	/* PgBouncer's names are those of a pgbouncer.ini */
-	expect_error(ops, "set default_pool_size = 3", "42704");
+	expect_error(ops, "set default_pool_size = 3", "F0000");
 	pool_holds(forebay, "dbname=tenant_a", 2);
 	execute(ops, "reconnect");
 	await_value(control, "select count(*) from pg_stat_activity where usename = 'app'", "0");

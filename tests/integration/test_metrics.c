@@ -419,6 +419,15 @@ START_TEST(odd_requests_are_refused) {
 		{"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404},
 		{"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 400}, /* no Host */
 		{"HEAD /metrics HTTP/1.0\r\n\r\n", 200},
+		/* bodies, and what only says that it has one */
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 413},
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", 413},
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999999\r\n\r\n", 413},
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 413},
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400},
+		{"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 200},
+		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
+		{"GET http://example.org/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404},
 		/* a web site whose name points here */
 		{"GET /status.json HTTP/1.1\r\nHost: example.org:80\r\nConnection: close\r\n\r\n", 421},
 		{"GET / HTTP/1.1\r\nHost: notlocalhost\r\nConnection: close\r\n\r\n", 421},
@@ -477,6 +486,8 @@ START_TEST(slow_huge_and_many_clients_hurt_nothing) {
 
 	send_endlessly(seen.port, "GET /");
 	send_endlessly(seen.port, "GET / HTTP/1.1\r\nHost: x\r\nX-Long: ");
+	send_endlessly(seen.port, "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
+	send_endlessly(seen.port, "GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\n");
 	size_t rss = forebay_rss_kib(seen.forebay);
 	for (int i = 0; i < MANY; i++) {
 		slow[i] = http_connect(seen.port);

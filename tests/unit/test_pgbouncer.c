@@ -358,6 +358,10 @@ START_TEST(settings_of_the_process_are_translated) {
 	main_line("log_connections = 0", "forebay", "log_connections", "true");
 	main_line("log_connections = 0\nlog_disconnections = 0", "forebay", "log_connections", "false");
 	main_line("verbose = 1", "forebay", "log_level", "debug");
+	main_line("syslog = 1", "forebay", "log_destination", "syslog");
+	main_line("syslog = 0\nsyslog_ident = bounce", "forebay", "log_ident", "forebay");
+	main_line("syslog = 1\nsyslog_ident = bounce", "forebay", "log_ident", "bounce");
+	main_line("syslog = 1\nsyslog_facility = local5", "forebay", "log_facility", "local5");
 	main_line("client_login_timeout = 0.25", "forebay", "client_login_timeout", "250ms");
 	main_line("client_login_timeout = 0.001", "forebay", "client_login_timeout", "10ms");
 	main_line("user = nobody", "forebay", "run_as", "nobody");
