@@ -9,6 +9,12 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/filter.h>
+#include <netinet/tcp.h>
+#endif
+
+#include "base/clock.h"
 #include "net/inherited.h"
 
 /* Before anybody can connect. Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
@@ -184,6 +190,67 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 void listener_set_backlog(struct listener *listener, int backlog) {
 	listen(listener->fd, backlog);
 }
+
+#ifdef __linux__
+
+/* Several round trips of a network: who has got an answer to its first packet has sent the next one by then. */
+#define HANDSHAKE_NS (200 * NS_PER_MS)
+/* Who found the queue full sends again, within a second at first. */
+#define FULL_QUEUE_NS (1300 * NS_PER_MS)
+
+/* On this machine packets take no time: who has an answer has been put into the queue. */
+static bool is_of_loopback(int fd) {
+	struct sockaddr_storage own = {0};
+	socklen_t len = sizeof own;
+
+	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0)
+		return false;
+	if (own.ss_family == AF_INET)
+		return ntohl(((struct sockaddr_in *)&own)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return own.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&own)->sin6_addr);
+}
+
+static bool is_queue_full(int fd) {
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+
+	/* of a listening socket: who waits in its queue, and its length */
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked >= info.tcpi_sacked;
+}
+
+/* The first packet of a connection, and no other, is dropped as if it had been lost: the bytes are those of a TCP header. */
+static bool drop_first_packets(int fd) {
+	enum { FLAGS_AT = 13, SYN = 0x02, ACK = 0x10 };
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+}
+
+uint64_t listener_shut(struct listener *listener) {
+	if (listener->managed)
+		return 0;
+	if (listener->is_unix)
+		return shutdown(listener->fd, SHUT_RD) == 0 ? 0 : UINT64_MAX;
+	bool full = is_queue_full(listener->fd);
+	if (!drop_first_packets(listener->fd))
+		return UINT64_MAX;
+	return full ? FULL_QUEUE_NS : is_of_loopback(listener->fd) ? 0 : HANDSHAKE_NS;
+}
+
+#else
+
+uint64_t listener_shut(struct listener *listener) {
+	return listener->managed ? 0 : UINT64_MAX;
+}
+
+#endif
 
 void listener_unlink(struct listener *listener) {
 	struct stat st;

@@ -177,9 +177,9 @@ END_TEST
 
 /* Whoever has connected is let in and served once, though it has not said a word by then. */
 START_TEST(who_has_connected_is_served) {
-	enum { CLIENTS = 40 };
+	enum { CLIENTS = 300 };
 	struct forebay *forebay;
-	struct raw raws[CLIENTS];
+	static struct raw raws[CLIENTS];
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(WORKERS(_i), NULL, NULL);
