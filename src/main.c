@@ -597,8 +597,34 @@ static void settle_in(struct config *config) {
 		log_error("http_failed", NULL, "%s", error.text);
 }
 
+/* What was read as root, a reload and a process that takes over read as that user. */
+static bool become(const struct config *config, struct error *error) {
+	struct config_errors errors = {0};
+	struct error unread = {0};
+	char why[400] = "";
+	bool was_root = geteuid() == 0;
+
+	if (!process_become(config->run_as, &forebay.pid_file, error))
+		return false;
+	if (!was_root || geteuid() == 0)
+		return true;
+	struct config *again = config_load_with(forebay.file, forebay.overrides, forebay.override_count, &errors);
+	explain_errors(&errors, why, sizeof why);
+	config_errors_free(&errors);
+	struct generation *generation = again ? generation_new(again, &unread) : NULL;
+	if (!generation)
+		log_warning("run_as_cannot_read", LOG_FIELDS(LOG_TEXT("run_as", config->run_as)),
+			    "reloads, and processes that take over, will be refused until run_as = %s may read all that the "
+			    "configuration names: %s",
+			    config->run_as, again ? unread.text : why);
+	generation_unref(generation);
+	return true;
+}
+
 /* In this order: what may fail for the operator's reasons comes first; threads start when the user is settled. */
 static bool start(struct config *config, struct error *error) {
+	struct error why = {0};
+
 	forebay.generation = generation_new(config, error);
 	if (!forebay.generation)
 		return false;
@@ -616,10 +642,11 @@ static bool start(struct config *config, struct error *error) {
 		return false;
 	if (config->pid_file && !replaces && !pid_file_create(&forebay.pid_file, config->pid_file, error))
 		return false;
-	if (config->run_as && !process_become(config->run_as, error))
+	if (config->run_as && !become(config, error))
 		return false;
-	if (config->takeover_socket && !replaces && !takeover_listen(&forebay.takeover, config->takeover_socket, error))
-		return false;
+	if (config->takeover_socket && !replaces && !takeover_listen(&forebay.takeover, config->takeover_socket, &why))
+		return error_set(error, why.code, config->run_as ? "%s; run_as = %s must be able to write to its folder" : "%s",
+				 why.text, config->run_as);
 	watch();
 	if (!start_workers(error) || (!replaces && !http_start(forebay.http, error)))
 		return false;
@@ -664,7 +691,7 @@ static void end(void) {
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
-	listenings_close(&forebay.listenings);
+	listenings_end(&forebay.listenings);
 	http_close(forebay.http); /* it asks the workers: they still run */
 	takeover_close(&forebay.takeover);
 	if (forebay.workers_running)
