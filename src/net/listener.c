@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #ifdef __linux__
-#include <linux/filter.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #endif
 
@@ -218,19 +218,20 @@ static bool is_queue_full(int fd) {
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked >= info.tcpi_sacked;
 }
 
-/* The first packet of a connection, and no other, is dropped as if it had been lost: the bytes are those of a TCP header. */
-static bool drop_first_packets(int fd) {
-	enum { FLAGS_AT = 13, SYN = 0x02, ACK = 0x10 };
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-	};
-	const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+/*
+ * Of a network interface that there is not: so the system finds no listening socket for a first packet, and refuses the
+ * connection. Those that have had an answer are known by themselves, and go into the queue as ever. (A filter of the socket's
+ * would do as well, but newer systems give it to root alone.)
+ */
+static bool refuse_first_packets(int fd) {
+#ifdef SO_BINDTOIFINDEX
+	const int nowhere = INT_MAX;
 
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) == 0;
+#else
+	(void)fd;
+	return false;
+#endif
 }
 
 uint64_t listener_shut(struct listener *listener) {
@@ -239,7 +240,7 @@ uint64_t listener_shut(struct listener *listener) {
 	if (listener->is_unix)
 		return shutdown(listener->fd, SHUT_RD) == 0 ? 0 : UINT64_MAX;
 	bool full = is_queue_full(listener->fd);
-	if (!drop_first_packets(listener->fd))
+	if (!refuse_first_packets(listener->fd))
 		return UINT64_MAX;
 	return full ? FULL_QUEUE_NS : is_of_loopback(listener->fd) ? 0 : HANDSHAKE_NS;
 }
