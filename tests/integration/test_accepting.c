@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -16,12 +15,6 @@
 #include "harness.h"
 #include "query.h"
 #include "wire.h"
-
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
 
 enum { CROWD = 400 };
 
@@ -36,10 +29,6 @@ static int try_port(int port) {
 		return fd;
 	close(fd);
 	return -1;
-}
-
-static PGconn *operator_of(const struct forebay *forebay) {
-	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
 }
 
 /* ---- spreading ---- */
@@ -89,7 +78,7 @@ START_TEST(many_who_log_in_at_once_are_spread_over_the_workers) {
 	}
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	count_by_worker(ops, counts);
 	int fewest = counts[0], most = counts[0];
 	for (int i = 0; i < 4; i++) {
@@ -117,7 +106,7 @@ START_TEST(few_clients_do_not_share_one_worker) {
 		raws[i] = raw_connect(forebay);
 		raw_login(&raws[i]);
 	}
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	count_by_worker(ops, counts);
 	for (int i = 0; i < 4; i++)
 		ck_assert_msg(counts[i] >= 1 && counts[i] <= 3, "worker %d has %d of 9 clients", i, counts[i]);
@@ -216,19 +205,6 @@ END_TEST
 
 /* ---- descriptors ---- */
 
-static int descriptors_of(pid_t pid) {
-	char path[64];
-	int n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *dir = opendir(path);
-	ck_assert_ptr_nonnull(dir);
-	for (struct dirent *entry; (entry = readdir(dir));)
-		n += entry->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
 START_TEST(who_comes_when_descriptors_are_out_is_let_in_later) {
 	struct forebay *forebay;
 	struct rlimit usual, low;
@@ -240,7 +216,7 @@ START_TEST(who_comes_when_descriptors_are_out_is_let_in_later) {
 	raw_login(&first);
 	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, NULL, &usual), 0);
 	low = usual;
-	low.rlim_cur = (rlim_t)descriptors_of(forebay->pid) + 4;
+	low.rlim_cur = (rlim_t)forebay_descriptors(forebay) + 4;
 	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, &low, NULL), 0);
 	for (int i = 0; i < 12; i++)
 		raws[i] = raw_connect(forebay);

@@ -7,12 +7,6 @@
 #include "traffic.h"
 #include "wire.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 static struct forebay *start(int workers, const char *process, const char *pool) {
 	return forebay_start(&(struct forebay_setup){.workers = workers, .process = process, .pool = pool,
 						     .listener = "auth = trust", .more = NULL});

@@ -11,12 +11,6 @@
 
 #include "mariadb.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { RELOADS = 100 };
 #else

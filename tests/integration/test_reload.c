@@ -1,5 +1,4 @@
 /* A reload is whole or not at all, in the midst of traffic, and says what it did. */
-#include <dirent.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,34 +10,11 @@
 #include "traffic.h"
 #include "wire.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { RELOADS = 200 };
 #else
 enum { RELOADS = 500 };
 #endif
-
-static PGconn *operator_of(struct forebay *forebay) {
-	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
-}
-
-static int descriptors_of(pid_t pid) {
-	char path[64];
-	int n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *dir = opendir(path);
-	ck_assert_ptr_nonnull(dir);
-	for (struct dirent *entry; (entry = readdir(dir));)
-		n += entry->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
 
 /* ---- fifty a second ---- */
 
@@ -74,7 +50,7 @@ static void storm(struct forebay *forebay, PGconn *ops, change *rewrite, void *c
 		rewrite(forebay, i, context);
 		execute(ops, "RELOAD");
 	}
-	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; (descriptors = descriptors_of(forebay->pid)) > 100;) {
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; (descriptors = forebay_descriptors(forebay)) > 100;) {
 		ck_assert_msg(harness_now_ms() < deadline, "%d descriptors are open", descriptors);
 		harness_pause_ms(20);
 	}
@@ -137,7 +113,7 @@ START_TEST(fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing) {
 	forebay = forebay_prepare();
 	change_ini(forebay, 1, &way);
 	forebay_launch(forebay);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	storm(forebay, ops, change_ini, &way);
 	ck_assert_int_gt(harness_count_in(forebay->log, "certificate_changed"), RELOADS / 5);
 	PQfinish(ops);
@@ -218,7 +194,7 @@ START_TEST(a_certificate_is_read_anew) {
 	copy_file(harness_path("client.crt"), certificate);
 	copy_file(harness_path("client.key"), key);
 	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .listener = listener});
-	PGconn *ops = operator_of(forebay), *stays = connect_with(forebay, "sslmode=require");
+	PGconn *ops = connect_operator(forebay), *stays = connect_with(forebay, "sslmode=require");
 	expect_subject(forebay, "certuser");
 	copy_file(harness_path("mapped.crt"), certificate);
 	/* the key is not its own: as if only one of the two had been written so far */
@@ -253,7 +229,7 @@ START_TEST(pools_come_change_and_go_and_the_log_says_so_without_secrets) {
 		 harness_postgres_port());
 	with.more = more;
 	forebay = forebay_start(&without);
-	PGconn *ops = operator_of(forebay), *control = connect_control();
+	PGconn *ops = connect_operator(forebay), *control = connect_control();
 	expect_refused(try_connect(forebay, "dbname=extra"), "there is no pool for database");
 	forebay_rewrite_ini(forebay, &with);
 	execute(ops, "RELOAD");
@@ -316,7 +292,7 @@ START_TEST(a_section_that_comes_makes_a_pool_a_configured_one) {
 		 harness_postgres_port());
 	setup.more = any;
 	struct forebay *forebay = forebay_start(&setup);
-	PGconn *ops = operator_of(forebay), *conn = connect_with(forebay, "dbname=grown");
+	PGconn *ops = connect_operator(forebay), *conn = connect_with(forebay, "dbname=grown");
 	expect_automatic(ops, "grown", "t");
 	expect_refused(try_connect(forebay, "dbname=second"), "too many databases");
 	setup.more = own;
@@ -349,7 +325,7 @@ START_TEST(what_cannot_be_had_whole_changes_nothing) {
 	SKIP_WHEN_DIRECT();
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
 	forebay = forebay_start(&setup);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	/* a file with one mistake among good changes: it says where */
 	snprintf(more, sizeof(more),
 		 "[listener:new]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n[pool:new]\nhosts = 127.0.0.1:5\n"

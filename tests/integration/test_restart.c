@@ -18,12 +18,6 @@
 #include "traffic.h"
 #include "wire.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 static struct forebay *start_with(int workers, const char *process, const char *pool, const char *more) {
 	char text[600];
 
