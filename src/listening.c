@@ -102,6 +102,8 @@ bool listenings_open(struct listenings *listenings, const struct generation *gen
 }
 
 void listenings_drop(struct listenings *listenings) {
+	bool dropped = false;
+
 	list_for_each_safe(node, &listenings->all) {
 		struct listening *l = list_entry(node, struct listening, node);
 		const char *address = listener_of(l)->address;
@@ -109,7 +111,11 @@ void listenings_drop(struct listenings *listenings) {
 			continue;
 		log_info("listener_closed", LOG_FIELDS(LOG_TEXT("address", address)), "no longer listening on %s", address);
 		listening_close(l);
+		dropped = true;
 	}
+	/* who has connected there is let in by the configuration that they have connected by */
+	if (dropped)
+		acceptor_wait_closed(listenings->acceptor);
 }
 
 static int backlog_of(const struct config *config, const char *address) {
@@ -171,9 +177,22 @@ void listenings_own_files(struct listenings *listenings) {
 		listener_own_file(listener_of(list_entry(node, struct listening, node)));
 }
 
-void listenings_close(struct listenings *listenings) {
+static void close_all(struct listenings *listenings) {
 	list_for_each_safe(node, &listenings->all)
 		listening_close(list_entry(node, struct listening, node));
+}
+
+void listenings_close(struct listenings *listenings) {
+	close_all(listenings);
+	acceptor_wait_closed(listenings->acceptor);
+}
+
+void listenings_end(struct listenings *listenings) {
+	close_all(listenings);
+	if (!listenings->acceptor)
+		return;
+	acceptor_hurry(listenings->acceptor);
+	acceptor_wait_closed(listenings->acceptor);
 }
 
 void listenings_text(const struct listenings *listenings, char *out, size_t room) {

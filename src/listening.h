@@ -20,7 +20,7 @@ struct listenings {
  * this. False: `error` says which one, and all is as it was. */
 bool listenings_open(struct listenings *listenings, const struct generation *generation, struct error *error);
 /* Closes what is not wanted any more. Before the workers hear of the configuration that does not name it: who has
- * connected by then is let in under the one that does. */
+ * connected by then is let in under the one that does, all of them when this returns. Waits for that, two seconds at most. */
 void listenings_drop(struct listenings *listenings);
 /* Accepts from what is new. The workers know the configuration, or have its letter before them. */
 void listenings_settle(struct listenings *listenings, const struct generation *generation);
@@ -30,7 +30,10 @@ void listenings_each(const struct listenings *listenings,
 void listenings_hand_over(struct listenings *listenings);
 /* The process before has gone: socket files of sockets that it handed over are ours. */
 void listenings_own_files(struct listenings *listenings);
+/* Who has connected is let in when this returns; it waits for that, two seconds at most. */
 void listenings_close(struct listenings *listenings);
+/* At once, also where nothing is accepted yet, or all are closed. */
+void listenings_end(struct listenings *listenings);
 /* "127.0.0.1:6432, [::1]:6432" */
 void listenings_text(const struct listenings *listenings, char *out, size_t room);
 

@@ -1,38 +1,19 @@
-/* The command line, the start, signals, reload, and the end. */
+/* The command line. What runs then is in run.c. */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
 #endif
 
-#include <errno.h>
-#include <ev.h>
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "admin/console.h"
-#include "admin/http.h"
 #include "admin/metrics.h"
-#include "base/log.h"
 #include "config/config.h"
-#include "config/text_units.h"
 #include "control/check.h"
-#include "control/control.h"
-#include "listening.h"
 #include "mysql/internal.h"
-#include "net/acceptor.h"
-#include "net/inherited.h"
-#include "net/offload.h"
-#include "net/resolver.h"
-#include "net/worker.h"
 #include "pgsql/pgsql.h"
-#include "process.h"
-#include "session/database.h"
-#include "session/drain.h"
+#include "run.h"
 #include "session/generation.h"
-#include "session/session.h"
-#include "takeover.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "0"
@@ -42,714 +23,6 @@
 #endif
 
 #define DEFAULT_FILE SYSCONFDIR "/forebay/forebay.ini"
-
-/* How often the service manager is told how it goes. */
-enum { STATUS_S = 5 };
-/* How soon a log socket that was full is tried again. */
-#define LOG_AGAIN_S .01
-
-enum { EXIT_STOPPED = 0, EXIT_CANNOT_START = 1, EXIT_BAD_USAGE = 2 };
-
-enum { OVERRIDES_MOST = 100 };
-
-/* The main thread's; hooks and signals have no other way to it. */
-static struct {
-	const char *file;
-	struct ev_loop *loop;
-	struct mailbox mailbox;
-	struct generation *generation; /* the newest */
-	struct worker *workers;
-	struct http *http; /* NULL: metrics_listen is empty */
-	int workers_made, workers_running;
-	bool mailbox_made, session_made, control_made, admin_made, offload_made, resolver_made, signals_made;
-	struct listenings listenings;
-	struct pid_file pid_file;
-	struct takeover takeover;
-	pid_t started; /* by SIGUSR2; 0: none */
-	ev_child on_started;
-	ev_signal on_term, on_int, on_hup, on_usr2;
-	ev_timer housekeeping, log_again, drain_delay, shutdown_timeout;
-	unsigned seconds;
-	bool take_over; /* --takeover */
-	bool stopping, draining, drained, taken_over, stop_said;
-	/* SET on the console, until the next reload: owned */
-	struct config_override overrides[OVERRIDES_MOST];
-	size_t override_count;
-} forebay = {.pid_file.fd = -1};
-
-/* ---- the configuration ---- */
-
-static void log_remark(void *context, const char *file, int line, const char *text) {
-	(void)context;
-	log_warning("config_remark", LOG_FIELDS(LOG_TEXT("file", file), LOG_NUMBER("line", line)), "%s:%d: %s", file, line, text);
-}
-
-static struct config *load(const char *event, struct config_errors *errors) {
-	struct config *config = config_load_with(forebay.file, forebay.overrides, forebay.override_count, errors);
-
-	for (size_t i = 0; i < errors->count; i++) {
-		const struct config_error *e = &errors->at[i];
-		const struct log_field *fields = LOG_FIELDS(LOG_TEXT("file", e->file), LOG_NUMBER("line", e->line));
-		if (e->line)
-			log_error(event, fields, "%s:%d: %s", e->file, e->line, e->text);
-		else
-			log_error(event, fields, "%s: %s", e->file, e->text);
-	}
-	if (config)
-		config_each_remark(config, log_remark, NULL);
-	return config;
-}
-
-/* Beside the clients' and the pools': listening sockets, loops, probes, helpers. */
-enum { DESCRIPTORS_BESIDE = 64 };
-
-/* Raises the limit of descriptors. False: max_clients and the pools cannot fit in it. */
-static bool take_descriptors(const struct config *config, struct error *error) {
-	uint64_t pools = 0, automatic = 0;
-
-	for (size_t i = 0; i < config->pool_count; i++) {
-		pools += config->pools[i].max_size;
-		if (strcmp(config->pools[i].name, "*") == 0)
-			automatic += (uint64_t)(config->max_auto_pools - 1) * config->pools[i].max_size;
-	}
-	uint64_t beside = DESCRIPTORS_BESIDE + (config->metrics_listen_count ? HTTP_DESCRIPTORS : 0);
-	uint64_t needed = (uint64_t)config->max_clients + pools + beside, limit = process_raise_limit();
-	if (limit < needed)
-		return error_set(error, 0,
-				 "the process may open %llu descriptors, but max_clients = %u and %llu connections of the "
-				 "pools (the sum of max_size) need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the "
-				 "unit) or lower them",
-				 (unsigned long long)limit, config->max_clients, (unsigned long long)pools,
-				 (unsigned long long)needed);
-	if (limit < needed + automatic)
-		log_warning("descriptor_limit",
-			    LOG_FIELDS(LOG_NUMBER("limit", limit), LOG_NUMBER("needed", needed + automatic)),
-			    "the process may open %llu descriptors, and as many pools as max_auto_pools = %u allows would "
-			    "need %llu: raise the limit (ulimit -Hn, LimitNOFILE= in the unit) or lower it",
-			    (unsigned long long)limit, config->max_auto_pools, (unsigned long long)(needed + automatic));
-	return true;
-}
-
-static void set_log(const struct config *config) {
-	log_configure(config->log_level, config->log_format);
-	log_direct(config->log_destination, config->log_socket, config->log_ident ? config->log_ident : "forebay",
-		   config->log_facility);
-}
-
-static void log_change(void *context, const char *section, const char *key, const char *before, const char *after,
-		       bool needs_restart) {
-	size_t *changes = context;
-	const struct log_field *fields =
-		LOG_FIELDS(LOG_TEXT("section", section), LOG_TEXT("key", key), LOG_TEXT("before", before),
-			   LOG_TEXT("after", after));
-
-	++*changes;
-	if (needs_restart)
-		log_warning("config_needs_restart", fields,
-			    "[%s] %s is \"%s\" in the file now; \"%s\" stays in force until a restart", section, key,
-			    after ? after : "", before ? before : "");
-	else
-		log_info("config_changed", fields, "[%s] %s: \"%s\" is now \"%s\"", section, key, before ? before : "",
-			 after ? after : "");
-}
-
-/* Certificates are read anew whether or not their paths have changed. */
-static void log_certificates(const struct generation *before, const struct generation *after, size_t *changes) {
-	for (size_t i = 0; i < after->config->listener_count; i++) {
-		const struct listener_runtime *l = &after->listeners[i];
-		for (size_t k = 0; k < before->config->listener_count; k++) {
-			const struct listener_runtime *old = &before->listeners[k];
-			if (!l->tls || !old->tls || strcmp(l->config->name, old->config->name) != 0 ||
-			    tls_context_same_certificate(l->tls, old->tls))
-				continue;
-			++*changes;
-			log_info("certificate_changed",
-				 LOG_FIELDS(LOG_TEXT("listener", l->config->name), LOG_TEXT("file", l->config->tls.cert_file)),
-				 "[listener:%s] has another certificate now, read from %s", l->config->name,
-				 l->config->tls.cert_file);
-		}
-	}
-}
-
-static void reload_refused(struct console_result *result, const char *why) {
-	log_error("reload_refused", NULL, "the configuration was not reloaded, the old one stays in force: %s", why);
-	if (result)
-		console_error(result, "F0000", "the configuration was not reloaded, the old one stays in force: %s", why);
-}
-
-static void explain_errors(const struct config_errors *errors, char *out, size_t room) {
-	size_t len = 0;
-
-	for (size_t i = 0; i < errors->count && i < 3 && len < room; i++) {
-		const struct config_error *e = &errors->at[i];
-		if (e->line)
-			len += (size_t)snprintf(out + len, room - len, "%s%s:%d: %s", i ? "; " : "", e->file, e->line, e->text);
-		else
-			len += (size_t)snprintf(out + len, room - len, "%s%s: %s", i ? "; " : "", e->file, e->text);
-	}
-	if (errors->count > 3 && len < room)
-		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
-}
-
-/* Whether this one can follow the one in force. A start goes on without an auth_file, as PgBouncer's does; a reload without
- * it, while somebody replaces it, would refuse all who are in it. */
-static bool may_follow(const struct config *config, struct error *error) {
-	const struct config *before = forebay.generation->config;
-	const char *missing = config_auth_file_missing(config);
-
-	if (missing && before->auth_file && !config_auth_file_missing(before))
-		return error_set(error, 0, "%s; the users that it named would not get in any more", missing);
-	return databases_fit(before, config, error);
-}
-
-/* Whole or not at all. True: it was done. */
-static bool apply_file(struct console_result *result) {
-	struct config_errors errors = {0};
-	struct error error = {0};
-	char why[400] = "";
-
-	if (forebay.stopping) {
-		reload_refused(result, forebay.taken_over ? "another process has taken over" : "the process stops");
-		return false;
-	}
-	if (forebay.takeover.role == PEER_STARTING) {
-		reload_refused(result, "another process is taking over");
-		return false;
-	}
-	struct config *config = load("config_error", &errors);
-	explain_errors(&errors, why, sizeof why);
-	config_errors_free(&errors);
-	if (!config) {
-		reload_refused(result, *why ? why : "out of memory");
-		return false;
-	}
-	struct generation *generation =
-		may_follow(config, &error) ? generation_new(config_ref(config), &error) : NULL;
-	if (!generation || !take_descriptors(config, &error) ||
-	    !listenings_open(&forebay.listenings, generation, &error)) {
-		reload_refused(result, error.text);
-		generation_unref(generation);
-		config_unref(config);
-		return false;
-	}
-	size_t changes = 0;
-	config_diff(forebay.generation->config, config, log_change, &changes);
-	log_certificates(forebay.generation, generation, &changes);
-	set_log(config);
-	if (!databases_apply(generation, forebay.workers_made, &error))
-		log_error("reload_incomplete", NULL, "%s", error.text);
-	control_reload();
-	listenings_drop(&forebay.listenings);
-	session_reload(generation);
-	control_watch(generation);
-	http_reload(forebay.http, config);
-	listenings_settle(&forebay.listenings, generation);
-	generation_unref(forebay.generation);
-	forebay.generation = generation;
-	config_unref(config);
-	log_info("reloaded", LOG_FIELDS(LOG_TEXT("file", forebay.file), LOG_NUMBER("changes", changes)),
-		 "the configuration was read anew: %zu settings changed", changes);
-	return true;
-}
-
-static void override_free(struct config_override override) {
-	free((char *)override.key);
-	free((char *)override.value);
-}
-
-static void forget_overrides(size_t count) {
-	for (size_t i = 0; i < count; i++)
-		override_free(forebay.overrides[i]);
-}
-
-/* What was SET goes with a reload, as with PgBouncer; with one that is refused it stays, for it stays in force. */
-static void reload(struct console_result *result) {
-	size_t count = forebay.override_count;
-
-	forebay.override_count = 0;
-	if (apply_file(result))
-		forget_overrides(count);
-	else
-		forebay.override_count = count;
-}
-
-/* Owns both from now on. What was SET by that name before is replaced, and comes back if this is refused. */
-static void set_override(struct console_result *result, char *key, char *value) {
-	struct config_override before = {0};
-	size_t at = 0;
-
-	while (at < forebay.override_count && strcmp(forebay.overrides[at].key, key) != 0)
-		at++;
-	bool again = at < forebay.override_count;
-	if (!again && at == OVERRIDES_MOST) {
-		console_error(result, "53200", "too many settings were set on the console; RELOAD forgets them");
-		override_free((struct config_override){key, value});
-		return;
-	}
-	if (again)
-		before = forebay.overrides[at];
-	else
-		forebay.override_count++;
-	forebay.overrides[at] = (struct config_override){key, value};
-	if (apply_file(result)) {
-		override_free(before);
-		return;
-	}
-	override_free(forebay.overrides[at]);
-	if (again)
-		forebay.overrides[at] = before;
-	else
-		forebay.override_count--;
-}
-
-static void set_hook(struct console_result *result, const char *key, const char *value) {
-	char *key_copy = strdup(key), *value_copy = strdup(value);
-
-	if (key_copy && value_copy) {
-		set_override(result, key_copy, value_copy);
-		return;
-	}
-	console_error(result, "53200", "out of memory");
-	free(key_copy);
-	free(value_copy);
-}
-
-/* ---- stopping ---- */
-
-static void drained(void *context) {
-	(void)context;
-	log_info("drained", NULL, "all clients have finished");
-	forebay.drained = true;
-	/* who has taken over counts on it that the connections have gone before it has them all */
-	if (forebay.takeover.role != PEER_SUCCESSOR)
-		ev_break(forebay.loop, EVBREAK_ALL);
-}
-
-/* Nobody is let in any more, and clients are told to go. */
-static void drain(void) {
-	uint64_t timeout_ns = forebay.generation->config->shutdown_timeout;
-
-	forebay.draining = true;
-	if (forebay.takeover.role == PEER_STARTING) /* it has the sockets too, and their files are its own from now on */
-		listenings_hand_over(&forebay.listenings);
-	else
-		listenings_close(&forebay.listenings);
-	if (timeout_ns) {
-		ev_now_update(forebay.loop);
-		ev_timer_set(&forebay.shutdown_timeout, (double)timeout_ns / 1e9, 0.);
-		ev_timer_start(forebay.loop, &forebay.shutdown_timeout);
-	}
-	drain_start(&forebay.mailbox, forebay.generation->config->drain_pace, drained, NULL);
-}
-
-static void drain_later(uint64_t delay_ns) {
-	ev_now_update(forebay.loop);
-	ev_timer_set(&forebay.drain_delay, (double)delay_ns / 1e9, 0.);
-	ev_timer_start(forebay.loop, &forebay.drain_delay);
-}
-
-static void on_drain_delay(struct ev_loop *loop, ev_timer *timer, int revents) {
-	(void)loop, (void)timer, (void)revents;
-	log_info("draining", NULL, "drain_delay is over: nobody is let in any more, and clients are told to go");
-	drain();
-}
-
-static void stop(enum shutdown_mode mode, const char *why) {
-	const struct config *config = forebay.generation->config;
-	char limit[32], delay[32];
-
-	if (mode == SHUTDOWN_DRAIN && forebay.taken_over && !forebay.stop_said) {
-		forebay.stop_said = true;
-		log_info("stopping", NULL, "%s: clients are being told to go already; another one ends it at once", why);
-		if (!forebay.draining)
-			drain();
-		return;
-	}
-	if (mode == SHUTDOWN_NOW || forebay.stopping) {
-		log_info("stopping_now", NULL, "stopping at once: %s", why);
-		ev_break(forebay.loop, EVBREAK_ALL);
-		return;
-	}
-	forebay.stopping = true;
-	atomic_store(&session_totals()->leaving, true);
-	process_notify("STOPPING=1\nSTATUS=draining");
-	http_drain(forebay.http);
-	duration_format(config->shutdown_timeout, limit, sizeof limit);
-	if (!config->drain_delay) {
-		log_info("stopping", NULL, "stopping: %s; open transactions may finish within %s (shutdown_timeout)", why, limit);
-		drain();
-		return;
-	}
-	duration_format(config->drain_delay, delay, sizeof delay);
-	log_info("stopping", NULL,
-		 "stopping: %s; clients are still let in for %s (drain_delay), then open transactions may finish within %s "
-		 "(shutdown_timeout)",
-		 why, delay, limit);
-	drain_later(config->drain_delay);
-}
-
-/* ---- being replaced ---- */
-
-static void each_socket(void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
-	listenings_each(&forebay.listenings, each, context);
-}
-
-static const char *objection(void) {
-	return forebay.stopping ? "it stops" : NULL;
-}
-
-static void release(pid_t successor) {
-	forebay.stopping = forebay.taken_over = true;
-	atomic_store(&session_totals()->leaving, true);
-	listenings_hand_over(&forebay.listenings);
-	http_close(forebay.http); /* so that the successor can have its addresses, which are one's only */
-	forebay.http = NULL;
-	pid_file_release(&forebay.pid_file);
-	process_notify("MAINPID=%ld", (long)successor);
-}
-
-static void drain_for_successor(void) {
-	uint64_t delay = forebay.generation->config->drain_delay;
-
-	if (forebay.draining || ev_is_active(&forebay.drain_delay))
-		return;
-	if (delay)
-		drain_later(delay);
-	else
-		drain();
-}
-
-static void nothing_held(void) {
-	if (forebay.drained)
-		ev_break(forebay.loop, EVBREAK_ALL);
-}
-
-static const struct takeover_hooks takeover_hooks = {
-	.each_socket = each_socket, .objection = objection, .release = release, .drain = drain_for_successor,
-	.nothing_held = nothing_held};
-
-static void on_started_ended(struct ev_loop *loop, ev_child *child, int revents) {
-	(void)revents;
-	ev_child_stop(loop, child);
-	log_warning("successor_ended", LOG_FIELDS(LOG_NUMBER("process", child->rpid), LOG_NUMBER("status", child->rstatus)),
-		    "process %d, which was to take over, has ended; its own words stand above", child->rpid);
-	forebay.started = 0;
-}
-
-/* SIGUSR2: the program as it is on disk now takes over. */
-static void start_successor(void) {
-	const char *const arguments[] = {"forebay", "-c", forebay.file, "--takeover", NULL};
-	struct error error = {0};
-
-	if (!forebay.generation->config->takeover_socket) {
-		log_error("no_takeover", NULL, "SIGUSR2: no other process can take over without takeover_socket in [forebay]");
-		return;
-	}
-	if (forebay.stopping || forebay.started) {
-		log_error("no_takeover", NULL, "SIGUSR2: %s",
-			  forebay.stopping ? "this process stops already" : "one that takes over is being started already");
-		return;
-	}
-	forebay.started = process_spawn(arguments, &error);
-	if (!forebay.started) {
-		log_error("no_takeover", NULL, "SIGUSR2: %s", error.text);
-		return;
-	}
-	log_info("successor_started", LOG_FIELDS(LOG_NUMBER("process", forebay.started)),
-		 "SIGUSR2: process %ld was started to take over", (long)forebay.started);
-	ev_child_set(&forebay.on_started, forebay.started, 0);
-	ev_child_start(forebay.loop, &forebay.on_started);
-}
-
-static void on_shutdown_timeout(struct ev_loop *loop, ev_timer *timer, int revents) {
-	(void)timer, (void)revents;
-	log_warning("shutdown_timeout", LOG_FIELDS(LOG_NUMBER("clients", atomic_load(&session_totals()->clients))),
-		    "shutdown_timeout is over: the clients that are left are cut off");
-	ev_break(loop, EVBREAK_ALL);
-}
-
-static void shutdown_hook(enum shutdown_mode mode) {
-	stop(mode, "SHUTDOWN on the console");
-}
-
-static const struct admin_hooks hooks = {
-	.mailbox = &forebay.mailbox,
-	.reload = reload,
-	.set = set_hook,
-	.shutdown = shutdown_hook,
-};
-
-/* ---- the main loop ---- */
-
-static void on_signal(struct ev_loop *loop, ev_signal *watcher, int revents) {
-	(void)loop, (void)revents;
-	if (watcher->signum == SIGHUP) {
-		log_info("sighup", NULL, "SIGHUP: reading the configuration anew");
-		process_notify_reloading();
-		reload(NULL);
-		process_notify("READY=1");
-	} else if (watcher->signum == SIGUSR2) {
-		start_successor();
-	} else {
-		stop(SHUTDOWN_DRAIN, watcher->signum == SIGTERM ? "SIGTERM" : "SIGINT");
-	}
-}
-
-static void on_log_again(struct ev_loop *loop, ev_timer *timer, int revents) {
-	(void)revents;
-	if (!log_flush(false))
-		ev_timer_stop(loop, timer);
-}
-
-static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) {
-	(void)loop, (void)timer, (void)revents;
-	if (log_flush(false))
-		ev_timer_start(loop, &forebay.log_again);
-	admin_tick();
-	http_tick(forebay.http);
-	if (process_is_watched() && ++forebay.seconds % STATUS_S == 0)
-		process_notify("STATUS=%s, %u clients", forebay.stopping ? "draining" : "ready",
-			       atomic_load(&session_totals()->clients));
-}
-
-static void watch(void) {
-	ev_signal_init(&forebay.on_term, on_signal, SIGTERM);
-	ev_signal_init(&forebay.on_int, on_signal, SIGINT);
-	ev_signal_init(&forebay.on_hup, on_signal, SIGHUP);
-	ev_signal_init(&forebay.on_usr2, on_signal, SIGUSR2);
-	ev_child_init(&forebay.on_started, on_started_ended, 0, 0);
-	ev_signal_start(forebay.loop, &forebay.on_term);
-	ev_signal_start(forebay.loop, &forebay.on_int);
-	ev_signal_start(forebay.loop, &forebay.on_hup);
-	ev_signal_start(forebay.loop, &forebay.on_usr2);
-	ev_timer_init(&forebay.housekeeping, on_housekeeping, 1., 1.);
-	ev_timer_start(forebay.loop, &forebay.housekeeping);
-	ev_timer_init(&forebay.log_again, on_log_again, LOG_AGAIN_S, LOG_AGAIN_S);
-	ev_timer_init(&forebay.drain_delay, on_drain_delay, 0., 0.);
-	ev_timer_init(&forebay.shutdown_timeout, on_shutdown_timeout, 0., 0.);
-	forebay.signals_made = true;
-}
-
-/* ---- start and end ---- */
-
-static bool start_workers(struct error *error) {
-	int count = forebay.generation->config->workers;
-
-	forebay.workers = calloc((size_t)count, sizeof *forebay.workers);
-	if (!forebay.workers)
-		return error_set(error, 0, "out of memory");
-	for (; forebay.workers_made < count; forebay.workers_made++)
-		if (!worker_init(&forebay.workers[forebay.workers_made], forebay.workers_made, error))
-			return false;
-	forebay.offload_made = offload_start(count < 2 ? 2 : count > 4 ? 4 : count);
-	forebay.resolver_made = resolver_start();
-	if (!forebay.offload_made || !forebay.resolver_made)
-		return error_set(error, 0, "cannot start helper threads; is the limit of processes (ulimit -u) reached?");
-	forebay.admin_made = admin_start(&hooks);
-	forebay.control_made = control_start(error);
-	if (!forebay.control_made)
-		return false;
-	forebay.listenings.acceptor = acceptor_new(forebay.workers, count, session_accept);
-	if (!forebay.listenings.acceptor)
-		return error_set(error, 0, "out of memory");
-	forebay.session_made = true;
-	if (!session_start(forebay.workers, count, forebay.generation, error))
-		return false;
-	for (; forebay.workers_running < count; forebay.workers_running++)
-		if (!worker_start(&forebay.workers[forebay.workers_running], error))
-			return false;
-	control_watch(forebay.generation);
-	listenings_settle(&forebay.listenings, forebay.generation);
-	return true;
-}
-
-/* Of one that replaces another, when that has let go of the addresses. False: there is no HTTP. */
-static bool begin_http(struct config *config, struct error *error) {
-	if (config->metrics_listen_count == 0)
-		return true;
-	forebay.http = http_open(config, error);
-	if (forebay.http && http_start(forebay.http, error))
-		return true;
-	http_close(forebay.http);
-	forebay.http = NULL;
-	return false;
-}
-
-static void say_unused(const char *address, bool managed) {
-	log_warning("socket_unused", LOG_FIELDS(LOG_TEXT("address", address)),
-		    "%s listens on %s, which no [listener:...] names: nothing is accepted there",
-		    managed ? "the service manager" : "the process before", address);
-}
-
-/* Sockets that are there already, of the service manager or of the process that this one replaces. */
-static bool inherit(const struct config *config, struct error *error) {
-	process_take_sockets();
-	if (forebay.take_over && !config->takeover_socket)
-		return error_set(error, 0, "--takeover needs to know from whom: set takeover_socket in [forebay]");
-	if (forebay.take_over)
-		return takeover_begin(&forebay.takeover, config->takeover_socket, error);
-	if (config->takeover_socket && takeover_is_live(config->takeover_socket))
-		return error_set(error, 0,
-				 "a Forebay runs already, at takeover_socket %s: stop it, or start this one with --takeover to "
-				 "replace it without refusing anybody",
-				 config->takeover_socket);
-	return true;
-}
-
-/* What the process before has let go of by now. It has all that it needs for its clients: what fails here ends nothing. */
-static void settle_in(struct config *config) {
-	struct error error = {0};
-
-	takeover_finish(&forebay.takeover);
-	listenings_own_files(&forebay.listenings);
-	if (config->pid_file && !pid_file_create(&forebay.pid_file, config->pid_file, &error))
-		log_error("pid_file", NULL, "%s", error.text);
-	if (!takeover_listen(&forebay.takeover, config->takeover_socket, &error))
-		log_error("takeover_socket", NULL, "no other process can take over from this one: %s", error.text);
-	if (!begin_http(config, &error))
-		log_error("http_failed", NULL, "%s", error.text);
-}
-
-/* In this order: what may fail for the operator's reasons comes first; threads start when the user is settled. */
-static bool start(struct config *config, struct error *error) {
-	forebay.generation = generation_new(config, error);
-	if (!forebay.generation)
-		return false;
-	if (config->listener_count == 0)
-		return error_set(error, 0, "nothing to listen on; add a section [listener:pg] with listen = 127.0.0.1:6432");
-	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
-	forebay.mailbox_made = true;
-	takeover_init(&forebay.takeover, forebay.loop, &forebay.mailbox, &takeover_hooks);
-	if (!take_descriptors(config, error) || !inherit(config, error) ||
-	    !listenings_open(&forebay.listenings, forebay.generation, error))
-		return false;
-	inherited_close_rest(say_unused);
-	bool replaces = forebay.takeover.role == PEER_PREDECESSOR;
-	if (!replaces && config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
-		return false;
-	if (config->pid_file && !replaces && !pid_file_create(&forebay.pid_file, config->pid_file, error))
-		return false;
-	if (config->run_as && !process_become(config->run_as, error))
-		return false;
-	if (config->takeover_socket && !replaces && !takeover_listen(&forebay.takeover, config->takeover_socket, error))
-		return false;
-	watch();
-	if (!start_workers(error) || (!replaces && !http_start(forebay.http, error)))
-		return false;
-	if (replaces)
-		settle_in(config);
-	return true;
-}
-
-static void warn_without_effect(void *context, const char *section, const char *key, const char *value) {
-	(void)context;
-	log_warning("config_without_effect",
-		    LOG_FIELDS(LOG_TEXT("section", section), LOG_TEXT("key", key), LOG_TEXT("value", value)),
-		    "[%s] %s is accepted, but this version does not act on it yet", section, key);
-}
-
-static void announce(const struct config *config) {
-	char listens[512] = "", pools[512] = "";
-	size_t len = 0;
-
-	listenings_text(&forebay.listenings, listens, sizeof listens);
-	for (size_t i = 0; i < config->pool_count && len < sizeof pools; i++)
-		len += (size_t)snprintf(pools + len, sizeof pools - len, "%s%s", i ? ", " : "", config->pools[i].name);
-	log_info("ready",
-		 LOG_FIELDS(LOG_TEXT("version", PACKAGE_VERSION), LOG_TEXT("file", forebay.file),
-			    LOG_NUMBER("workers", forebay.workers_made), LOG_TEXT("listen", listens),
-			    LOG_TEXT("pools", pools)),
-		 "forebay " PACKAGE_VERSION " is ready on %s", listens);
-	config_each_without_effect(config, warn_without_effect, NULL);
-	process_notify("READY=1\nMAINPID=%ld\nSTATUS=ready, %d workers", (long)getpid(), forebay.workers_made);
-}
-
-/* Takes apart what there is; also after a start that failed half-way. */
-static void end(void) {
-	forebay.stopping = true;
-	if (forebay.signals_made) { /* from here on a signal ends the process in the system's way */
-		ev_signal_stop(forebay.loop, &forebay.on_term);
-		ev_signal_stop(forebay.loop, &forebay.on_int);
-		ev_signal_stop(forebay.loop, &forebay.on_hup);
-		ev_signal_stop(forebay.loop, &forebay.on_usr2);
-		ev_child_stop(forebay.loop, &forebay.on_started);
-		ev_timer_stop(forebay.loop, &forebay.housekeeping);
-		ev_timer_stop(forebay.loop, &forebay.log_again);
-		ev_timer_stop(forebay.loop, &forebay.drain_delay);
-		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
-	}
-	listenings_close(&forebay.listenings);
-	http_close(forebay.http); /* it asks the workers: they still run */
-	takeover_close(&forebay.takeover);
-	if (forebay.workers_running)
-		session_close_all();
-	/* while the workers run: what is pending is answered to them by mail */
-	if (forebay.control_made)
-		control_stop();
-	if (forebay.offload_made)
-		offload_stop();
-	if (forebay.resolver_made)
-		resolver_stop();
-	for (int i = 0; i < forebay.workers_running; i++)
-		worker_stop(&forebay.workers[i]);
-	for (int i = 0; i < forebay.workers_running; i++)
-		worker_join(&forebay.workers[i]);
-	if (forebay.session_made)
-		session_stop();
-	if (forebay.admin_made)
-		admin_stop();
-	/* orders of consoles that have gone */
-	while (forebay.mailbox_made && mailbox_deliver(&forebay.mailbox))
-		;
-	acceptor_free(forebay.listenings.acceptor);
-	for (int i = 0; i < forebay.workers_made; i++)
-		worker_destroy(&forebay.workers[i]);
-	free(forebay.workers);
-	generation_unref(forebay.generation);
-	if (forebay.mailbox_made)
-		mailbox_destroy(&forebay.mailbox);
-	pid_file_remove(&forebay.pid_file);
-	takeover_end(&forebay.takeover);
-	ev_loop_destroy(forebay.loop);
-	forget_overrides(forebay.override_count);
-}
-
-static int run(void) {
-	struct config_errors errors = {0};
-	struct error error = {0};
-	struct config *config = load("config_error", &errors);
-
-	if (!config) {
-		log_error("bad_config", NULL, "%s cannot be used, see above; forebay --check -c %s tries it without starting",
-			  forebay.file, forebay.file);
-		config_errors_free(&errors);
-		return EXIT_BAD_USAGE;
-	}
-	config_errors_free(&errors);
-	set_log(config);
-	list_init(&forebay.listenings.all);
-	forebay.loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
-	if (!forebay.loop) {
-		log_error("cannot_start", NULL, "cannot make an event loop");
-		config_unref(config);
-		return EXIT_CANNOT_START;
-	}
-	bool ok = start(config, &error);
-	if (ok) {
-		announce(config);
-		ev_run(forebay.loop, 0);
-	} else {
-		log_error("cannot_start", NULL, "cannot start: %s", error.text);
-	}
-	end();
-	if (ok)
-		log_info("stopped", NULL, "stopped");
-	log_flush(true);
-	/* what the files say that the configuration names is part of it */
-	return ok ? EXIT_STOPPED : forebay.generation ? EXIT_CANNOT_START : EXIT_BAD_USAGE;
-}
-
-/* ---- the command line ---- */
 
 static void print_errors(const struct config_errors *errors) {
 	for (size_t i = 0; i < errors->count; i++)
@@ -778,22 +51,22 @@ static int convert(const char *file) {
 }
 
 /* `--check`: the file, then the files that it names, then the backends. */
-static int check(void) {
+static int check(const char *file) {
 	struct config_errors errors = {0};
 	struct error error = {0};
-	struct config *config = config_load(forebay.file, &errors);
+	struct config *config = config_load(file, &errors);
 
 	print_errors(&errors);
 	if (config)
 		config_each_remark(config, print_remark, NULL);
 	else
-		fprintf(stderr, "%s cannot be used.\n", forebay.file);
+		fprintf(stderr, "%s cannot be used.\n", file);
 	config_errors_free(&errors);
 	if (!config)
 		return 1;
 	struct generation *generation = generation_new(config_ref(config), &error);
 	if (!generation)
-		fprintf(stderr, "%s: %s\n", forebay.file, error.text);
+		fprintf(stderr, "%s: %s\n", file, error.text);
 	bool ok = generation != NULL;
 	generation_unref(generation);
 	ok = check_backends(config, stdout) && ok;
@@ -836,12 +109,13 @@ int main(int argc, char **argv) {
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	bool checking = false;
+	bool checking = false, take_over = false;
+	const char *file = NULL;
 
 	for (int option; (option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1;) {
 		switch (option) {
 		case 'c':
-			forebay.file = optarg;
+			file = optarg;
 			break;
 		case 'C':
 			checking = true;
@@ -849,7 +123,7 @@ int main(int argc, char **argv) {
 		case 'b':
 			return convert(optarg);
 		case 'T':
-			forebay.take_over = true;
+			take_over = true;
 			break;
 		case 'p':
 			config_print_defaults(stdout);
@@ -876,10 +150,10 @@ int main(int argc, char **argv) {
 		usage(stderr);
 		return EXIT_BAD_USAGE;
 	}
-	if (!forebay.file)
-		forebay.file = access("forebay.ini", F_OK) == 0 ? "forebay.ini" : DEFAULT_FILE;
+	if (!file)
+		file = access("forebay.ini", F_OK) == 0 ? "forebay.ini" : DEFAULT_FILE;
 	process_harden();
 	protocol_register(&mysql_protocol);
 	protocol_register(&pgsql_protocol);
-	return checking ? check() : run();
+	return checking ? check(file) : run(file, take_over);
 }

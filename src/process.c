@@ -59,7 +59,7 @@ uint64_t process_raise_limit(void) {
 
 /* ---- the user ---- */
 
-bool process_become(const char *run_as, struct error *error) {
+bool process_become(const char *run_as, const struct pid_file *pid_file, struct error *error) {
 	char name[128];
 	const char *colon = strchr(run_as, ':');
 
@@ -81,6 +81,9 @@ bool process_become(const char *run_as, struct error *error) {
 	if (geteuid() != 0)
 		return error_set(error, EPERM, "run_as = %s: only root can become another user; start as root, or as that user",
 				 run_as);
+	if (pid_file->fd >= 0 && fchown(pid_file->fd, uid, gid) != 0)
+		return error_set(error, errno, "pid_file %s: cannot give it to run_as = %s: %s", pid_file->path, run_as,
+				 strerror(errno));
 	if (initgroups(name, gid) != 0 || setgid(gid) != 0 || setuid(uid) != 0)
 		return error_set(error, errno, "run_as = %s: cannot become that user: %s", run_as, strerror(errno));
 	if (uid != 0 && setuid(0) == 0)

@@ -12,9 +12,6 @@
 void process_harden(void);
 /* Raises the limit of open descriptors as far as it may, and returns it; UINT64_MAX: there is none. */
 uint64_t process_raise_limit(void);
-/* "user" or "user:group". Before any thread starts. False: `error` says why, and nothing may go on. */
-bool process_become(const char *run_as, struct error *error);
-
 struct pid_file {
 	char path[4096];
 	int fd; /* locked while we run; -1: none */
@@ -25,6 +22,10 @@ bool pid_file_create(struct pid_file *file, const char *path, struct error *erro
 void pid_file_release(struct pid_file *file);
 /* Removes it. Harmless when there is none. */
 void pid_file_remove(struct pid_file *file);
+
+/* "user" or "user:group"; the pid file is given to that user, for one that takes over from this process starts as that
+ * user, and writes it. Before any thread starts. False: `error` says why, and nothing may go on. */
+bool process_become(const char *run_as, const struct pid_file *pid_file, struct error *error);
 
 /* To the service manager, where one started us: lines of "NAME=value" (sd_notify(3)). */
 void process_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -5,27 +5,7 @@
 #include "config/config.h"
 #include "config/pgbouncer.h"
 #include "config/pgbouncer_table.h"
-
-enum { COLUMNS = 100 };
-
-/* A comment, its words wrapped, no further than the lines of the value themselves. */
-static void write_comment(FILE *out, const char *text) {
-	size_t column = 1;
-
-	fputc(';', out);
-	while (*text) {
-		size_t len = strcspn(text, " ");
-		if (column + 1 + len > COLUMNS) {
-			fputs("\n;", out);
-			column = 1;
-		}
-		fprintf(out, " %.*s", (int)len, text);
-		column += 1 + len;
-		text += len;
-		text += strspn(text, " ");
-	}
-	fputc('\n', out);
-}
+#include "config/text.h"
 
 static void write_section(FILE *out, const char *label) {
 	fputs("\n[", out);
@@ -69,7 +49,7 @@ static void write_items(FILE *out, const char *path, const struct pgb_items *ite
 		 "it: keep it as safe. What is passed over with a warning there is an error here: an auth_file that cannot be read, a "
 		 "bad line or a name twice in it, an address of listen that this machine does not have.",
 		 path);
-	write_comment(out, comment);
+	text_comment(out, comment);
 	for (const struct pgb_item *item = items->first; item; item = item->next) {
 		if (strcmp(label, item->section) != 0)
 			write_section(out, item->section);
@@ -82,7 +62,7 @@ static void write_items(FILE *out, const char *path, const struct pgb_items *ite
 			snprintf(comment, sizeof comment, "%s:%d: %s", item->at.file, item->at.line, item->text);
 		else
 			snprintf(comment, sizeof comment, "%s", item->text);
-		write_comment(out, comment);
+		text_comment(out, comment);
 	}
 }
 

@@ -5,9 +5,8 @@
 
 #include "config/config.h"
 #include "config/schema.h"
+#include "config/text.h"
 #include "config/text_units.h"
-
-enum { COLUMNS = 100 };
 
 static const char INTRODUCTION[] =
 	"; forebay.ini: the configuration of Forebay, with every key at its default.\n"
@@ -28,25 +27,6 @@ static const char INTRODUCTION[] =
 	";\n"
 	"; A password or SQL with a blank and ; in it must be in double quotes: nobody guesses what is a\n"
 	"; comment. Relative paths start from the folder of the file they are written in.\n";
-
-/* One comment, its words wrapped. */
-static void print_wrapped(FILE *out, const char *text) {
-	size_t column = 1;
-
-	fputc(';', out);
-	while (*text) {
-		size_t len = strcspn(text, " ");
-		if (column + 1 + len > COLUMNS) {
-			fputs("\n;", out);
-			column = 1;
-		}
-		fprintf(out, " %.*s", (int)len, text);
-		column += 1 + len;
-		text += len;
-		text += strspn(text, " ");
-	}
-	fputc('\n', out);
-}
 
 /* What the description leaves to the type. */
 static void describe_values(const struct config_key *key, char *out, size_t room) {
@@ -81,7 +61,7 @@ static void print_key(FILE *out, const struct config_key *key) {
 		 key->flags & KEY_LATER ? " (Accepted, but without effect in this version.)"
 		 : key->flags & KEY_RESTART ? " A change takes a restart." : "");
 	fputc('\n', out);
-	print_wrapped(out, comment);
+	text_comment(out, comment);
 	fprintf(out, "%s =%s%s\n", key->name, value[0] ? " " : "", value);
 }
 
@@ -94,7 +74,7 @@ void config_print_defaults(FILE *out) {
 		const struct config_key *keys = schema_keys((enum section_kind)kind, &count);
 
 		fputs("\n\n", out);
-		print_wrapped(out, section->description);
+		text_comment(out, section->description);
 		fprintf(out, "[%s%s%s]\n", section->name, section->example ? ":" : "",
 			section->example ? section->example : "");
 		for (size_t i = 0; i < count; i++)

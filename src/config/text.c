@@ -11,6 +11,9 @@
 
 #include "base/secret.h"
 
+/* No further than the lines of values themselves. */
+enum { COLUMNS = 100 };
+
 /* Not realloc(): it would leave a copy behind that nobody overwrites. */
 static bool text_reserve(struct text *text, size_t need) {
 	if (text->failed)
@@ -123,4 +126,22 @@ const char *text_printable(const char *in, char *out, size_t room) {
 	}
 	out[n] = 0;
 	return out;
+}
+
+void text_comment(FILE *out, const char *text) {
+	size_t column = 1;
+
+	fputc(';', out);
+	while (*text) {
+		size_t len = strcspn(text, " ");
+		if (column + 1 + len > COLUMNS) {
+			fputs("\n;", out);
+			column = 1;
+		}
+		fprintf(out, " %.*s", (int)len, text);
+		column += 1 + len;
+		text += len;
+		text += strspn(text, " ");
+	}
+	fputc('\n', out);
 }

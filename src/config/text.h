@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 struct text {
@@ -33,5 +34,8 @@ bool text_read_file(struct text *text, const char *path, size_t limit, struct fi
 
 /* `in` cut to the room and with anything that is not printable as '?', for messages. Returns `out`. */
 const char *text_printable(const char *in, char *out, size_t room);
+
+/* One comment of a configuration file, its words wrapped. */
+void text_comment(FILE *out, const char *text);
 
 #endif

@@ -17,8 +17,9 @@ enum {
 	REST_BATCH = 64,   /* accepted at once of a socket that is closed */
 	CLOSE_WAIT_S = 2   /* acceptor_wait_closed() */
 };
-#define REST_NS (250 * NS_PER_MS) /* and so long: who comes all the while does not keep it open */
+#define REST_NS (250 * NS_PER_MS) /* and so long, where newcomers cannot be kept off: they do not keep it open */
 static const double PAUSE_S = 0.1; /* out of descriptors: this long nothing is accepted, instead of spinning */
+static const double REST_LOOK_S = 0.01; /* how often a closing socket is looked at for those who are on the way */
 
 /* A worker's seat at the acceptor. Owner only. */
 struct seat {
@@ -45,7 +46,9 @@ struct acceptor_socket {
 	struct listener listener;
 	_Atomic bool removed, handed;
 	_Atomic int watches_left; /* the last one closes and frees */
-	uint64_t rest_until_ns;   /* the last one accepts no longer than this; 0: it does not yet */
+	/* the last one's: */
+	bool shut, endless;       /* nobody can connect any more; but here they can */
+	uint64_t rest_until_ns;   /* somebody may still be on the way until then, or, if endless, no more are taken then */
 	struct watch watches[];   /* by worker */
 };
 
@@ -55,6 +58,7 @@ struct acceptor {
 	int count;
 
 	struct mail turn; /* its who has it */
+	_Atomic bool hurry;
 	struct {
 		pthread_mutex_t mutex;
 		pthread_cond_t closed;
@@ -197,16 +201,23 @@ static void deliver_begin(struct mail *mail, void *receiver) {
 		watch_start(seat, watch);
 }
 
-/*
- * Who has connected by now is let in: to close the socket would reset them. Nobody else accepts from it any more. True: there
- * may be more. Where a reload has dropped the address, those behind the first batch come when the worker has the new
- * configuration, in which it is not: they are closed.
- */
-static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
-	uint64_t now_ns = clock_monotonic_ns();
+static void rest_shut(struct acceptor_socket *socket) {
+	uint64_t ns = listener_shut(&socket->listener);
 
-	if (!socket->rest_until_ns)
-		socket->rest_until_ns = now_ns + REST_NS;
+	socket->shut = true;
+	socket->endless = ns == UINT64_MAX;
+	socket->rest_until_ns = clock_monotonic_ns() + (socket->endless ? REST_NS : ns);
+}
+
+enum rest { REST_MORE, REST_LATER, REST_OVER };
+
+/* Who has connected by now is let in: to close the socket would reset them. Nobody else accepts from it any more. */
+static enum rest take_rest(struct seat *seat, struct acceptor_socket *socket) {
+	bool hurry = atomic_load_explicit(&seat->acceptor->hurry, memory_order_relaxed);
+
+	if (!socket->shut)
+		rest_shut(socket);
+	bool in_time = clock_monotonic_ns() < socket->rest_until_ns;
 	for (int i = 0; i < REST_BATCH; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof peer;
@@ -214,11 +225,22 @@ static bool take_rest(struct seat *seat, struct acceptor_socket *socket) {
 		if (fd >= 0) {
 			atomic_fetch_add(&seat->worker->clients, 1);
 			seat->acceptor->accepted(seat->worker, &socket->listener, fd, (struct sockaddr *)&peer, len);
-		} else if (errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			return false;
+			continue;
+		}
+		switch (errno) {
+		case EAGAIN:
+		case EINVAL: /* that of a Unix socket which was shut */
+			return in_time && !hurry && !socket->endless ? REST_LATER : REST_OVER;
+		case EMFILE:
+		case ENFILE:
+		case ENOBUFS:
+		case ENOMEM:
+			return in_time && !hurry ? REST_LATER : REST_OVER;
+		default: /* this one connection failed before it was accepted */
+			break;
 		}
 	}
-	return now_ns < socket->rest_until_ns;
+	return socket->endless && !in_time ? REST_OVER : REST_MORE;
 }
 
 static void socket_free(struct acceptor_socket *socket) {
@@ -232,19 +254,33 @@ static void socket_free(struct acceptor_socket *socket) {
 	pthread_mutex_unlock(&acceptor->shared.mutex);
 }
 
+static void deliver_rest(struct mail *mail, void *receiver);
+
 /* A few at a time, so that those who leave again are noticed in between. */
-static void deliver_rest(struct mail *mail, void *receiver) {
-	struct worker *worker = receiver;
-	struct watch *watch = container_of(mail, struct watch, end);
+static void rest(struct worker *worker, struct watch *watch) {
 	struct acceptor_socket *socket = watch->socket;
 	bool handed = atomic_load_explicit(&socket->handed, memory_order_relaxed); /* another process takes them */
+	enum rest rest = handed || atomic_load(&worker->stopping) ? REST_OVER
+								  : take_rest(&socket->acceptor->seats[worker->id], socket);
 
-	if (!handed && !atomic_load(&worker->stopping) && take_rest(&socket->acceptor->seats[worker->id], socket)) {
+	if (rest == REST_LATER) {
+		ev_timer_set(&watch->pause, REST_LOOK_S, 0.);
+		ev_timer_start(worker->loop, &watch->pause);
+	} else if (rest == REST_MORE) {
 		watch->end.deliver = deliver_rest;
 		mailbox_post(&worker->mailbox, &watch->end);
-		return;
+	} else {
+		socket_free(socket);
 	}
-	socket_free(socket);
+}
+
+static void deliver_rest(struct mail *mail, void *receiver) {
+	rest(receiver, container_of(mail, struct watch, end));
+}
+
+static void on_rest_look(struct ev_loop *loop, ev_timer *pause, int revents) {
+	(void)loop, (void)revents;
+	rest(worker_current(), container_of(pause, struct watch, pause));
 }
 
 static void deliver_end(struct mail *mail, void *receiver) {
@@ -254,8 +290,10 @@ static void deliver_end(struct mail *mail, void *receiver) {
 
 	watch_stop(seat, watch);
 	list_remove(&watch->node);
-	if (atomic_fetch_sub(&socket->watches_left, 1) == 1)
-		deliver_rest(mail, receiver);
+	if (atomic_fetch_sub(&socket->watches_left, 1) != 1)
+		return;
+	ev_set_cb(&watch->pause, on_rest_look);
+	rest(receiver, watch);
 }
 
 struct acceptor_socket *acceptor_add(struct acceptor *acceptor, const struct listener *listener) {
@@ -307,6 +345,10 @@ void acceptor_hand_over(struct acceptor_socket *socket) {
 	listener_keep_file(&socket->listener);
 	atomic_store_explicit(&socket->handed, true, memory_order_relaxed);
 	remove_socket(socket);
+}
+
+void acceptor_hurry(struct acceptor *acceptor) {
+	atomic_store(&acceptor->hurry, true);
 }
 
 bool acceptor_wait_closed(struct acceptor *acceptor) {

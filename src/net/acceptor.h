@@ -42,14 +42,20 @@ void acceptor_free(struct acceptor *acceptor);
  * it is still the caller's. */
 struct acceptor_socket *acceptor_add(struct acceptor *acceptor, const struct listener *listener);
 struct listener *acceptor_listener(struct acceptor_socket *socket);
-/* The socket is closed as soon as each worker has heard of it; its socket file is gone at once. The last worker to hear of
- * it accepts first who has connected by then. */
+/*
+ * Its socket file is gone at once; as soon as each worker has heard of it nobody can connect any more, and when all who had
+ * connected are accepted it is closed: none of them is reset. Where packets take time, or its queue is full, it stays open a
+ * little for those who are on the way. Who is accepted so is given to `accepted` as ever: the caller waits for the end
+ * (acceptor_wait_closed()) before it takes away what that needs.
+ */
 void acceptor_remove(struct acceptor_socket *socket);
 /* The same of a socket that another process accepts from by now: who waits in its queue is left to that, and so is its
  * file. */
 void acceptor_hand_over(struct acceptor_socket *socket);
+/* What was removed is closed without waiting for those who are on the way, from now on. */
+void acceptor_hurry(struct acceptor *acceptor);
 /* Waits until all that were removed are closed, so that their addresses are free: a turn of each worker's loop, as a
- * rule. False: they are not within two seconds. */
+ * rule; 1.3 s where a queue was full. False: they are not within two seconds. */
 bool acceptor_wait_closed(struct acceptor *acceptor);
 
 #endif

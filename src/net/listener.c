@@ -9,6 +9,12 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <limits.h>
+#include <netinet/tcp.h>
+#endif
+
+#include "base/clock.h"
 #include "net/inherited.h"
 
 /* Before anybody can connect. Who may log in is decided by authentication, as for PostgreSQL's own sockets. */
@@ -184,6 +190,68 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 void listener_set_backlog(struct listener *listener, int backlog) {
 	listen(listener->fd, backlog);
 }
+
+#ifdef __linux__
+
+/* Several round trips of a network: who has got an answer to its first packet has sent the next one by then. */
+#define HANDSHAKE_NS (200 * NS_PER_MS)
+/* Who found the queue full sends again, within a second at first. */
+#define FULL_QUEUE_NS (1300 * NS_PER_MS)
+
+/* On this machine packets take no time: who has an answer has been put into the queue. */
+static bool is_of_loopback(int fd) {
+	struct sockaddr_storage own = {0};
+	socklen_t len = sizeof own;
+
+	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0)
+		return false;
+	if (own.ss_family == AF_INET)
+		return ntohl(((struct sockaddr_in *)&own)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return own.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&own)->sin6_addr);
+}
+
+static bool is_queue_full(int fd) {
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+
+	/* of a listening socket: who waits in its queue, and its length */
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked >= info.tcpi_sacked;
+}
+
+/*
+ * Of a network interface that there is not: so the system finds no listening socket for a first packet, and refuses the
+ * connection. Those that have had an answer are known by themselves, and go into the queue as ever. (A filter of the socket's
+ * would do as well, but newer systems give it to root alone.)
+ */
+static bool refuse_first_packets(int fd) {
+#ifdef SO_BINDTOIFINDEX
+	const int nowhere = INT_MAX;
+
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) == 0;
+#else
+	(void)fd;
+	return false;
+#endif
+}
+
+uint64_t listener_shut(struct listener *listener) {
+	if (listener->managed)
+		return 0;
+	if (listener->is_unix)
+		return shutdown(listener->fd, SHUT_RD) == 0 ? 0 : UINT64_MAX;
+	bool full = is_queue_full(listener->fd);
+	if (!refuse_first_packets(listener->fd))
+		return UINT64_MAX;
+	return full ? FULL_QUEUE_NS : is_of_loopback(listener->fd) ? 0 : HANDSHAKE_NS;
+}
+
+#else
+
+uint64_t listener_shut(struct listener *listener) {
+	return listener->managed ? 0 : UINT64_MAX;
+}
+
+#endif
 
 void listener_unlink(struct listener *listener) {
 	struct stat st;

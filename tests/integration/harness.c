@@ -943,3 +943,16 @@ size_t forebay_rss_kib(const struct forebay *forebay) {
 		fclose(f);
 	return kib;
 }
+
+int forebay_descriptors(const struct forebay *forebay) {
+	char path[64];
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)forebay->pid);
+	DIR *dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	for (struct dirent *entry; (entry = readdir(dir));)
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}

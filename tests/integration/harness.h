@@ -39,6 +39,12 @@ int harness_run(Suite *suite);
 int harness_end(int status);
 
 bool harness_direct(void);
+/* First in a test that PostgreSQL itself could not pass. */
+#define SKIP_WHEN_DIRECT()                                                                                             \
+	do {                                                                                                           \
+		if (harness_direct())                                                                                  \
+			return;                                                                                        \
+	} while (0)
 const char *harness_dir(void);      /* the scratch directory */
 const char *harness_path(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* in it; one of 8 in turn */
 int harness_postgres_port(void);
@@ -105,6 +111,7 @@ int forebay_check(const char *ini, char **output);
 void forebay_rewrite_ini(struct forebay *forebay, const struct forebay_setup *setup);
 void forebay_await_log(struct forebay *forebay, const char *needle);
 size_t forebay_rss_kib(const struct forebay *forebay);
+int forebay_descriptors(const struct forebay *forebay); /* how many it has open */
 bool forebay_alive(const struct forebay *forebay);
 
 /* Runs a command, its output to the scratch directory's commands.log; false unless it exits with 0. */

@@ -43,6 +43,10 @@ PGconn *connect_app(const struct forebay *forebay) {
 	return connect_with(forebay, " ");
 }
 
+PGconn *connect_operator(const struct forebay *forebay) {
+	return connect_with(forebay, "user=ops password=ops-secret dbname=forebay");
+}
+
 PGconn *connect_control(void) {
 	char info[1024];
 	PGconn *conn;
@@ -127,6 +131,44 @@ char *query(PGconn *conn, const char *fmt, ...) {
 	value = run_value(conn, fmt, ap);
 	va_end(ap);
 	return value;
+}
+
+char *table_cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column) {
+	PGresult *res = PQexec(conn, sql);
+	int n = PQfnumber(res, column), k = PQfnumber(res, by);
+	char *value = NULL;
+
+	ck_assert_msg(n >= 0 && k >= 0, "%s: %s", sql, PQresultErrorMessage(res));
+	for (int row = 0; row < PQntuples(res) && !value; row++)
+		if (strcmp(PQgetvalue(res, row, k), key) == 0)
+			value = strdup(PQgetvalue(res, row, n));
+	PQclear(res);
+	return value ? value : strdup("");
+}
+
+void await_table_cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column,
+		      const char *expected) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+
+	for (;;) {
+		char *value = table_cell(conn, sql, by, key, column);
+		bool same = strcmp(value, expected) == 0;
+
+		ck_assert_msg(same || harness_now_ms() < deadline, "%s: %s of %s is still \"%s\", not \"%s\"", sql, column,
+			      key, value, expected);
+		free(value);
+		if (same)
+			return;
+		harness_pause_ms(5);
+	}
+}
+
+void expect_tag(PGconn *conn, const char *sql, const char *tag) {
+	PGresult *res = PQexec(conn, sql);
+
+	ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s: %s", sql, PQresultErrorMessage(res));
+	ck_assert_str_eq(PQcmdStatus(res), tag);
+	PQclear(res);
 }
 
 long query_long(PGconn *conn, const char *fmt, ...) {

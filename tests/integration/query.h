@@ -9,6 +9,8 @@ PGconn *try_connect(const struct forebay *forebay, const char *fmt, ...) __attri
 /* The same; the test fails where the connection does. */
 PGconn *connect_with(const struct forebay *forebay, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 PGconn *connect_app(const struct forebay *forebay);
+/* To the console, as who may change things there. */
+PGconn *connect_operator(const struct forebay *forebay);
 /* Connects to PostgreSQL itself as superuser; to database app. */
 PGconn *connect_control(void);
 
@@ -29,6 +31,13 @@ void expect_failure(PGresult *res, const char *sqlstate);
 void expect_text(PGresult *res, const char *expected);
 /* Polls until the query's value is as expected. */
 void await_value(PGconn *conn, const char *sql, const char *expected);
+/* Of a table as the console shows it: the value of a column in the first row whose column `by` is `key`, malloc'd; "" where
+ * there is none. */
+char *table_cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column);
+void await_table_cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column,
+		      const char *expected);
+/* It succeeds, without rows, with this tag. */
+void expect_tag(PGconn *conn, const char *sql, const char *tag);
 long query_long(PGconn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* PQgetResult() with the deadline. */

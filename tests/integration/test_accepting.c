@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -16,12 +15,6 @@
 #include "harness.h"
 #include "query.h"
 #include "wire.h"
-
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
 
 enum { CROWD = 400 };
 
@@ -36,10 +29,6 @@ static int try_port(int port) {
 		return fd;
 	close(fd);
 	return -1;
-}
-
-static PGconn *operator_of(const struct forebay *forebay) {
-	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
 }
 
 /* ---- spreading ---- */
@@ -89,7 +78,7 @@ START_TEST(many_who_log_in_at_once_are_spread_over_the_workers) {
 	}
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	count_by_worker(ops, counts);
 	int fewest = counts[0], most = counts[0];
 	for (int i = 0; i < 4; i++) {
@@ -117,7 +106,7 @@ START_TEST(few_clients_do_not_share_one_worker) {
 		raws[i] = raw_connect(forebay);
 		raw_login(&raws[i]);
 	}
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	count_by_worker(ops, counts);
 	for (int i = 0; i < 4; i++)
 		ck_assert_msg(counts[i] >= 1 && counts[i] <= 3, "worker %d has %d of 9 clients", i, counts[i]);
@@ -216,19 +205,6 @@ END_TEST
 
 /* ---- descriptors ---- */
 
-static int descriptors_of(pid_t pid) {
-	char path[64];
-	int n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *dir = opendir(path);
-	ck_assert_ptr_nonnull(dir);
-	for (struct dirent *entry; (entry = readdir(dir));)
-		n += entry->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
 START_TEST(who_comes_when_descriptors_are_out_is_let_in_later) {
 	struct forebay *forebay;
 	struct rlimit usual, low;
@@ -240,7 +216,7 @@ START_TEST(who_comes_when_descriptors_are_out_is_let_in_later) {
 	raw_login(&first);
 	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, NULL, &usual), 0);
 	low = usual;
-	low.rlim_cur = (rlim_t)descriptors_of(forebay->pid) + 4;
+	low.rlim_cur = (rlim_t)forebay_descriptors(forebay) + 4;
 	ck_assert_int_eq(prlimit(forebay->pid, RLIMIT_NOFILE, &low, NULL), 0);
 	for (int i = 0; i < 12; i++)
 		raws[i] = raw_connect(forebay);
@@ -352,6 +328,144 @@ START_TEST(it_stops_as_asked_while_clients_connect) {
 }
 END_TEST
 
+/* ---- nobody who has connected is reset ---- */
+
+struct visitors {
+	char host[256];
+	int port;
+	_Atomic bool stop;
+	_Atomic long served, refused, cut;
+	pthread_mutex_t mutex;
+	char said[300]; /* of the first that was cut */
+};
+
+/* The system's own words for an address where nobody listens, and for a socket file that has gone. */
+static bool is_refusal(const char *text) {
+	return strstr(text, "Connection refused") || strstr(text, "No such file");
+}
+
+/* Connects, asks for one thing, leaves, again and again: served whole, or refused by the system. */
+static void *visit(void *context) {
+	struct visitors *visitors = context;
+	char info[512];
+
+	snprintf(info, sizeof(info), "host=%s port=%d user=app dbname=app sslmode=disable gssencmode=disable connect_timeout=30",
+		 visitors->host, visitors->port);
+	while (!atomic_load(&visitors->stop)) {
+		PGconn *conn = PQconnectdb(info);
+		if (PQstatus(conn) != CONNECTION_OK && is_refusal(PQerrorMessage(conn))) {
+			atomic_fetch_add(&visitors->refused, 1);
+			PQfinish(conn);
+			harness_pause_ms(1);
+			continue;
+		}
+		PGresult *res = PQexec(conn, "select 1");
+		if (PQresultStatus(res) == PGRES_TUPLES_OK) {
+			atomic_fetch_add(&visitors->served, 1);
+		} else if (atomic_fetch_add(&visitors->cut, 1) == 0) {
+			pthread_mutex_lock(&visitors->mutex);
+			snprintf(visitors->said, sizeof(visitors->said), "%s", PQerrorMessage(conn));
+			pthread_mutex_unlock(&visitors->mutex);
+		}
+		PQclear(res);
+		PQfinish(conn);
+	}
+	return NULL;
+}
+
+enum { VISITORS = 4 };
+
+static void visitors_begin(struct visitors *visitors, pthread_t threads[VISITORS], const char *host, int port) {
+	*visitors = (struct visitors){.port = port, .mutex = PTHREAD_MUTEX_INITIALIZER};
+	snprintf(visitors->host, sizeof(visitors->host), "%s", host);
+	for (int i = 0; i < VISITORS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, visit, visitors), 0);
+}
+
+static void visitors_await(const _Atomic long *count, long more) {
+	long until = atomic_load(count) + more;
+
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(count) < until; harness_pause_ms(1))
+		ck_assert_msg(harness_now_ms() < deadline, "%ld instead of %ld", atomic_load(count), until);
+}
+
+static void visitors_end(struct visitors *visitors, pthread_t threads[VISITORS]) {
+	atomic_store(&visitors->stop, true);
+	for (int i = 0; i < VISITORS; i++)
+		pthread_join(threads[i], NULL);
+	printf("visitors of %s: %ld served, %ld refused, %ld cut\n", visitors->host, atomic_load(&visitors->served),
+	       atomic_load(&visitors->refused), atomic_load(&visitors->cut));
+	fflush(stdout);
+	ck_assert_msg(atomic_load(&visitors->cut) == 0, "%ld were cut: %s", atomic_load(&visitors->cut), visitors->said);
+}
+
+START_TEST(a_listener_that_goes_resets_nobody) {
+	int port = harness_free_port();
+	char more[600], dir[256];
+	struct visitors tcp, local;
+	pthread_t tcp_threads[VISITORS], local_threads[VISITORS];
+	struct forebay_setup plain = {.workers = WORKERS(_i), .listener = "auth = trust", .process = "log_connections = off"};
+	struct forebay_setup both = plain;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(dir, sizeof(dir), "%s", harness_dir());
+	snprintf(more, sizeof(more),
+		 "[listener:second]\nprotocol = postgresql\nlisten = 127.0.0.1:%d, %s/.s.PGSQL.%d\nauth = trust\n", port, dir, port);
+	both.more = more;
+	struct forebay *forebay = forebay_start(&both);
+	visitors_begin(&tcp, tcp_threads, "127.0.0.1", port);
+	visitors_begin(&local, local_threads, dir, port);
+	for (int round = 0; round < 5; round++) {
+		visitors_await(&tcp.served, 20);
+		visitors_await(&local.served, 20);
+		reload(forebay, &plain);
+		visitors_await(&tcp.refused, 1);
+		visitors_await(&local.refused, 1);
+		reload(forebay, &both);
+	}
+	visitors_await(&tcp.served, 1);
+	visitors_await(&local.served, 1);
+	/* and the end of the process */
+	ck_assert_int_eq(kill(forebay->pid, SIGTERM), 0);
+	visitors_await(&tcp.refused, 1);
+	visitors_await(&local.refused, 1);
+	visitors_end(&tcp, tcp_threads);
+	visitors_end(&local, local_threads);
+	forebay_await_exit(forebay);
+}
+END_TEST
+
+/* As many as the queue takes are there when a reload takes the address away. */
+START_TEST(a_crowd_at_a_listener_that_goes_is_served) {
+	static struct raw raws[CROWD];
+	int port = harness_free_port();
+	char more[256];
+	struct forebay_setup plain = {
+		.workers = WORKERS(_i), .listener = "auth = trust", .process = "max_clients = 1000\nlog_connections = off"};
+	struct forebay_setup both = plain;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(more, sizeof(more), "[listener:second]\nprotocol = postgresql\nlisten = 127.0.0.1:%d\nauth = trust\n", port);
+	both.more = more;
+	struct forebay *forebay = forebay_start(&both);
+	ck_assert_int_eq(kill(forebay->pid, SIGSTOP), 0);
+	for (int i = 0; i < CROWD; i++)
+		raws[i] = raw_connect_port(port);
+	forebay_rewrite_ini(forebay, &plain);
+	ck_assert_int_eq(kill(forebay->pid, SIGHUP), 0);
+	ck_assert_int_eq(kill(forebay->pid, SIGCONT), 0);
+	forebay_await_log(forebay, "reloaded");
+	ck_assert_int_eq(try_port(port), -1);
+	for (int i = 0; i < CROWD; i++) {
+		raw_login(&raws[i]);
+		ck_assert(raw_put(&raws[i], 'Q', "s", "select 1"));
+		raw_answers(&raws[i], "T D:1 C Z:I");
+		raw_close(&raws[i]);
+	}
+	forebay_stop(forebay);
+}
+END_TEST
+
 int main(void) {
 	Suite *suite = suite_create("accepting");
 	TCase *tc = tcase_create("accepting");
@@ -364,6 +478,8 @@ int main(void) {
 	LOOP(tc, who_comes_when_descriptors_are_out_is_let_in_later);
 	LOOP(tc, reload_opens_and_closes_listeners_while_clients_connect);
 	LOOP(tc, it_stops_as_asked_while_clients_connect);
+	LOOP(tc, a_listener_that_goes_resets_nobody);
+	LOOP(tc, a_crowd_at_a_listener_that_goes_is_served);
 	suite_add_tcase(suite, tc);
 	return harness_run(suite);
 }

@@ -21,42 +21,15 @@ static struct forebay *start(int i, const char *pool) {
 	return forebay_start(&(struct forebay_setup){.workers = WORKERS(i), .listener = "auth = trust", .pool = pool});
 }
 
-static PGconn *operator_of(const struct forebay *forebay) {
-	return connect_with(forebay, "user=ops password=ops-secret dbname=forebay");
-}
+static void expect_client(PGconn *ops, const char *application, const char *column, const char *expected) {
+	char *value = table_cell(ops, "SHOW CLIENTS", "application_name", application, column);
 
-/* A cell of SHOW CLIENTS, of the client with this application_name; malloc'd. */
-static char *client_cell(PGconn *ops, const char *application, const char *column) {
-	PGresult *res = PQexec(ops, "show clients");
-	int at = PQfnumber(res, column), name = PQfnumber(res, "application_name");
-	char *value = NULL;
-
-	ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK && at >= 0, "%s: %s", column, PQresultErrorMessage(res));
-	for (int row = 0; !value && row < PQntuples(res); row++)
-		if (strcmp(PQgetvalue(res, row, name), application) == 0)
-			value = strdup(PQgetvalue(res, row, at));
-	PQclear(res);
-	ck_assert_msg(value != NULL, "no client %s", application);
-	return value;
-}
-
-static void expect_cell(PGconn *ops, const char *application, const char *column, const char *expected) {
-	char *value = client_cell(ops, application, column);
-
-	ck_assert_msg(strcmp(value, expected) == 0, "%s of %s is %s, not %s", column, application, value, expected);
+	ck_assert_msg(strcmp(value, expected) == 0, "%s of %s is \"%s\", not \"%s\"", column, application, value, expected);
 	free(value);
 }
 
-static void await_cell(PGconn *ops, const char *application, const char *column, const char *expected) {
-	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
-	char *value;
-
-	while (strcmp(value = client_cell(ops, application, column), expected) != 0) {
-		ck_assert_msg(harness_now_ms() < deadline, "%s of %s stays %s", column, application, value);
-		free(value);
-		harness_pause_ms(5);
-	}
-	free(value);
+static void await_client(PGconn *ops, const char *application, const char *column, const char *expected) {
+	await_table_cell(ops, "SHOW CLIENTS", "application_name", application, column, expected);
 }
 
 static PGTransactionStatusType status(PGconn *conn) {
@@ -523,33 +496,33 @@ END_TEST
 START_TEST(transaction_that_does_nothing_holds_no_server) {
 	struct forebay *forebay = start(_i, "max_size = 1\nacquire_timeout = 20s");
 	PGconn *idle = connect_with(forebay, "application_name=idle"), *busy = connect_app(forebay);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 
 	execute(idle, "begin");
 	ck_assert_int_eq(status(idle), PQTRANS_INTRANS);
-	expect_cell(ops, "idle", "begin_deferred", "t");
-	expect_cell(ops, "idle", "state", "idle");
-	expect_cell(ops, "idle", "link", "");
+	expect_client(ops, "idle", "begin_deferred", "t");
+	expect_client(ops, "idle", "state", "idle");
+	expect_client(ops, "idle", "link", "");
 	execute(busy, "begin");
 	execute(busy, "insert into begun values (1)"); /* the one server is free for it */
 	send_query(idle, "select count(*) from begun");
-	await_cell(ops, "idle", "state", "waiting");
-	expect_cell(ops, "idle", "begin_deferred", "t");
+	await_client(ops, "idle", "state", "waiting");
+	expect_client(ops, "idle", "begin_deferred", "t");
 	execute(busy, "commit");
 	expect_text(next_result(idle), "1");
 	ck_assert(next_result(idle) == NULL);
 	ck_assert_int_eq(status(idle), PQTRANS_INTRANS);
-	expect_cell(ops, "idle", "begin_deferred", "f");
-	expect_cell(ops, "idle", "state", "active");
+	expect_client(ops, "idle", "begin_deferred", "f");
+	expect_client(ops, "idle", "state", "active");
 	execute(idle, "commit");
-	expect_cell(ops, "idle", "transactions", "1");
-	expect_cell(ops, "idle", "queries", "3");
+	expect_client(ops, "idle", "transactions", "1");
+	expect_client(ops, "idle", "queries", "3");
 	execute(idle, "begin");
 	execute(idle, "commit");
 	execute(idle, "start transaction");
 	execute(idle, "rollback");
-	expect_cell(ops, "idle", "transactions", "3");
-	expect_cell(ops, "idle", "queries", "7");
+	expect_client(ops, "idle", "transactions", "3");
+	expect_client(ops, "idle", "queries", "7");
 	PQfinish(ops);
 	PQfinish(idle);
 	PQfinish(busy);
@@ -563,11 +536,11 @@ START_TEST(only_transaction_pooling_defers_and_only_where_it_may) {
 	} pools[] = {{"max_size = 1", "t"}, {"defer_begin = off", "f"}, {"pool_mode = session", "f"}};
 	for (size_t i = 0; i < 3; i++) {
 		struct forebay *forebay = start(_i, pools[i].pool);
-		PGconn *conn = connect_with(forebay, "application_name=me"), *ops = operator_of(forebay);
+		PGconn *conn = connect_with(forebay, "application_name=me"), *ops = connect_operator(forebay);
 
 		execute(conn, "begin");
-		expect_cell(ops, "me", "begin_deferred", pools[i].deferred);
-		expect_cell(ops, "me", "state", i == 0 ? "idle" : "active");
+		expect_client(ops, "me", "begin_deferred", pools[i].deferred);
+		expect_client(ops, "me", "state", i == 0 ? "idle" : "active");
 		execute(conn, "rollback");
 		PQfinish(conn);
 		PQfinish(ops);
@@ -585,13 +558,13 @@ END_TEST
 
 START_TEST(reload_changes_what_comes_next) {
 	struct forebay *forebay = start(_i, "max_size = 1");
-	PGconn *conn = connect_with(forebay, "application_name=me"), *ops = operator_of(forebay);
+	PGconn *conn = connect_with(forebay, "application_name=me"), *ops = connect_operator(forebay);
 
 	execute(conn, "begin");
 	forebay_rewrite_ini(forebay, &(struct forebay_setup){
 					     .workers = WORKERS(_i), .listener = "auth = trust", .pool = "max_size = 1\ndefer_begin = off"});
 	execute(ops, "reload");
-	expect_cell(ops, "me", "begin_deferred", "t");
+	expect_client(ops, "me", "begin_deferred", "t");
 	execute(conn, "insert into begun values (1)");
 	ck_assert_int_eq(status(conn), PQTRANS_INTRANS);
 	execute(conn, "rollback");
@@ -599,7 +572,7 @@ START_TEST(reload_changes_what_comes_next) {
 	for (char *state = NULL; !state || strcmp(state, "active") != 0; execute(conn, "rollback")) {
 		free(state);
 		execute(conn, "begin");
-		state = client_cell(ops, "me", "state");
+		state = table_cell(ops, "SHOW CLIENTS", "application_name", "me", "state");
 		if (strcmp(state, "active") == 0) {
 			free(state);
 			break;
@@ -703,12 +676,12 @@ END_TEST
 START_TEST(full_queue_fails_the_transaction) {
 	struct forebay *forebay = start(_i, "max_size = 1\nmax_waiting = 1");
 	PGconn *holder = connect_app(forebay), *waiter = connect_with(forebay, "application_name=waiter");
-	PGconn *conn = connect_app(forebay), *ops = operator_of(forebay);
+	PGconn *conn = connect_app(forebay), *ops = connect_operator(forebay);
 
 	execute(holder, "begin");
 	execute(holder, "select 1");
 	send_query(waiter, "select 1");
-	await_cell(ops, "waiter", "state", "waiting");
+	await_client(ops, "waiter", "state", "waiting");
 	execute(conn, "begin");
 	expect_error(conn, "select 1", "53300");
 	expect_failed_until_rollback(conn);
@@ -724,7 +697,7 @@ END_TEST
 START_TEST(cancel_while_it_waits_fails_the_transaction) {
 	struct forebay *forebay = start(_i, "max_size = 1");
 	PGconn *holder = connect_app(forebay), *conn = connect_with(forebay, "application_name=waiter");
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	PGcancel *cancel = PQgetCancel(conn);
 	char error[256];
 
@@ -734,7 +707,7 @@ START_TEST(cancel_while_it_waits_fails_the_transaction) {
 	ck_assert(PQcancel(cancel, error, sizeof error)); /* nothing runs: nothing comes of it */
 	ck_assert_int_eq(status(conn), PQTRANS_INTRANS);
 	send_query(conn, "select 1");
-	await_cell(ops, "waiter", "state", "waiting");
+	await_client(ops, "waiter", "state", "waiting");
 	ck_assert(PQcancel(cancel, error, sizeof error));
 	expect_failure(next_result(conn), "57014");
 	ck_assert(next_result(conn) == NULL);
@@ -783,7 +756,7 @@ END_TEST
 /* Whatever becomes of the servers meanwhile is nothing to a transaction that none has heard of. */
 START_TEST(servers_may_go_before_the_first_statement) {
 	struct forebay *forebay = start(_i, "max_size = 2\nalive_bypass_window = 0");
-	PGconn *conn = connect_app(forebay), *control = connect_control(), *ops = operator_of(forebay);
+	PGconn *conn = connect_app(forebay), *control = connect_control(), *ops = connect_operator(forebay);
 
 	for (int i = 0; i < 5; i++) {
 		execute(conn, "begin");
@@ -842,7 +815,7 @@ END_TEST
 
 START_TEST(pause_lets_it_begin_and_holds_its_first_statement) {
 	struct forebay *forebay = start(_i, "max_size = 1");
-	PGconn *conn = connect_with(forebay, "application_name=me"), *ops = operator_of(forebay);
+	PGconn *conn = connect_with(forebay, "application_name=me"), *ops = connect_operator(forebay);
 
 	expect_value(conn, "select 1", "1");
 	execute(conn, "begin");
@@ -850,14 +823,14 @@ START_TEST(pause_lets_it_begin_and_holds_its_first_statement) {
 	execute(conn, "rollback");
 	execute(conn, "begin");
 	send_query(conn, "insert into begun values (1)");
-	await_cell(ops, "me", "state", "waiting");
+	await_client(ops, "me", "state", "waiting");
 	execute(ops, "resume app");
 	expect_result(next_result(conn), PGRES_COMMAND_OK);
 	ck_assert(next_result(conn) == NULL);
 	ck_assert_int_eq(status(conn), PQTRANS_INTRANS);
 	execute(conn, "commit");
 	expect_value(conn, "select count(*) from begun", "1");
-	char *id = client_cell(ops, "me", "id");
+	char *id = table_cell(ops, "SHOW CLIENTS", "application_name", "me", "id");
 	execute(conn, "begin");
 	execute(ops, "kill_client %s", id);
 	PGresult *res = PQexec(conn, "select 1");

@@ -38,14 +38,6 @@ static void expect_cut(PGconn *conn, const char *sql, const char *sqlstate, cons
 	expect_failure(res, sqlstate);
 }
 
-static void expect_tag(PGconn *conn, const char *sql, const char *tag) {
-	PGresult *res = PQexec(conn, sql);
-
-	ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s: %s", sql, PQresultErrorMessage(res));
-	ck_assert_str_eq(PQcmdStatus(res), tag);
-	PQclear(res);
-}
-
 static PGTransactionStatusType status(PGconn *conn) {
 	return PQtransactionStatus(conn);
 }

@@ -9,19 +9,9 @@
 #include "query.h"
 #include "wire.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 static struct forebay *start(int i, const char *pool) {
 	return forebay_start(
 		&(struct forebay_setup){.workers = WORKERS(i), .pool = pool, .listener = "auth = trust"});
-}
-
-static PGconn *operator_of(const struct forebay *forebay) {
-	return connect_with(forebay, "user=ops dbname=forebay");
 }
 
 /* ---- SHOW LEAKS ---- */
@@ -114,7 +104,7 @@ START_TEST(forgotten_transaction_is_named_within_a_second_of_the_threshold) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "leak_detection_threshold = 300ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	leaker = connect_with(forebay, "application_name=checkout");
 	execute(leaker, "select 'before'");
 	execute(leaker, "begin");
@@ -165,7 +155,7 @@ START_TEST(one_hold_is_reported_once_however_often_it_is_left_idle) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "leak_detection_threshold = 200ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	first = connect_with(forebay, "application_name=first");
 	second = connect_with(forebay, "application_name=second");
 	begin_holding(first);
@@ -201,7 +191,7 @@ START_TEST(client_that_works_or_holds_nothing_does_not_leak) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "leak_detection_threshold = 150ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	idle = connect_with(forebay, "application_name=idle");
 	slow = connect_with(forebay, "application_name=slow");
 	leaker = connect_with(forebay, "application_name=leaker");
@@ -231,7 +221,7 @@ START_TEST(whatever_only_the_client_can_end_is_a_leak) {
 	SKIP_WHEN_DIRECT();
 	execute(control, "drop table if exists leaky; create table leaky(a int); grant all on leaky to app");
 	forebay = start(_i, "leak_detection_threshold = 100ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 
 	conn = connect_with(forebay, "application_name=failed");
 	execute(conn, "begin");
@@ -266,7 +256,7 @@ START_TEST(idle_session_leaks_only_while_others_wait) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "pool_mode = session\nmax_size = 1\nleak_detection_threshold = 200ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	holder = connect_with(forebay, "application_name=holder");
 	waiter = connect_with(forebay, "application_name=waiter");
 	execute(holder, "select 'held'");
@@ -316,7 +306,7 @@ START_TEST(leak_action_close_gives_the_connection_back) {
 	SKIP_WHEN_DIRECT();
 	execute(control, "drop table if exists kept; create table kept(a int); grant all on kept to app");
 	forebay = start(_i, "max_size = 1\nleak_detection_threshold = 200ms\nleak_action = close");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	next = connect_app(forebay);
 	pid = query(next, "select pg_backend_pid()");
 	raw = raw_connect(forebay);
@@ -358,7 +348,7 @@ START_TEST(whatever_was_left_open_is_taken_back) {
 	SKIP_WHEN_DIRECT();
 	execute(control, "drop table if exists opened; create table opened(a int); grant all on opened to app");
 	forebay = start(_i, "max_size = 1\nleak_detection_threshold = 100ms\nleak_action = close");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	next = connect_app(forebay);
 	pid = query(next, "select pg_backend_pid()");
 	for (int way = 0; way < 4; way++) {
@@ -464,7 +454,7 @@ START_TEST(prepared_statements_are_told_by_their_text) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "leak_detection_threshold = 100ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	leaker = connect_with(forebay, "application_name=prepared");
 	expect_result(PQprepare(leaker, "b", "begin", 0, NULL), PGRES_COMMAND_OK);
 	expect_result(PQprepare(leaker, "s", "select 7 as seven", 0, NULL), PGRES_COMMAND_OK);
@@ -487,7 +477,7 @@ START_TEST(prepared_statements_are_told_by_their_text) {
 
 	/* a session that keeps its server keeps its statements there under names of its own */
 	forebay = start(_i, "leak_detection_threshold = 100ms\npool_mode = session");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	leaker = connect_with(forebay, "application_name=prepared");
 	expect_result(PQprepare(leaker, "s", "select 7 as seven", 0, NULL), PGRES_COMMAND_OK);
 	execute(leaker, "begin");
@@ -513,7 +503,7 @@ START_TEST(shorter_threshold_at_reload_finds_who_holds_already) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = forebay_start(&setup);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	leaker = connect_with(forebay, "application_name=leaker");
 	begin_holding(leaker);
 	setup.pool = "leak_detection_threshold = 100ms";
@@ -558,7 +548,7 @@ START_TEST(waiting_client_is_told_its_place) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 1\nwait_notice_after = 400ms\nacquire_timeout = 60s");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	holder = connect_with(forebay, "application_name=checkout");
 	first = connect_app(forebay);
 	second = connect_app(forebay);
@@ -671,7 +661,7 @@ START_TEST(audit_finds_nothing_under_load) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 3\nleak_detection_threshold = 20ms\nwait_notice_after = 20ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	for (int i = 0; i < CLIENTS; i++)
 		conn[i] = connect_quietly(forebay);
 	for (int round = 0; round < ROUNDS; round++) {
@@ -723,7 +713,7 @@ START_TEST(audits_begin_by_themselves) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, NULL);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	while (audited(ops, "audits", false) < 1) {
 		ck_assert_msg(harness_now_ms() < deadline, "no audit");
 		harness_pause_ms(20);

@@ -447,6 +447,46 @@ START_TEST(client_certificates_name_their_user) {
 }
 END_TEST
 
+/* known_users_only: a certificate proves who a client is, and auth_query whether there is such a user. */
+START_TEST(certificates_of_unknown_users_are_not_enough) {
+	static const char *const queries[] = {
+		"", "auth_query = select usename, passwd from pg_shadow where usename = $1\nauth_user = authuser\n"
+		    "auth_password = authuser-secret\n"};
+	char client[300], mapped[300], ident[300], listener[700], pool[400];
+
+	if (harness_direct())
+		return;
+	snprintf(client, sizeof(client), "sslcert=%s.crt sslkey=%s.key", harness_path("client"), harness_path("client"));
+	snprintf(mapped, sizeof(mapped), "sslcert=%s.crt sslkey=%s.key", harness_path("mapped"), harness_path("mapped"));
+	snprintf(ident, sizeof(ident), "%s", harness_path("known.conf"));
+	harness_write(ident, "people \"Some Body\" ghost\npeople \"Some Body\" app\npeople /^(.*)$ \\1\n");
+	snprintf(listener, sizeof(listener),
+		 "auth = cert\ntls_mode = verify-ca\nident_file = %s\nuser_map = people\nknown_users_only = true\n", ident);
+	for (int asked = 0; asked < 2; asked++) {
+		snprintf(pool, sizeof(pool), "user = app\npassword = app-secret\n%s", queries[asked]);
+		struct forebay *forebay = start(1, listener, pool, NULL);
+		/* of the configuration */
+		PGconn *conn = connect_with(forebay, "user=app sslmode=require %s", mapped);
+		expect_value(conn, "select 1", "1");
+		PQfinish(conn);
+		/* of the database */
+		conn = try_connect(forebay, "user=certuser sslmode=require %s", client);
+		if (asked) {
+			expect_value(conn, "select current_user", "app");
+			PQfinish(conn);
+		} else {
+			expect_refused(conn, "certificate authentication failed for user \"certuser\"");
+		}
+		/* of neither; and one that is known, with another's certificate */
+		expect_refused(try_connect(forebay, "user=ghost sslmode=require %s", mapped),
+			       "certificate authentication failed for user \"ghost\"");
+		expect_refused(try_connect(forebay, "user=certuser sslmode=require %s", mapped),
+			       "certificate authentication failed for user \"certuser\"");
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
 START_TEST(hba_file_picks_the_method) {
 	char *hba = strdup(harness_path("hba.conf")); /* its own is one of the last few */
 	static const char *const broken[] = {
@@ -687,6 +727,7 @@ int main(void) {
 	LOOP(tcase, secrets_are_looked_up_on_the_server);
 	LOOP(tcase, a_function_that_returns_a_record_looks_up_secrets);
 	LOOP(tcase, client_certificates_name_their_user);
+	tcase_add_test(tcase, certificates_of_unknown_users_are_not_enough);
 	LOOP(tcase, hba_file_picks_the_method);
 	LOOP(tcase, servers_are_logged_in_by_every_method);
 	LOOP(tcase, servers_are_reached_over_tls_as_asked);

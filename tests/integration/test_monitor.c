@@ -12,12 +12,6 @@
 
 #include "query.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 /* ---- SHOW HOSTS, SHOW SERVERS ---- */
 
 static PGconn *connect_ops(const struct forebay *forebay) {

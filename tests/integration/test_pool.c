@@ -8,12 +8,6 @@
 #include "wire.h"
 
 /* None of these can be tried on PostgreSQL itself. */
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 static struct forebay *start(int i, const char *pool) {
 	return forebay_start(
 		&(struct forebay_setup){.workers = WORKERS(i), .pool = pool, .listener = "auth = trust"});

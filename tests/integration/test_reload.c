@@ -1,5 +1,4 @@
 /* A reload is whole or not at all, in the midst of traffic, and says what it did. */
-#include <dirent.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,76 +10,27 @@
 #include "traffic.h"
 #include "wire.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { RELOADS = 150 };
+enum { RELOADS = 200 };
 #else
 enum { RELOADS = 500 };
 #endif
 
-static PGconn *operator_of(struct forebay *forebay) {
-	return connect_with(forebay, "dbname=forebay user=ops password=ops-secret");
-}
+/* ---- fifty a second ---- */
 
-static int descriptors_of(pid_t pid) {
-	char path[64];
-	int n = 0;
+/* Writes the configuration of this turn; whatever it writes, clients of app and sess are served. */
+typedef void change(struct forebay *forebay, int turn, void *context);
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *dir = opendir(path);
-	ck_assert_ptr_nonnull(dir);
-	for (struct dirent *entry; (entry = readdir(dir));)
-		n += entry->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
-/* A pool of sessions; with a port, a listener and a pool beside it. */
-static char *further(int port) {
-	char *text = NULL;
-	int len = asprintf(&text,
-			   "[pool:sess]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = app\npool_mode = session\n"
-			   "max_size = 4\nmonitor_interval = 0\n",
-			   harness_postgres_port());
-
-	ck_assert_int_gt(len, 0);
-	if (!port)
-		return text;
-	char *all = NULL;
-	len = asprintf(&all,
-		       "%s[listener:second]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n"
-		       "[pool:extra]\nprotocol = postgresql\nhosts = 127.0.0.1:5\nmin_idle = 1\nuser = app\n",
-		       text, port);
-	ck_assert_int_gt(len, 0);
-	free(text);
-	return all;
-}
-
-/* Fifty a second for ten seconds; fewer under sanitizers. What changes: a bound, a limit, a listener, a pool, a user. */
-START_TEST(fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing) {
-	int port = harness_free_port();
-	char *plain = further(0), *more = further(port);
-	struct forebay_setup setup = {.workers = WORKERS(_i), .listener = "auth = trust", .process = "log_connections = off",
-				      .pool = "max_size = 5", .more = plain};
-	struct forebay *forebay;
-
-	SKIP_WHEN_DIRECT();
-	forebay = forebay_start(&setup);
-	PGconn *ops = operator_of(forebay);
-	struct traffic *traffic = traffic_start(
-		&(struct traffic_setup){.forebay = forebay, .comers = 2, .stayers_of_each = 1, .sessions = true});
+/* Fifty a second for ten seconds; fewer under sanitizers. */
+static void storm(struct forebay *forebay, PGconn *ops, change *rewrite, void *context) {
+	struct traffic *traffic = traffic_start(&(struct traffic_setup){
+		.forebay = forebay, .comers = 2, .stayers_of_each = 1, .tls = true, .sessions = true});
 	int warm = RELOADS / 5, descriptors = 0;
 	size_t rss = 0;
 	long long began = harness_now_ms();
+
 	for (int i = 0; i < RELOADS; i++) {
-		setup.more = i % 2 ? plain : more;
-		setup.pool = i % 3 ? "max_size = 5\nquery_timeout = 20s" : "max_size = 3\nmin_idle = 1";
-		forebay_rewrite_ini(forebay, &setup);
+		rewrite(forebay, i, context);
 		execute(ops, "RELOAD");
 		if (i == warm)
 			rss = forebay_rss_kib(forebay);
@@ -97,22 +47,14 @@ START_TEST(fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing) {
 	(void)rss;
 	/* nor are descriptors lost: as many as after the first such pair of reloads */
 	for (int i = 0; i < 10; i++) {
-		setup.more = i % 2 ? plain : more;
-		forebay_rewrite_ini(forebay, &setup);
+		rewrite(forebay, i, context);
 		execute(ops, "RELOAD");
 	}
-	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; (descriptors = descriptors_of(forebay->pid)) > 100;) {
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; (descriptors = forebay_descriptors(forebay)) > 100;) {
 		ck_assert_msg(harness_now_ms() < deadline, "%d descriptors are open", descriptors);
 		harness_pause_ms(20);
 	}
-	PQfinish(ops);
-	free(plain);
-	free(more);
-	forebay_stop(forebay);
 }
-END_TEST
-
-/* ---- certificates ---- */
 
 static void copy_file(const char *from, const char *to) {
 	char *text = harness_read(from);
@@ -120,6 +62,112 @@ static void copy_file(const char *from, const char *to) {
 	harness_write(to, text);
 	free(text);
 }
+
+/* Another certificate at the same path. */
+static void show_certificate(const char *certificate, const char *key, bool other) {
+	copy_file(harness_path(other ? "client.crt" : "server.crt"), certificate);
+	copy_file(harness_path(other ? "client.key" : "server.key"), key);
+}
+
+struct own_way {
+	int port; /* of the listener that comes and goes */
+	char certificate[300], key[300];
+};
+
+/* What changes: bounds, limits, a listener, a pool, a user, a password, the certificate. */
+static void change_ini(struct forebay *forebay, int turn, void *context) {
+	struct own_way *way = context;
+	char *more = NULL, *second = NULL, listener[700];
+	bool with = turn % 2 == 0;
+
+	show_certificate(way->certificate, way->key, turn % 5 == 0);
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_cert_file = %s\ntls_key_file = %s", way->certificate, way->key);
+	ck_assert_int_gt(asprintf(&second,
+				  "[listener:second]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n"
+				  "[pool:extra]\nprotocol = postgresql\nhosts = 127.0.0.1:5\nmin_idle = 1\nuser = app\n"
+				  "[user:passing]\npassword = number-%d\nmax_connections = %d\n",
+				  way->port, turn, turn % 7),
+			 0);
+	ck_assert_int_gt(asprintf(&more,
+				  "[pool:sess]\nprotocol = postgresql\nhosts = 127.0.0.1:%d\ndatabase = app\npool_mode = session\n"
+				  "max_size = %d\nmonitor_interval = %s\n%s",
+				  harness_postgres_port(), 3 + turn % 3, turn % 4 ? "0" : "1s", with ? second : ""),
+			 0);
+	const struct forebay_setup setup = {.workers = 4,
+					    .process = turn % 11 ? "log_connections = off" : "log_connections = off\ntcp_keepalive_idle = 7s",
+					    .listener = listener,
+					    .pool = turn % 3 ? "max_size = 5\nquery_timeout = 20s" : "max_size = 3\nmin_idle = 1",
+					    .more = more};
+	forebay_rewrite_ini(forebay, &setup);
+	free(more);
+	free(second);
+}
+
+START_TEST(fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing) {
+	struct own_way way = {.port = harness_free_port()};
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(way.certificate, sizeof(way.certificate), "%s", harness_path("changing.crt"));
+	snprintf(way.key, sizeof(way.key), "%s", harness_path("changing.key"));
+	forebay = forebay_prepare();
+	change_ini(forebay, 1, &way);
+	forebay_launch(forebay);
+	PGconn *ops = connect_operator(forebay);
+	storm(forebay, ops, change_ini, &way);
+	ck_assert_int_gt(harness_count_in(forebay->log, "certificate_changed"), RELOADS / 5);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* The same of a pgbouncer.ini: sizes, timeouts, databases, its list of users, the certificate. */
+static void change_pgbouncer_ini(struct forebay *forebay, int turn, void *context) {
+	struct own_way *way = context;
+	char *text = NULL, list[300];
+	int port = harness_postgres_port();
+
+	show_certificate(way->certificate, way->key, turn % 5 == 0);
+	snprintf(list, sizeof(list), "%s", harness_path("changing.txt"));
+	harness_write(list, turn % 3 ? "\"app\" \"app-secret\"\n\"ops\" \"ops-secret\"\n"
+				     : "\"app\" \"app-secret\"\n\"ops\" \"ops-secret\"\n\"passing\" \"x\"\n");
+	ck_assert_int_gt(asprintf(&text,
+				  "[databases]\n"
+				  "app = host=127.0.0.1 port=%d user=app password=app-secret pool_size=%d\n"
+				  "sess = host=127.0.0.1 port=%d user=app password=app-secret dbname=app pool_mode=session\n%s"
+				  "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir = %s\n"
+				  "auth_type = trust\nauth_file = %s\nadmin_users = ops\npool_mode = transaction\n"
+				  "default_pool_size = %d\nmin_pool_size = %d\nquery_timeout = %d\nserver_lifetime = %d\n"
+				  "client_tls_sslmode = allow\nclient_tls_cert_file = %s\nclient_tls_key_file = %s\nlog_connections = 0\n"
+				  "log_disconnections = 0\n%s",
+				  port, 3 + turn % 3, port, turn % 2 ? "" : "extra = host=127.0.0.1 port=5 user=app min_pool_size=1\n",
+				  forebay->port, forebay->socket_dir, list, 3 + turn % 2, turn % 2, turn % 3 ? 20 : 0,
+				  600 + turn % 9, way->certificate, way->key,
+				  turn % 4 ? "" : "[users]\npassing = max_user_connections=3\n"),
+			 0);
+	harness_write(forebay->ini, text);
+	free(text);
+}
+
+START_TEST(the_same_of_a_pgbouncer_ini) {
+	struct own_way way = {0};
+	struct forebay *forebay;
+
+	SKIP_WHEN_DIRECT();
+	snprintf(way.certificate, sizeof(way.certificate), "%s", harness_path("bouncing.crt"));
+	snprintf(way.key, sizeof(way.key), "%s", harness_path("bouncing.key"));
+	forebay = forebay_prepare();
+	change_pgbouncer_ini(forebay, 1, &way);
+	forebay_launch(forebay);
+	PGconn *ops = connect_with(forebay, "dbname=pgbouncer user=ops");
+	storm(forebay, ops, change_pgbouncer_ini, &way);
+	ck_assert_int_gt(harness_count_in(forebay->log, "certificate_changed"), RELOADS / 5);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* ---- certificates ---- */
 
 static void expect_subject(const struct forebay *forebay, const char *common_name) {
 	struct raw raw = raw_connect(forebay);
@@ -146,7 +194,7 @@ START_TEST(a_certificate_is_read_anew) {
 	copy_file(harness_path("client.crt"), certificate);
 	copy_file(harness_path("client.key"), key);
 	forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i), .listener = listener});
-	PGconn *ops = operator_of(forebay), *stays = connect_with(forebay, "sslmode=require");
+	PGconn *ops = connect_operator(forebay), *stays = connect_with(forebay, "sslmode=require");
 	expect_subject(forebay, "certuser");
 	copy_file(harness_path("mapped.crt"), certificate);
 	/* the key is not its own: as if only one of the two had been written so far */
@@ -181,7 +229,7 @@ START_TEST(pools_come_change_and_go_and_the_log_says_so_without_secrets) {
 		 harness_postgres_port());
 	with.more = more;
 	forebay = forebay_start(&without);
-	PGconn *ops = operator_of(forebay), *control = connect_control();
+	PGconn *ops = connect_operator(forebay), *control = connect_control();
 	expect_refused(try_connect(forebay, "dbname=extra"), "there is no pool for database");
 	forebay_rewrite_ini(forebay, &with);
 	execute(ops, "RELOAD");
@@ -244,7 +292,7 @@ START_TEST(a_section_that_comes_makes_a_pool_a_configured_one) {
 		 harness_postgres_port());
 	setup.more = any;
 	struct forebay *forebay = forebay_start(&setup);
-	PGconn *ops = operator_of(forebay), *conn = connect_with(forebay, "dbname=grown");
+	PGconn *ops = connect_operator(forebay), *conn = connect_with(forebay, "dbname=grown");
 	expect_automatic(ops, "grown", "t");
 	expect_refused(try_connect(forebay, "dbname=second"), "too many databases");
 	setup.more = own;
@@ -277,7 +325,7 @@ START_TEST(what_cannot_be_had_whole_changes_nothing) {
 	SKIP_WHEN_DIRECT();
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
 	forebay = forebay_start(&setup);
-	PGconn *ops = operator_of(forebay);
+	PGconn *ops = connect_operator(forebay);
 	/* a file with one mistake among good changes: it says where */
 	snprintf(more, sizeof(more),
 		 "[listener:new]\nprotocol = postgresql\nauth = trust\nlisten = 127.0.0.1:%d\n[pool:new]\nhosts = 127.0.0.1:5\n"
@@ -340,7 +388,8 @@ int main(void) {
 	harness_begin(NULL);
 	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
-	LOOP(tcase, fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing);
+	tcase_add_test(tcase, fifty_reloads_a_second_under_load_break_nothing_and_leak_nothing);
+	tcase_add_test(tcase, the_same_of_a_pgbouncer_ini);
 	LOOP(tcase, a_certificate_is_read_anew);
 	LOOP(tcase, pools_come_change_and_go_and_the_log_says_so_without_secrets);
 	LOOP(tcase, a_section_that_comes_makes_a_pool_a_configured_one);

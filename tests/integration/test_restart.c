@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,12 +17,6 @@
 
 #include "traffic.h"
 #include "wire.h"
-
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
 
 static struct forebay *start_with(int workers, const char *process, const char *pool, const char *more) {
 	char text[600];
@@ -87,7 +82,7 @@ START_TEST(restarts_refuse_nobody_and_cut_nothing) {
 	forebay = start_with(WORKERS(_i), "drain_pace = 20", "max_size = 4", more);
 	watch_begin(&watch);
 	struct traffic *traffic = traffic_start(
-		&(struct traffic_setup){.forebay = forebay, .comers = 4, .stayers_of_each = 2, .sessions = true});
+		&(struct traffic_setup){.forebay = forebay, .comers = 4, .stayers_of_each = 2, .tls = true, .sessions = true});
 	for (int i = 0; i < 3; i++) {
 		next = forebay_take_over(forebay);
 		forebay_await_exit(forebay);
@@ -349,6 +344,134 @@ START_TEST(a_signal_starts_the_new_one) {
 }
 END_TEST
 
+/* ---- another user ---- */
+
+static long uid_of(pid_t pid) {
+	char path[64], line[256];
+	long uid = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	FILE *file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "Uid: %ld", &uid) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return uid;
+}
+
+static pid_t await_successor(const struct forebay *old, int how_many) {
+	const char words[] = "successor_started process=";
+	pid_t successor = 0;
+
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; harness_count_in(old->log, words) < how_many;
+	     harness_pause_ms(5))
+		ck_assert_msg(harness_now_ms() < deadline, "nobody is started");
+	char *text = harness_read(old->log);
+	for (const char *at = text; (at = strstr(at, words)); at++)
+		successor = atoi(at + strlen(words));
+	free(text);
+	return successor;
+}
+
+static void await_count(const char *path, const char *needle, int count) {
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; harness_count_in(path, needle) < count; harness_pause_ms(5))
+		ck_assert_msg(harness_now_ms() < deadline, "not %d times in the log: %s", count, needle);
+}
+
+static void expect_served(const struct forebay *forebay) {
+	char local[300];
+
+	snprintf(local, sizeof(local), "host=%s", forebay->socket_dir);
+	const char *const ways[] = {"sslmode=disable", "sslmode=require", local};
+	for (size_t i = 0; i < 3; i++) {
+		PGconn *conn = connect_with(forebay, "%s", ways[i]);
+		expect_value(conn, "select 1", "1");
+		PQfinish(conn);
+	}
+}
+
+/* Started as root, it and all that come after it are that user's: also one that root starts, and one that the signal does. */
+START_TEST(run_as_is_kept_through_takeovers) {
+	char process[900], listener[600], dir[256], key[300], pid_file[300];
+	struct stat st;
+	struct forebay signalled;
+
+	SKIP_WHEN_DIRECT();
+	if (geteuid() != 0) /* nobody else can become another user */
+		return;
+	snprintf(dir, sizeof(dir), "%s", harness_path("run"));
+	harness_mkdir_as_postgres(dir);
+	ck_assert_int_eq(stat(dir, &st), 0);
+	long uid = st.st_uid;
+	const struct passwd *user = getpwuid(st.st_uid);
+	ck_assert_ptr_nonnull(user);
+	snprintf(pid_file, sizeof(pid_file), "%s", harness_path("only-root-s.pid"));
+	snprintf(process, sizeof(process), "run_as = %s\ntakeover_socket = %s/take\npid_file = %s", user->pw_name, dir, pid_file);
+	snprintf(key, sizeof(key), "%s/server.key", dir);
+	char *text = harness_read(harness_path("server.key"));
+	harness_write_as_postgres(key, text);
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_key_file = %s", key);
+	int guard = guard_begin();
+	struct forebay *old = forebay_start(
+		&(struct forebay_setup){.workers = 2, .process = process, .listener = listener});
+	guard_say(guard, old->pid); /* which does not end with its parent: the system forgets that where the user changes */
+	forebay_await_log(old, " ready ");
+	ck_assert_int_eq(uid_of(old->pid), uid);
+	ck_assert_int_eq(harness_count_in(old->log, "run_as_cannot_read"), 0);
+	ck_assert_int_eq(stat(harness_path("run/take"), &st), 0);
+	ck_assert_int_eq((long)st.st_uid, uid);
+	ck_assert_int_eq(st.st_mode & 0777, 0600);
+	expect_served(old);
+
+	/* by root: as an operator would who starts it by hand */
+	struct forebay *next = forebay_take_over(old);
+	guard_say(guard, next->pid);
+	forebay_await_exit(old);
+	ck_assert_int_eq(uid_of(next->pid), uid);
+	expect_pid(pid_file, next->pid);
+	expect_served(next);
+
+	/* a key that only root can read: all goes on as it was */
+	ck_assert_int_eq(chown(key, 0, 0), 0);
+	ck_assert_int_eq(kill(next->pid, SIGHUP), 0);
+	forebay_await_log(next, "reload_refused");
+	ck_assert_int_eq(kill(next->pid, SIGUSR2), 0);
+	await_successor(next, 1);
+	forebay_await_log(next, "successor_ended");
+	expect_served(next);
+	ck_assert_int_eq(chown(key, (uid_t)uid, (gid_t)-1), 0);
+
+	/* by the process itself, which is that user */
+	ck_assert_int_eq(kill(next->pid, SIGUSR2), 0);
+	signalled = *next;
+	signalled.pid = await_successor(next, 2);
+	guard_say(guard, signalled.pid);
+	forebay_await_log(next, "taken_over process=");
+	ck_assert_int_eq(uid_of(signalled.pid), uid);
+	await_count(next->log, "predecessor_gone", 1); /* it logs where the one before does */
+	expect_served(&signalled);
+	expect_pid(pid_file, signalled.pid);
+	ck_assert_int_eq(kill(signalled.pid, SIGTERM), 0);
+	await_count(next->log, " stopped ", 2);
+	guard_say(guard, 0);
+	forebay_await_exit(next);
+	ck_assert_int_ne(access(harness_path("run/take"), F_OK), 0);
+
+	/* who starts so as root is told at once */
+	ck_assert_int_eq(chown(key, 0, 0), 0);
+	struct forebay *warned = forebay_start(&(struct forebay_setup){.process = process, .listener = listener});
+	guard_say(guard, warned->pid);
+	forebay_await_log(warned, "run_as_cannot_read");
+	forebay_await_log(warned, "server.key");
+	expect_served(warned);
+	forebay_stop(warned);
+	guard_say(guard, 0);
+	close(guard);
+	free(text);
+}
+END_TEST
+
 /* ---- the service manager ---- */
 
 struct manager {
@@ -478,6 +601,7 @@ int main(void) {
 	LOOP(tcase, one_that_cannot_start_changes_nothing);
 	LOOP(tcase, pid_file_and_socket_files_are_the_new_one_s);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
+	tcase_add_test(tcase, run_as_is_kept_through_takeovers);
 	tcase_add_test(tcase, the_service_manager_is_told);
 	tcase_add_test(tcase, sockets_of_the_service_manager_outlive_restarts);
 	return harness_run(suite);

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -275,6 +276,8 @@ static void begin(int count) {
 }
 
 static void finish(void) {
+	acceptor_hurry(acceptor);
+	ck_assert(acceptor_wait_closed(acceptor));
 	for (int i = 0; i < worker_count; i++) {
 		worker_stop(&workers[i]);
 		worker_join(&workers[i]);
@@ -424,6 +427,48 @@ START_TEST(sockets_come_and_go_while_clients_connect) {
 }
 END_TEST
 
+/* More than find room in a short queue, before anybody accepts. */
+START_TEST(who_has_connected_is_accepted_before_the_socket_is_closed) {
+	static const char *const addresses[] = {"127.0.0.1:0", "0.0.0.0:0"};
+	enum { QUEUE = 100, MANY = 140 };
+
+	for (int a = 0; a < 2; a++) {
+		struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		int ends[MANY], count = 0;
+		char c;
+
+		begin(2);
+		ck_assert(open_at(&listener, addresses[a], &(struct error){0}));
+		ck_assert_int_eq(listen(listener.fd, QUEUE), 0);
+		in.sin_port = htons((uint16_t)port_of(&listener));
+		for (int i = 0; i < MANY; i++) {
+			int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+			ck_assert_int_ge(fd, 0);
+			struct pollfd writable = {.fd = fd, .events = POLLOUT};
+			if (connect(fd, (struct sockaddr *)&in, sizeof in) == 0 ||
+			    (errno == EINPROGRESS && poll(&writable, 1, 0) == 1))
+				ends[count++] = fd;
+			else
+				close(fd);
+		}
+		ck_assert_int_ge(count, QUEUE);
+		ck_assert_int_lt(count, MANY);
+		struct acceptor_socket *socket = acceptor_add(acceptor, &listener);
+		ck_assert_ptr_nonnull(socket);
+		listener.fd = -1;
+		acceptor_remove(socket);
+		ck_assert(acceptor_wait_closed(acceptor));
+		ck_assert_int_ge(gate_value(&accepted), count);
+		for (int i = 0; i < count; i++) {
+			ck_assert_int_eq((int)recv(ends[i], &c, 1, MSG_DONTWAIT), -1);
+			ck_assert_msg(errno == EAGAIN, "one of %d: %s", count, strerror(errno));
+			close(ends[i]);
+		}
+		finish();
+	}
+}
+END_TEST
+
 static struct gate paused = GATE_INIT;
 static _Atomic int repeats;
 
@@ -502,6 +547,7 @@ int main(void) {
 	tcase_add_test(tc, few_clients_one_after_another_are_spread_too);
 	tcase_add_test(tc, lone_worker_accepts_all);
 	tcase_add_test(tc, sockets_come_and_go_while_clients_connect);
+	tcase_add_test(tc, who_has_connected_is_accepted_before_the_socket_is_closed);
 	tcase_add_test(tc, out_of_descriptors_accepting_pauses_and_goes_on);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
