@@ -113,6 +113,8 @@ struct pool_config {
 	const char *auth_query, *auth_user, *auth_password, *auth_database; /* NULL: none */
 	uint64_t auth_cache_ttl;
 	struct config_tls tls;
+	const char *server_public_key_file; /* mysql: NULL: none */
+	bool get_server_public_key;         /* mysql: the backend's own word for its key is taken */
 };
 
 struct user_config {

@@ -70,6 +70,9 @@ static inline struct my_worker *my_worker(struct session_worker *sw) {
 /* listener.c: protocol.listener_setup and listener_free. */
 void *my_listener_setup(const struct listener_config *listener, struct error *error);
 void my_listener_free(void *setup);
+/* protocol.pool_setup and pool_free: the backend's public RSA key. */
+void *my_pool_setup(const struct pool_config *pool, struct error *error);
+void my_pool_free(void *key);
 
 /* client_login.c. Consumes as protocol.client_input. Ends by my_client_logged_in(), or closes the client. */
 void my_logins_init(struct slab *logins);

@@ -170,6 +170,8 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 		.tls = tls_of(server, my_credential_tls_turned(credential)),
 		.tls_verifies = tls_verifies(config),
 		.local = server->base.address.ss_family == AF_UNIX,
+		.server_key = view_of(server)->setup,
+		.takes_key = config->get_server_public_key,
 	};
 }
 
