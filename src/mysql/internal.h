@@ -101,8 +101,6 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 size_t my_server_login_input(struct my_server *server, const uint8_t *data, size_t len);
 void my_server_login_secured(struct my_server *server);
 void my_server_login_free(struct my_server *server);
-/* "name:port" and "[v6]:port" to the name alone, as TLS verifies it. */
-void my_host_name(const char *host_text, char *out, size_t room);
 
 /* errors.c. */
 /* Sends an ERR with client->sequence, which it counts up. Does not close. False: out of memory. */

@@ -41,9 +41,7 @@ static struct tls_context *pool_tls(const struct pool_config *config, struct err
 		.crl_file = config->tls.crl_file,
 		.min_version = config->tls.min_version,
 		.ciphers = config->tls.ciphers,
-		/* as in libpq: with a root certificate at hand, require checks the chain too */
-		.verify_peer = config->tls.mode >= CONFIG_TLS_VERIFY_CA ||
-			       (config->tls.mode == CONFIG_TLS_REQUIRE && config->tls.ca_file),
+		.verify_peer = config_tls_verifies(&config->tls),
 		.verify_host = config->tls.mode >= CONFIG_TLS_VERIFY_FULL,
 	};
 	return tls_context_client(&settings, error);
