@@ -186,6 +186,7 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	s->count--;
 	s->answering = false;
 	s->file = false;
+	my_cancels_go_on(ms);
 	if (request.task != MY_TASK_CLIENT) {
 		my_task_over(ms, &request, failed);
 		return;

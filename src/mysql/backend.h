@@ -34,6 +34,11 @@ void my_note_cursor(struct my_client *client, const struct my_request *request, 
 /* A request of the client's has failed. */
 void my_note_failed(struct my_client *client, const struct my_request *request);
 
+/* ---- cancel.c ---- */
+
+/* A request has left the queue: what waits for that is sent. */
+void my_cancels_go_on(struct my_server *server);
+
 /* ---- relay.c ---- */
 
 /* Of an error: whether it is that of a statement which was cut by a time limit. */

@@ -1,11 +1,15 @@
 /*
  * The wire half of session/cancel.h: a connection that logs in as the one it is about and says KILL QUERY there. Behind a
  * balancer it may reach another server, where that number is somebody else's: so it asks who answers, first.
+ *
+ * What is to end is what a client has asked for. A request of ours that goes ahead of it (its variables, say) would end in its
+ * place, and the client's would run without: so the KILL waits until that has been answered.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "mysql/backend.h"
 #include "mysql/dial.h"
 #include "mysql/state.h"
 #include "mysql/template.h"
@@ -93,9 +97,41 @@ void my_cancel_secured(struct cancel *cancel) {
 	act(c, my_dial_secured(&c->dial, &out), &out);
 }
 
+enum target { TARGET_NONE, TARGET_NEXT, TARGET_RUNS };
+
+/* Where what may be ended is: nowhere, behind a request of ours, or at work. */
+static enum target target_of(const struct my_server *ms) {
+	const struct my_server_relay *s = &ms->relay;
+	for (uint8_t i = 0; i < s->count; i++) {
+		uint8_t task = s->queue[(s->head + i) % MY_QUEUE].task;
+		if (task == MY_TASK_CLIENT || task == MY_TASK_PREPARE)
+			return i == 0 ? TARGET_RUNS : TARGET_NEXT;
+	}
+	return TARGET_NONE;
+}
+
+static void kill_now(struct my_cancel *c) {
+	char sql[64];
+	c->waits = false;
+	/* From here on it cannot be called back: the server waits for its end before anybody else has it. */
+	if (!cancel_sent(&c->base))
+		return;
+	snprintf(sql, sizeof sql, "KILL QUERY %u", c->thread_id);
+	say(c, sql);
+}
+
+void my_cancels_go_on(struct my_server *ms) {
+	if (list_empty(&ms->base.cancels) || target_of(ms) != TARGET_RUNS)
+		return;
+	list_for_each_safe (node, &ms->base.cancels) {
+		struct my_cancel *c = my_cancel(container_of(node, struct cancel, node));
+		if (c->waits)
+			kill_now(c);
+	}
+}
+
 /* The answer has ended. */
 static void next(struct my_cancel *c, bool failed) {
-	char sql[64];
 	if (c->step == STEP_KILL) { /* the server has marked what is to end before it says so */
 		static const uint8_t quit[] = {1, 0, 0, 0, MY_COM_QUIT};
 		stream_write(&c->base.stream, quit, sizeof quit);
@@ -107,11 +143,13 @@ static void next(struct my_cancel *c, bool failed) {
 		return;
 	}
 	c->step = STEP_KILL;
-	/* From here on it cannot be called back: the server waits for its end before anybody else has it. */
-	if (!cancel_sent(&c->base))
-		return;
-	snprintf(sql, sizeof sql, "KILL QUERY %u", c->thread_id);
-	say(c, sql);
+	enum target target = c->base.server ? target_of(my_server(c->base.server)) : TARGET_NONE;
+	if (target == TARGET_NONE) /* it has ended by itself */
+		over(c, NULL);
+	else if (target == TARGET_NEXT)
+		c->waits = true; /* my_cancels_go_on() */
+	else
+		kill_now(c);
 }
 
 static size_t answer_input(struct my_cancel *c, const uint8_t *data, size_t len) {

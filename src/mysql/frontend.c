@@ -129,6 +129,14 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	return true;
 }
 
+/* A KILL that is on its way was meant for what ran before: what is sent now, ours or the client's, it must not hit. */
+static bool await_kills(struct my_client *mc, const struct my_server *ms) {
+	if (!ms->base.cancels_sent && !(ms->base.cut.late && !list_empty(&ms->base.cancels)))
+		return false;
+	mc->base.hold = HOLD_OUTCOME;
+	return true;
+}
+
 struct my_server *mf_want_server(struct my_client *mc, uint64_t hints) {
 	struct my_server *ms = mf_server_of(mc);
 	if (!ms) {
@@ -136,15 +144,10 @@ struct my_server *mf_want_server(struct my_client *mc, uint64_t hints) {
 			return NULL;
 		ms = mf_server_of(mc);
 	}
-	if (!usable(ms))
+	if (!usable(ms) || await_kills(mc, ms))
 		return NULL;
 	if (ms->relay.unknown) {
 		my_prepare_again(mc, ms);
-		return NULL;
-	}
-	/* what was cut must not hit this one */
-	if (ms->base.cut.late && !list_empty(&ms->base.cancels)) {
-		mc->base.hold = HOLD_OUTCOME;
 		return NULL;
 	}
 	return give_hidden_state(mc, ms, hints) ? ms : NULL;
@@ -334,6 +337,8 @@ static taken on_reset_connection(struct my_client *mc, const struct command *c) 
 	if (!mf_small_and_whole(mc, c, &n))
 		return n;
 	struct my_server *ms = mf_server_of(mc);
+	if (ms && await_kills(mc, ms))
+		return 0;
 	if (!mc->relay.reset_done && !forget_session(mc))
 		return mf_out_of_memory(mc);
 	if (ms && !mc->relay.reset_done) {

@@ -162,6 +162,7 @@ struct my_cancel {
 	struct my_answer answer;
 	char user[MY_USER_MAX + 1];
 	uint8_t step;
+	bool waits; /* for the end of a request of ours that goes ahead of what it is to end */
 	uint32_t thread_id;
 	uint64_t identity, answered; /* of the server that is meant; of the one that is there */
 };

@@ -177,7 +177,7 @@ START_TEST(reload_changes_the_bound) {
 		PQfinish(b);
 		b = connect_app(forebay);
 	}
-	setup.pool = "max_size = 3\nacquire_timeout = 400ms";
+	setup.pool = "max_size = 3\nacquire_timeout = 20s";
 	forebay_rewrite_ini(forebay, &setup);
 	execute(ops, "RELOAD");
 	expect_value(b, "select 'room now'", "room now");
@@ -191,7 +191,7 @@ START_TEST(reload_changes_the_bound) {
 	begin_holding(c);
 	ck_assert_int_eq(server_connections(control), 3);
 	/* Smaller again, by SIGHUP; what is too much goes when it is free. */
-	setup.pool = "max_size = 1\nacquire_timeout = 400ms";
+	setup.pool = "max_size = 1\nacquire_timeout = 20s";
 	forebay_rewrite_ini(forebay, &setup);
 	kill(forebay->pid, SIGHUP);
 	forebay_await_log(forebay, "max_size");
