@@ -559,11 +559,14 @@ static bool set_schema(struct my_client *client, const struct pool_config *pool,
 /* Whose connections the client uses. */
 static struct pool_user *find_account(struct my_client *client, struct database *database, const struct pool_config *pool) {
 	const char *user = pool->user ? pool->user : client->login->user;
-	char variant[MY_USER_MAX + sizeof MY_FOUND_ROWS_ACCOUNT];
+	bool found_rows = client->start.capabilities & MY_CLIENT_FOUND_ROWS, no_schema = !client->start.schema;
+	char variant[MY_USER_MAX + 1 + sizeof MY_FOUND_ROWS_ACCOUNT + sizeof MY_NO_SCHEMA_ACCOUNT];
 
-	if (!(client->start.capabilities & MY_CLIENT_FOUND_ROWS))
+	if (!found_rows && !no_schema)
 		return database_user(database, user);
-	snprintf(variant, sizeof variant, "%.*s%s", MY_USER_MAX, user, MY_FOUND_ROWS_ACCOUNT);
+	snprintf(variant, sizeof variant, "%.*s%c%s%s%s", MY_USER_MAX, user, ACCOUNT_VARIANT,
+		 found_rows ? MY_FOUND_ROWS_ACCOUNT : "", found_rows && no_schema ? " " : "",
+		 no_schema ? MY_NO_SCHEMA_ACCOUNT : "");
 	struct pool_user *account = database_user(database, variant);
 	if (account && pool->user) /* the plain account of a pool's own user has its credential from the configuration */
 		teach(account_of(account), &(struct my_shown){.stored = pool->password});
@@ -587,10 +590,8 @@ static void succeed(struct my_client *client) {
 		return;
 	}
 	const struct pool_config *pool = database_view(database, sw->worker->id)->config;
-	struct pool_user *user = find_account(client, database, pool);
-	if (!user || !set_schema(client, pool, database->name)) {
-		if (user)
-			pool_user_unref(user);
+	struct pool_user *user = set_schema(client, pool, database->name) ? find_account(client, database, pool) : NULL;
+	if (!user) {
 		my_login_reject(client, MY_ER_OUT_OF_RESOURCES, "out of memory", NULL);
 		return;
 	}

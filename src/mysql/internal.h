@@ -13,8 +13,10 @@
 #include "session/server.h"
 #include "session/session.h"
 
-/* The variant of an account (ACCOUNT_VARIANT) whose servers log in with MY_CLIENT_FOUND_ROWS, which changes their answers. */
-#define MY_FOUND_ROWS_ACCOUNT "\tfound_rows"
+/* The variants of an account (behind ACCOUNT_VARIANT, each or both): whose servers log in with MY_CLIENT_FOUND_ROWS, which changes
+ * their answers; whose servers have no current schema, for one that has cannot be made to have none again. */
+#define MY_FOUND_ROWS_ACCOUNT "found_rows"
+#define MY_NO_SCHEMA_ACCOUNT "no_schema"
 
 struct my_login;        /* client_login.c: while a client is not logged in */
 struct my_server_login; /* server_login.c: while a server is not */

@@ -149,7 +149,7 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 		.schema = config->database,
 		.credential = credential,
 		.program = config->application_name,
-		.capabilities = variant ? MY_CLIENT_FOUND_ROWS : 0,
+		.capabilities = variant && strstr(variant, MY_FOUND_ROWS_ACCOUNT) ? MY_CLIENT_FOUND_ROWS : 0,
 		.tls = tls_of(server, my_credential_tls_turned(credential)),
 		.tls_verifies = config_tls_verifies(&config->tls),
 		.local = server->base.address.ss_family == AF_UNIX,
