@@ -1,6 +1,7 @@
 #include "base/secret.h"
 
 #include <errno.h>
+#include <openssl/sha.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,17 @@ bool secret_equal(const void *a, size_t a_len, const void *b, size_t b_len) {
 	for (size_t i = 0; i < a_len; i++)
 		different |= x[i] ^ y[i];
 	return different == 0;
+}
+
+bool secret_equal_text(const char *a, const char *b) {
+	uint8_t x[SHA256_DIGEST_LENGTH], y[SHA256_DIGEST_LENGTH];
+
+	SHA256((const uint8_t *)a, strlen(a), x);
+	SHA256((const uint8_t *)b, strlen(b), y);
+	bool same = secret_equal(x, sizeof x, y, sizeof y);
+	secret_wipe(x, sizeof x);
+	secret_wipe(y, sizeof y);
+	return same;
 }
 
 static bool from_kernel(void *p, size_t len) {

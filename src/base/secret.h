@@ -13,6 +13,8 @@ char *secret_strdup(const char *s);
 void secret_free(char *s);
 /* Compares in constant time for equal lengths; different lengths are unequal. */
 bool secret_equal(const void *a, size_t a_len, const void *b, size_t b_len);
+/* The same of strings; how long they are does not show either. */
+bool secret_equal_text(const char *a, const char *b);
 /* Fills with random bytes from the kernel (getrandom(2)), which few at a time are taken from in advance, for each thread:
  * do not fork. Never fails once it has returned true at start. */
 bool secret_random(void *p, size_t len);

@@ -225,6 +225,8 @@ static void check_pool(struct check *check, const struct pool_config *pool) {
 	check_one_secret(check, "password", "password_file");
 	check_one_secret(check, "auth_password", "auth_password_file");
 	check_one_secret(check, "monitor_password", "monitor_password_file");
+	if (pool->server_public_key_file && pool->get_server_public_key)
+		fail(check, "get_server_public_key", "server_public_key_file is set too; expected one of the two");
 	for (size_t i = 0; i < sizeof(OF_AUTH_USER) / sizeof(OF_AUTH_USER[0]); i++)
 		if (section_setting(check->section, OF_AUTH_USER[i])->state == SETTING_GIVEN &&
 		    is_set(check, OF_AUTH_USER[i]))

@@ -41,6 +41,12 @@ struct config_tls {
 	const char *min_version, *ciphers;
 };
 
+/* As a client: whether it proves that the peer is the right one. As in libpq, require checks who signed where it knows who
+ * may. */
+static inline bool config_tls_verifies(const struct config_tls *tls) {
+	return tls->mode >= CONFIG_TLS_VERIFY_CA || (tls->mode == CONFIG_TLS_REQUIRE && tls->ca_file);
+}
+
 /* Durations are nanoseconds, sizes bytes; 0: off or unlimited. Strings are never NULL unless it says so. */
 
 struct config_address {
@@ -113,6 +119,8 @@ struct pool_config {
 	const char *auth_query, *auth_user, *auth_password, *auth_database; /* NULL: none */
 	uint64_t auth_cache_ttl;
 	struct config_tls tls;
+	const char *server_public_key_file; /* mysql: NULL: none */
+	bool get_server_public_key;         /* mysql: the backend's own word for its key is taken */
 };
 
 struct user_config {

@@ -48,6 +48,29 @@ static unsigned seconds(uint64_t ns) {
 	return s > 3600 ? 3600 : s < 1 ? 1 : (unsigned)s;
 }
 
+/*
+ * The ways to log in that show the password to nobody but the right one. The library hides it under whatever key it is sent,
+ * or sends it as it is under TLS that proves nothing, and cannot be told to try the fast path of caching_sha2_password alone.
+ */
+static void set_plugins(MYSQL *mysql, const struct mq_target *target, bool local) {
+	const struct pool_config *pool = target->pool;
+
+	(void)local;
+	if (pool->server_public_key_file)
+		mysql_options(mysql, MYSQL_SERVER_PUBLIC_KEY, pool->server_public_key_file);
+#if HAVE_DECL_MARIADB_OPT_RESTRICTED_AUTH
+	bool by_key = pool->get_server_public_key ||
+		      (pool->server_public_key_file && pool->tls.mode == CONFIG_TLS_DISABLE);
+	if (!local && !verifies(&pool->tls) && target->password)
+		mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
+			      by_key ? "mysql_native_password,client_ed25519,caching_sha2_password"
+				     : "mysql_native_password,client_ed25519");
+#elif !defined MARIADB_PACKAGE_VERSION
+	bool takes_key = pool->get_server_public_key;
+	mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &takes_key);
+#endif
+}
+
 static void set_options(MYSQL *mysql, const struct mq_target *target, bool local) {
 	unsigned timeout_s = seconds(target->timeout_ns), no = 0;
 
@@ -57,14 +80,7 @@ static void set_options(MYSQL *mysql, const struct mq_target *target, bool local
 	mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &no); /* a server could ask for any file */
 	mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
 	mysql_options4(mysql, MYSQL_OPT_CONNECT_ATTR_ADD, "program_name", target->program ? target->program : "forebay");
-#ifdef MARIADB_OPT_RESTRICTED_AUTH
-	/* Passwords go over the wire as they are only where nobody is in between. */
-	if (!local && !verifies(&target->pool->tls))
-		mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
-			      "mysql_native_password,caching_sha2_password,client_ed25519,sha256_password");
-#else
-	(void)local;
-#endif
+	set_plugins(mysql, target, local);
 	set_tls(mysql, &target->pool->tls);
 }
 

@@ -73,10 +73,9 @@ static const uint8_t *body_of(const struct packet *p) {
 
 static void send_built(struct walk *w, struct my_builder *b) {
 	flush_run(w);
-	if (b->ok && w->ms->base.client)
-		client_write(w->ms->base.client, buf_bytes(&b->buf), buf_len(&b->buf));
-	else if (!b->ok && w->ms->base.client)
-		client_end(w->ms->base.client, REFUSAL_INTERNAL, "out of memory");
+	struct client *client = w->ms->base.client;
+	if (client && !(b->ok && client_write(client, buf_bytes(&b->buf), buf_len(&b->buf))))
+		client_end(client, REFUSAL_INTERNAL, "out of memory");
 	my_builder_release(b);
 }
 
@@ -109,7 +108,8 @@ static void pass(struct walk *w, const struct packet *p) {
 		pay_eof(w);
 		flush_run(w);
 		my_write_header(header, p->length, w->mc->sequence);
-		client_write(&w->mc->base, header, sizeof header);
+		if (!client_write(&w->mc->base, header, sizeof header))
+			client_end(&w->mc->base, REFUSAL_INTERNAL, "out of memory");
 		to_client(w, body_of(p), p->have - MY_HEADER);
 	} else {
 		w->mc->sequence = p->sequence;
@@ -335,6 +335,8 @@ static enum verdict on_infile(struct walk *w, const struct packet *p) {
 		return violation(w, p, "a request for a file of a client that has not said it can send one");
 	ms->relay.file = true;
 	pass(w, p);
+	if (w->mc && ms->relay.passing == 0)
+		w->mc->mid_message = false; /* an error may come now, as it may of the server's */
 	if (!w->mc) /* nobody is there to send it */
 		my_end_file(ms);
 	return TAKEN;

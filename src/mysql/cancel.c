@@ -62,7 +62,7 @@ static void act(struct my_cancel *c, enum my_dial_step step, struct my_builder *
 	} else if (step == MY_DIAL_TLS) {
 		struct tls_context *tls = database_view(c->base.database, c->base.sw->worker->id)->tls;
 		char host[256];
-		my_host_name(c->base.host_text, host, sizeof host);
+		tls_host_name(c->base.host_text, host, sizeof host);
 		if (!tls || !stream_tls_connect(&c->base.stream, tls, host, NULL))
 			over(c, "TLS could not begin");
 	} else if (step == MY_DIAL_DONE) {

@@ -70,18 +70,6 @@ static void doom(struct my_login *login, const char *why) {
 
 /* ---- work on other threads ---- */
 
-/* Constant time, whatever the lengths. */
-static bool same_text(const char *a, const char *b) {
-	uint8_t x[MY_SHA256], y[MY_SHA256];
-
-	my_sha256(a, strlen(a), x);
-	my_sha256(b, strlen(b), y);
-	bool same = secret_equal(x, sizeof x, y, sizeof y);
-	secret_wipe(x, sizeof x);
-	secret_wipe(y, sizeof y);
-	return same;
-}
-
 /* The hash is computed whether it is needed or not: see the top. */
 static bool password_is_right(const struct my_auth_job *job) {
 	struct my_sha2_stored stored = {.rounds = 5000};
@@ -96,7 +84,7 @@ static bool password_is_right(const struct my_auth_job *job) {
 	case MY_SECRET_SHA2:
 		return secret_equal(hash, MY_SHA2_HASH, stored.hash, MY_SHA2_HASH);
 	case MY_SECRET_PLAIN:
-		return same_text(job->password, job->secret);
+		return secret_equal_text(job->password, job->secret);
 	case MY_SECRET_NATIVE:
 		my_native_key(job->password, key);
 		my_sha1(key, sizeof key, twice);
@@ -468,64 +456,26 @@ static void lookup_done(struct lookup *lookup) {
 		}
 		go_on(client);
 	}
-	secret_free(lookup->secret);
-	generation_unref(lookup->generation);
-	free(lookup);
-}
-
-/* The pool whose auth_query answers for a user that the configuration does not know; NULL: none. */
-static const struct pool_config *lookup_pool(const struct my_client *client) {
-	const struct config *config = client->base.listener->generation->config;
-	const char *name = client->login->pool;
-	const struct pool_config *pool = name ? config_pool(config, name) : NULL;
-
-	if (name && (!pool || strcmp(pool->name, "*") == 0 || pool->protocol != PROTOCOL_MYSQL))
-		pool = config_wildcard_pool(config, PROTOCOL_MYSQL);
-	return pool && pool->auth_user ? pool : NULL;
-}
-
-/* True: the answer will come. */
-static bool start_lookup(struct my_client *client, const struct pool_config *pool) {
-	struct my_login *login = client->login;
-	struct lookup *lookup = calloc(1, sizeof *lookup);
-
-	if (!lookup)
-		return false;
-	lookup->worker = client->base.sw->worker;
-	lookup->generation = generation_ref(client->base.listener->generation);
-	lookup->pool = pool;
-	snprintf(lookup->database, sizeof lookup->database, "%s", pool->database ? pool->database : login->pool);
-	snprintf(lookup->user, sizeof lookup->user, "%.63s", login->user);
-	lookup->done = lookup_done;
-	lookup->context = client;
-	login->lookup = lookup;
-	login->state = MY_LOGIN_BUSY;
-	client->base.hold = HOLD_LOGIN;
-	if (lookup_submit(lookup))
-		return true;
-	login->lookup = NULL;
-	login->state = MY_LOGIN_RESPONSE;
-	client->base.hold = HOLD_NONE;
-	generation_unref(lookup->generation);
-	free(lookup);
-	return false;
+	lookup_free(lookup);
 }
 
 static void find_secret(struct my_client *client) {
 	struct my_login *login = client->login;
-	const struct user_config *user = config_user(client->base.listener->generation->config, login->user);
+	const struct config *config = client->base.listener->generation->config;
+	const struct user_config *user = config_user(config, login->user);
+	/* names that are longer than a look-up takes have none */
+	const char *where = strlen(login->user) < sizeof login->lookup->user ? login->pool : NULL;
+	const struct pool_config *pool = lookup_pool(config, PROTOCOL_MYSQL, where, user);
 
-	if (user) {
+	if (pool && (login->lookup = lookup_begin(&client->base, pool, login->pool, login->user, lookup_done))) {
+		login->state = MY_LOGIN_BUSY;
+		return;
+	}
+	if (user && !pool)
 		login->secret = secret_strdup(user->password);
-	} else if (strlen(login->user) > 63) { /* longer than the look-up takes */
-		doom(login, "unknown user: neither [user:...] nor auth_file knows it");
-	} else {
-		const struct pool_config *pool = lookup_pool(client);
-		if (pool && start_lookup(client, pool))
-			return;
+	else
 		snprintf(login->doomed, sizeof login->doomed,
 			 "unknown user: neither [user:...] nor auth_file%s knows it", pool ? " nor auth_query" : "");
-	}
 	begin_exchange(client);
 }
 
@@ -609,11 +559,14 @@ static bool set_schema(struct my_client *client, const struct pool_config *pool,
 /* Whose connections the client uses. */
 static struct pool_user *find_account(struct my_client *client, struct database *database, const struct pool_config *pool) {
 	const char *user = pool->user ? pool->user : client->login->user;
-	char variant[MY_USER_MAX + sizeof MY_FOUND_ROWS_ACCOUNT];
+	bool found_rows = client->start.capabilities & MY_CLIENT_FOUND_ROWS, no_schema = !client->start.schema;
+	char variant[MY_USER_MAX + 1 + sizeof MY_FOUND_ROWS_ACCOUNT + sizeof MY_NO_SCHEMA_ACCOUNT];
 
-	if (!(client->start.capabilities & MY_CLIENT_FOUND_ROWS))
+	if (!found_rows && !no_schema)
 		return database_user(database, user);
-	snprintf(variant, sizeof variant, "%.*s%s", MY_USER_MAX, user, MY_FOUND_ROWS_ACCOUNT);
+	snprintf(variant, sizeof variant, "%.*s%c%s%s%s", MY_USER_MAX, user, ACCOUNT_VARIANT,
+		 found_rows ? MY_FOUND_ROWS_ACCOUNT : "", found_rows && no_schema ? " " : "",
+		 no_schema ? MY_NO_SCHEMA_ACCOUNT : "");
 	struct pool_user *account = database_user(database, variant);
 	if (account && pool->user) /* the plain account of a pool's own user has its credential from the configuration */
 		teach(account_of(account), &(struct my_shown){.stored = pool->password});
@@ -637,10 +590,8 @@ static void succeed(struct my_client *client) {
 		return;
 	}
 	const struct pool_config *pool = database_view(database, sw->worker->id)->config;
-	struct pool_user *user = find_account(client, database, pool);
-	if (!user || !set_schema(client, pool, database->name)) {
-		if (user)
-			pool_user_unref(user);
+	struct pool_user *user = set_schema(client, pool, database->name) ? find_account(client, database, pool) : NULL;
+	if (!user) {
 		my_login_reject(client, MY_ER_OUT_OF_RESOURCES, "out of memory", NULL);
 		return;
 	}

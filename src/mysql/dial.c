@@ -75,11 +75,13 @@ void my_dial_begin(struct my_dial *dial, const struct my_dial_target *target) {
 	dial->target = *target;
 	if (target->credential)
 		my_credential_ref(target->credential);
+	my_rsa_ref(target->server_key);
 	dial->state = MY_DIAL_GREETING;
 }
 
 void my_dial_end(struct my_dial *dial) {
 	my_credential_unref(dial->target.credential);
+	my_rsa_free(dial->target.server_key);
 	secret_wipe(dial, sizeof *dial);
 	dial->state = MY_DIAL_OVER;
 }
@@ -199,7 +201,22 @@ static enum my_dial_step take_switch(struct my_dial *dial, const uint8_t *body, 
 	return answer_challenge(dial, out);
 }
 
-/* The fast path did not do: the server wants the password itself. */
+/* The password, for who has the private half of this key. */
+static enum my_dial_step send_under(struct my_dial *dial, struct evp_pkey_st *key, struct my_builder *out) {
+	uint8_t cipher[MY_RSA_CIPHER_MAX];
+	size_t len = my_rsa_encrypt(key, dial->scramble, my_credential_password(dial->target.credential), cipher);
+
+	if (len == 0)
+		return fail(dial, SERVER_UNREACHABLE, "the server's public RSA key is too small for the password");
+	open_answer(dial, out, len);
+	my_put(out, cipher, len);
+	return sent(dial, out, MY_DIAL_VERDICT);
+}
+
+/*
+ * The fast path did not do: the server wants the password itself. Who answers at its address may be anybody; a key of his own
+ * would open to him what it hides. So that one is taken only where the configuration says so.
+ */
 static enum my_dial_step begin_full(struct my_dial *dial, struct my_builder *out) {
 	const char *password = my_credential_password(dial->target.credential);
 
@@ -207,22 +224,28 @@ static enum my_dial_step begin_full(struct my_dial *dial, struct my_builder *out
 		return fail_lacking(dial, "the password itself, for the server does not know it in its cache at present,");
 	if (is_private(dial))
 		return send_password(dial, out, password);
+	if (dial->target.server_key)
+		return send_under(dial, dial->target.server_key, out);
+	if (!dial->target.takes_key)
+		return fail(dial, SERVER_REFUSED,
+			    "the server asks for the password itself of user \"%.32s\", and nothing proves that it is the right one; "
+			    "set tls_mode = verify-full, or server_public_key_file, or, where nobody can be in between, "
+			    "get_server_public_key = true",
+			    dial->target.user);
 	open_answer(dial, out, 1);
 	my_put_u8(out, MY_SHA2_REQUEST_KEY);
 	return sent(dial, out, MY_DIAL_SHA2_KEY);
 }
 
 static enum my_dial_step take_key(struct my_dial *dial, struct reader *r, struct my_builder *out) {
-	uint8_t cipher[MY_RSA_CIPHER_MAX];
 	size_t pem_len = reader_left(r);
-	const uint8_t *pem = reader_bytes(r, pem_len);
-	size_t len = my_rsa_encrypt(pem, pem_len, dial->scramble, my_credential_password(dial->target.credential), cipher);
+	struct evp_pkey_st *key = my_rsa_read_public(reader_bytes(r, pem_len), pem_len);
 
-	if (len == 0)
-		return fail(dial, SERVER_UNREACHABLE, "the server's public RSA key is none, or too small for the password");
-	open_answer(dial, out, len);
-	my_put(out, cipher, len);
-	return sent(dial, out, MY_DIAL_VERDICT);
+	if (!key)
+		return fail(dial, SERVER_UNREACHABLE, "what the server sent is no public RSA key");
+	enum my_dial_step step = send_under(dial, key, out);
+	my_rsa_free(key);
+	return step;
 }
 
 /* "Protocol::AuthMoreData" */

@@ -30,6 +30,8 @@ struct my_dial_target {
 	enum my_dial_tls tls;
 	bool tls_verifies;                /* with TLS the server's certificate has been checked against an authority */
 	bool local;                       /* a Unix socket: nobody is in between */
+	struct evp_pkey_st *server_key;   /* the server's public RSA key; referenced; NULL: not known */
+	bool takes_key;                   /* ... and the one that it sends is believed */
 };
 
 /* What every server is asked for, as far as it has it. */

@@ -13,8 +13,10 @@
 #include "session/server.h"
 #include "session/session.h"
 
-/* The variant of an account (ACCOUNT_VARIANT) whose servers log in with MY_CLIENT_FOUND_ROWS, which changes their answers. */
-#define MY_FOUND_ROWS_ACCOUNT "\tfound_rows"
+/* The variants of an account (behind ACCOUNT_VARIANT, each or both): whose servers log in with MY_CLIENT_FOUND_ROWS, which changes
+ * their answers; whose servers have no current schema, for one that has cannot be made to have none again. */
+#define MY_FOUND_ROWS_ACCOUNT "found_rows"
+#define MY_NO_SCHEMA_ACCOUNT "no_schema"
 
 struct my_login;        /* client_login.c: while a client is not logged in */
 struct my_server_login; /* server_login.c: while a server is not */
@@ -70,6 +72,9 @@ static inline struct my_worker *my_worker(struct session_worker *sw) {
 /* listener.c: protocol.listener_setup and listener_free. */
 void *my_listener_setup(const struct listener_config *listener, struct error *error);
 void my_listener_free(void *setup);
+/* protocol.pool_setup and pool_free: the backend's public RSA key. */
+void *my_pool_setup(const struct pool_config *pool, struct error *error);
+void my_pool_free(void *key);
 
 /* client_login.c. Consumes as protocol.client_input. Ends by my_client_logged_in(), or closes the client. */
 void my_logins_init(struct slab *logins);
@@ -98,8 +103,6 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 size_t my_server_login_input(struct my_server *server, const uint8_t *data, size_t len);
 void my_server_login_secured(struct my_server *server);
 void my_server_login_free(struct my_server *server);
-/* "name:port" and "[v6]:port" to the name alone, as TLS verifies it. */
-void my_host_name(const char *host_text, char *out, size_t room);
 
 /* errors.c. */
 /* Sends an ERR with client->sequence, which it counts up. Does not close. False: out of memory. */

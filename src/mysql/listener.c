@@ -1,4 +1,4 @@
-/* What logins on a listener need beyond its configuration. */
+/* What logins on a listener, and at a pool's backends, need beyond the configuration: RSA keys. */
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,4 +53,29 @@ struct evp_pkey_st *my_listener_key(struct my_listener *setup) {
 	struct evp_pkey_st *key = setup->key;
 	pthread_mutex_unlock(&setup->mutex);
 	return key;
+}
+
+/* ---- the backend's ---- */
+
+void *my_pool_setup(const struct pool_config *pool, struct error *error) {
+	char pem[MY_RSA_PEM_MAX];
+	const char *path = pool->server_public_key_file;
+
+	if (!path)
+		return NULL;
+	FILE *in = fopen(path, "re");
+	size_t len = in ? fread(pem, 1, sizeof pem, in) : 0;
+	if (in)
+		fclose(in);
+	struct evp_pkey_st *key = my_rsa_read_public(pem, len);
+	if (!key)
+		error_set(error, 0,
+			  "[pool:%s] server_public_key_file: %s %s; expected a public RSA key of at most 8192 bits, PEM, as the "
+			  "server's status variable Caching_sha2_password_rsa_public_key shows it",
+			  pool->name, in ? "there is no such key in" : "cannot read", path);
+	return key;
+}
+
+void my_pool_free(void *key) {
+	my_rsa_free(key);
 }

@@ -354,25 +354,36 @@ bool my_rsa_decrypt(struct evp_pkey_st *key, const uint8_t scramble[MY_SCRAMBLE]
 	return false;
 }
 
-size_t my_rsa_encrypt(const uint8_t *pem, size_t pem_len, const uint8_t scramble[MY_SCRAMBLE], const char *password,
+struct evp_pkey_st *my_rsa_read_public(const void *pem, size_t len) {
+	BIO *bio = len <= MY_RSA_PEM_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
+	EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+
+	BIO_free(bio);
+	if (key && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_size(key) <= MY_RSA_CIPHER_MAX)
+		return key;
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
+struct evp_pkey_st *my_rsa_ref(struct evp_pkey_st *key) {
+	if (key)
+		EVP_PKEY_up_ref(key);
+	return key;
+}
+
+size_t my_rsa_encrypt(struct evp_pkey_st *key, const uint8_t scramble[MY_SCRAMBLE], const char *password,
 		      uint8_t out[MY_RSA_CIPHER_MAX]) {
 	size_t len = strlen(password) + 1, got = MY_RSA_CIPHER_MAX;
-	BIO *bio = pem_len <= MY_RSA_PEM_MAX ? BIO_new_mem_buf(pem, (int)pem_len) : NULL;
-	EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
 	uint8_t *masked = malloc(len);
-	bool ok = false;
 
-	if (key && masked && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_size(key) <= MY_RSA_CIPHER_MAX) {
-		EVP_PKEY_CTX *ctx = oaep(key, true);
-		memcpy(masked, password, len);
-		lay_over(masked, len, scramble);
-		ok = ctx && EVP_PKEY_encrypt(ctx, out, &got, masked, len) == 1;
-		EVP_PKEY_CTX_free(ctx);
-	}
-	if (masked)
-		secret_wipe(masked, len);
+	if (!masked)
+		return 0;
+	EVP_PKEY_CTX *ctx = oaep(key, true);
+	memcpy(masked, password, len);
+	lay_over(masked, len, scramble);
+	bool ok = ctx && EVP_PKEY_encrypt(ctx, out, &got, masked, len) == 1;
+	EVP_PKEY_CTX_free(ctx);
+	secret_wipe(masked, len);
 	free(masked);
-	EVP_PKEY_free(key);
-	BIO_free(bio);
 	return ok ? got : 0;
 }

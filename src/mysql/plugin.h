@@ -85,9 +85,11 @@ size_t my_rsa_public(struct evp_pkey_st *key, char out[MY_RSA_PEM_MAX]);
 /* The password, `out` with room for as many bytes as the cipher has; takes a millisecond. False: it is none of ours. */
 bool my_rsa_decrypt(struct evp_pkey_st *key, const uint8_t scramble[MY_SCRAMBLE], const uint8_t *cipher, size_t len,
 		    char *out, size_t room);
-/* The password for who sent this public key (PEM, from a server: not to be trusted further than that). Returns the length;
- * 0: it is no RSA key, or the password is too long for it. */
-size_t my_rsa_encrypt(const uint8_t *pem, size_t pem_len, const uint8_t scramble[MY_SCRAMBLE], const char *password,
+/* A public key, PEM. NULL: it is none of RSA, or too large. */
+struct evp_pkey_st *my_rsa_read_public(const void *pem, size_t len);
+struct evp_pkey_st *my_rsa_ref(struct evp_pkey_st *key); /* my_rsa_free() lets go; NULL is fine */
+/* The password for who has the key's private half. Returns the length; 0: the password is too long for it. */
+size_t my_rsa_encrypt(struct evp_pkey_st *key, const uint8_t scramble[MY_SCRAMBLE], const char *password,
 		      uint8_t out[MY_RSA_CIPHER_MAX]);
 
 #endif

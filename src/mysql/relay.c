@@ -77,9 +77,15 @@ void my_client_activity(const struct client *client, struct activity *a) {
 
 void my_client_cut(struct client *client) {
 	struct my_server *ms = my_server(client->server);
-	/* a server that waits for a file hears no KILL */
-	if (ms->relay.file && ms->relay.half_sent == 0 && !ms->relay.half_more)
-		my_end_file(ms);
+	char limit[256], text[340];
+	if (!ms->relay.file)
+		return;
+	/* A server that waits for a file hears no KILL, and would keep what has come of it if we ended the file: rows that the
+	 * client believes refused, or all there. It takes none where the connection breaks, and so both do. */
+	bool query = ms->base.cut.why == DEADLINE_QUERY;
+	deadline_text(client, &ms->base.cut, true, limit, sizeof limit);
+	snprintf(text, sizeof text, "closing the connection, for a file was still coming (LOAD DATA LOCAL): %s", limit);
+	client_end(client, query ? REFUSAL_QUERY_TIMEOUT : REFUSAL_TRANSACTION_TIMEOUT, text);
 }
 
 bool my_is_cut(const struct my_server *ms, uint16_t code) {

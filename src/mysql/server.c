@@ -329,14 +329,14 @@ void my_server_recover(struct server *server) {
 		server_close(server, "its client has gone in the midst of a command");
 		return;
 	}
+	if (s->file) { /* whatever ended it would have the server keep what has come */
+		server_close(server, "its client has gone in the midst of a file (LOAD DATA LOCAL)");
+		return;
+	}
 	s->recovering = true;
 	s->preparing = s->learning = false;
 	for (uint8_t i = 0; i < s->count; i++)
 		s->queue[(s->head + i) % MY_QUEUE].statement = NULL;
-	if (s->file) {
-		s->touched = true;
-		my_end_file(ms);
-	}
 	if (my_prepareds_held(&s->prepareds)) /* a cursor is still open */
 		s->touched = true;
 	if (s->count > 0)

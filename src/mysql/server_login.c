@@ -90,23 +90,11 @@ static bool send_built(struct my_server *server, struct my_builder *out) {
 	return ok;
 }
 
-/* "name:port" and "[v6]:port" to the name alone. */
-void my_host_name(const char *host_text, char *out, size_t room) {
-	const char *colon = strrchr(host_text, ':');
-	size_t len = colon ? (size_t)(colon - host_text) : strlen(host_text);
-
-	if (len >= 2 && host_text[0] == '[' && host_text[len - 1] == ']') {
-		host_text++;
-		len -= 2;
-	}
-	snprintf(out, room, "%.*s", (int)len, host_text);
-}
-
 static void begin_tls(struct my_server *server) {
 	struct tls_context *tls = view_of(server)->tls;
 	char host[256], text[400];
 
-	my_host_name(server->base.host_text, host, sizeof host);
+	tls_host_name(server->base.host_text, host, sizeof host);
 	if (tls && stream_tls_connect(&server->base.stream, tls, host, NULL))
 		return;
 	snprintf(text, sizeof text, "%s: TLS could not begin: %s", server->base.host_text,
@@ -146,11 +134,6 @@ static enum my_dial_tls tls_of(const struct my_server *server, bool turned) {
 	}
 }
 
-/* Whether the pool's TLS proves that the peer is the right one: see pool_tls() in session/generation.c. */
-static bool tls_verifies(const struct pool_config *config) {
-	return config->tls.mode >= CONFIG_TLS_VERIFY_CA || (config->tls.mode == CONFIG_TLS_REQUIRE && config->tls.ca_file);
-}
-
 void my_server_target(const struct my_server *server, struct my_credential *credential, char user[MY_USER_MAX + 1],
 		      struct my_dial_target *target) {
 	const struct pool_config *config = view_of(server)->config;
@@ -166,10 +149,12 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 		.schema = config->database,
 		.credential = credential,
 		.program = config->application_name,
-		.capabilities = variant ? MY_CLIENT_FOUND_ROWS : 0,
+		.capabilities = variant && strstr(variant, MY_FOUND_ROWS_ACCOUNT) ? MY_CLIENT_FOUND_ROWS : 0,
 		.tls = tls_of(server, my_credential_tls_turned(credential)),
-		.tls_verifies = tls_verifies(config),
+		.tls_verifies = config_tls_verifies(&config->tls),
 		.local = server->base.address.ss_family == AF_UNIX,
+		.server_key = view_of(server)->setup,
+		.takes_key = config->get_server_public_key,
 	};
 }
 

@@ -146,6 +146,10 @@ struct sql_lexer {
 	bool starting_aside;
 	bool blind, unsure, shifts, any_token, names_routine, is_body, variable, assigns;
 	bool untold;    /* the last token was @@name where SET assigns */
+	bool callable;  /* ... may be the name of a function, behind SET, that does what SET does not name */
+	bool body_parts; /* a `;` was taken for one within a routine's body */
+	bool body_starts; /* ... and was the last token */
+	uint64_t body_hints; /* what is behind it */
 	uint8_t carried;
 	uint8_t carry[2 * SQL_LOOKAHEAD];
 };

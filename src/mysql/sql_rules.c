@@ -1,5 +1,8 @@
 #include "mysql/sql_rules.h"
 
+#include <string.h>
+#include <strings.h>
+
 enum id_state { ID_NONE, ID_NAMED, ID_OPENED };
 
 enum kill_state {
@@ -380,97 +383,6 @@ static bool is_next_transactions(enum sql_word_id id) {
 	       id == WORD_TX_READ_ONLY;
 }
 
-void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
-	bool digit = is_digit(text[0]);
-	const struct sql_word *found = digit ? behind_number(text, len) : sql_word_find(text, len);
-	enum sql_word_id id = found ? (enum sql_word_id)found->id : WORD_OTHER;
-	bool number = digit && !found;
-	for (size_t i = 0; number && i < len; i++)
-		number = is_digit(text[i]);
-
-	count(x);
-	follow(x, number ? SQL_TOKEN_NUMBER : SQL_TOKEN_WORD, id, text, len);
-	if (is_tracker(text, len))
-		give(x, SQL_SESSION_TRACK);
-	/* BEGIN and BEGIN WORK are a transaction; BEGIN NOT ATOMIC, and with sql_mode = ORACLE BEGIN and a statement, a block. */
-	if (x->before & x->verbs & MARK_BEGIN && x->tokens == 2 && id != WORD_WORK) {
-		becomes_compound(x);
-		x->starting = true;
-	}
-	if (found)
-		known_word(x, found);
-	if (x->names_routine)
-		name_routine(x, id);
-	if (id == WORD_CREATE && x->starting)
-		x->names_routine = !x->aside;
-	x->untold = is_assigned(x) && !(found && found->mark & MARK_SCOPE) && !is_next_transactions(id);
-	x->before = found ? found->mark : 0;
-	x->starting = (x->verbs & MARK_COMPOUND && x->before & MARK_OPENS) ||
-		      (id == WORD_FOR && x->verbs & MARK_SET_STATEMENT);
-}
-
-/* A name in quotes is a function's or a variable's, never a key word. */
-void sql_quoted_name(struct sql_lexer *x, const uint8_t *text, size_t len) {
-	const struct sql_word *found = sql_word_find(text, len);
-	if (is_tracker(text, len))
-		give(x, SQL_SESSION_TRACK);
-	if (!found || found->kind != SQL_WORD_NAME)
-		return;
-	give(x, found->hints);
-	in_context(x, found->id);
-}
-
-void sql_token(struct sql_lexer *x, enum sql_token token) {
-	count(x);
-	follow(x, token, WORD_OTHER, NULL, 0);
-	if (x->names_routine)
-		name_routine(x, WORD_OTHER);
-	if (token == SQL_TOKEN_OPEN && x->verbs & MARK_SET)
-		give(x, SQL_SET_CALLS);
-	x->untold = token == SQL_TOKEN_OTHER && is_assigned(x); /* its name in quotes */
-	x->before = 0;
-	x->starting = false;
-}
-
-void sql_foreign(struct sql_lexer *x) {
-	follow(x, SQL_TOKEN_OTHER, WORD_OTHER, NULL, 0);
-}
-
-void sql_variable(struct sql_lexer *x) {
-	bool sets = x->verbs & (MARK_CALL | MARK_LOAD | MARK_GET | MARK_COMPOUND) || x->before & MARK_INTO ||
-		    (x->verbs & MARK_SET && x->before & (MARK_SET | MARK_COMMA));
-	give(x, SQL_USER_VARIABLE | (sets ? SQL_USER_VARIABLE_SET : 0));
-	x->variable |= !x->is_body;
-	sql_token(x, SQL_TOKEN_OTHER);
-}
-
-void sql_label(struct sql_lexer *x) {
-	bool labels = x->tokens < 2 && !x->aside;
-	sql_token(x, SQL_TOKEN_OTHER);
-	if (!labels)
-		return;
-	becomes_compound(x);
-	x->starting = true;
-}
-
-void sql_semicolon(struct sql_lexer *x) {
-	if (x->is_body && (!(x->reading & SQL_MULTI_STATEMENTS) || x->depth > 0))
-		return;
-	x->starting = true;
-	x->any_token = false;
-	if (x->kill_state != KILL_NONE && x->kill_state != KILL_USER)
-		x->kill_state = x->kill_state == KILL_DONE ? KILL_DONE : KILL_OTHER;
-	x->unsure |= x->shifts;
-	if (x->aside)
-		return;
-	x->verbs &= MARK_COMPOUND;
-	x->before = 0;
-	x->tokens = 0;
-	x->depth = 0;
-	x->id_state = ID_NONE;
-	x->is_body = x->names_routine = false;
-}
-
 /* What a word may mean in some context, beside its own hints. */
 static uint64_t at_worst(enum sql_word_id id) {
 	switch (id) {
@@ -494,6 +406,141 @@ static uint64_t at_worst(enum sql_word_id id) {
 	}
 }
 
+/* Behind SET: functions of the server's own, which change nothing, whatever functions somebody has stored. Not those that a
+ * blank before the `(` makes others of. */
+static bool is_harmless(const struct sql_lexer *x, const uint8_t *text, size_t len) {
+	static const char *const names[] = {"COALESCE", "CONCAT", "CONCAT_WS", "ELT",     "GREATEST", "IF",
+					    "IFNULL",   "LEAST",  "LOWER",     "NULLIF",  "REPLACE",  "UPPER"};
+	for (size_t i = 0; !(x->before & MARK_DOT) && i < sizeof names / sizeof names[0]; i++)
+		if (strlen(names[i]) == len && strncasecmp((const char *)text, names[i], len) == 0)
+			return true;
+	return false;
+}
+
+/* Behind SET: this may be the name of a function, or begin a query that calls one. */
+static void set_may_call(struct sql_lexer *x, const uint8_t *text, size_t len) {
+	x->callable = !is_harmless(x, text, len);
+	if (!(x->verbs & MARK_SET_STATEMENT) && len == 6 && strncasecmp((const char *)text, "SELECT", 6) == 0)
+		give(x, SQL_SET_CALLS);
+}
+
+/*
+ * BEGIN is no reserved word: as a name within a routine's body it hides the end of that, and what is behind it is done now.
+ * So what such a body holds behind its first `;` is kept, for the case that its end is never found.
+ */
+static void in_body(struct sql_lexer *x, const struct sql_word *found, bool tracker) {
+	if (tracker)
+		x->body_hints |= SQL_SESSION_TRACK;
+	if (found && (found->id != WORD_KILL || x->body_starts))
+		x->body_hints |= found->hints | at_worst((enum sql_word_id)found->id);
+	x->body_starts = false;
+}
+
+void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
+	bool digit = is_digit(text[0]);
+	const struct sql_word *found = digit ? behind_number(text, len) : sql_word_find(text, len);
+	enum sql_word_id id = found ? (enum sql_word_id)found->id : WORD_OTHER;
+	bool number = digit && !found;
+	for (size_t i = 0; number && i < len; i++)
+		number = is_digit(text[i]);
+
+	count(x);
+	follow(x, number ? SQL_TOKEN_NUMBER : SQL_TOKEN_WORD, id, text, len);
+	if (is_tracker(text, len))
+		give(x, SQL_SESSION_TRACK);
+	/* BEGIN and BEGIN WORK are a transaction; BEGIN NOT ATOMIC, and with sql_mode = ORACLE BEGIN and a statement, a block. */
+	if (x->before & x->verbs & MARK_BEGIN && x->tokens == 2 && id != WORD_WORK) {
+		becomes_compound(x);
+		x->starting = true;
+	}
+	if (x->body_parts)
+		in_body(x, found, is_tracker(text, len));
+	if (x->verbs & MARK_SET)
+		set_may_call(x, text, len);
+	if (found)
+		known_word(x, found);
+	if (x->names_routine)
+		name_routine(x, id);
+	if (id == WORD_CREATE && x->starting)
+		x->names_routine = !x->aside;
+	x->untold = is_assigned(x) && !(found && found->mark & MARK_SCOPE) && !is_next_transactions(id);
+	x->before = found ? found->mark : 0;
+	x->starting = (x->verbs & MARK_COMPOUND && x->before & MARK_OPENS) ||
+		      (id == WORD_FOR && x->verbs & MARK_SET_STATEMENT);
+}
+
+/* A name in quotes is a function's or a variable's, never a key word. */
+void sql_quoted_name(struct sql_lexer *x, const uint8_t *text, size_t len) {
+	const struct sql_word *found = sql_word_find(text, len);
+	x->callable = x->verbs & MARK_SET;
+	if (x->body_parts)
+		in_body(x, found, is_tracker(text, len));
+	if (is_tracker(text, len))
+		give(x, SQL_SESSION_TRACK);
+	if (!found || found->kind != SQL_WORD_NAME)
+		return;
+	give(x, found->hints);
+	in_context(x, found->id);
+}
+
+void sql_token(struct sql_lexer *x, enum sql_token token) {
+	count(x);
+	follow(x, token, WORD_OTHER, NULL, 0);
+	if (x->names_routine)
+		name_routine(x, WORD_OTHER);
+	if (token == SQL_TOKEN_OPEN && x->callable)
+		give(x, SQL_SET_CALLS);
+	x->callable = false;
+	x->untold = token == SQL_TOKEN_OTHER && is_assigned(x); /* its name in quotes */
+	x->before = 0;
+	x->starting = false;
+}
+
+void sql_foreign(struct sql_lexer *x) {
+	follow(x, SQL_TOKEN_OTHER, WORD_OTHER, NULL, 0);
+}
+
+void sql_variable(struct sql_lexer *x) {
+	bool sets = x->verbs & (MARK_CALL | MARK_LOAD | MARK_GET | MARK_COMPOUND) || x->before & MARK_INTO ||
+		    (x->verbs & MARK_SET && x->before & (MARK_SET | MARK_COMMA));
+	give(x, SQL_USER_VARIABLE | (sets ? SQL_USER_VARIABLE_SET : 0));
+	x->variable |= !x->is_body;
+	if (x->body_parts)
+		x->body_hints |= SQL_USER_VARIABLE | SQL_USER_VARIABLE_SET;
+	sql_token(x, SQL_TOKEN_OTHER);
+}
+
+void sql_label(struct sql_lexer *x) {
+	bool labels = x->tokens < 2 && !x->aside;
+	sql_token(x, SQL_TOKEN_OTHER);
+	if (!labels)
+		return;
+	becomes_compound(x);
+	x->starting = true;
+}
+
+void sql_semicolon(struct sql_lexer *x) {
+	if (x->is_body && (!(x->reading & SQL_MULTI_STATEMENTS) || x->depth > 0)) {
+		x->body_parts |= x->reading & SQL_MULTI_STATEMENTS;
+		x->body_starts = x->body_parts;
+		return;
+	}
+	x->starting = true;
+	x->any_token = false;
+	if (x->kill_state != KILL_NONE && x->kill_state != KILL_USER)
+		x->kill_state = x->kill_state == KILL_DONE ? KILL_DONE : KILL_OTHER;
+	x->unsure |= x->shifts;
+	if (x->aside)
+		return;
+	x->verbs &= MARK_COMPOUND;
+	x->before = 0;
+	x->tokens = 0;
+	x->depth = 0;
+	x->id_state = ID_NONE;
+	x->is_body = x->names_routine = x->body_parts = false;
+	x->body_hints = 0;
+}
+
 void sql_dark_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 	const struct sql_word *found = is_digit(text[0]) ? behind_number(text, len) : sql_word_find(text, len);
 	bool starting = x->starting;
@@ -511,6 +558,10 @@ void sql_dark_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 void sql_settle(struct sql_lexer *x) {
 	if (x->variable && x->assigns)
 		x->text.hints |= SQL_USER_VARIABLE_SET;
+	if (x->body_parts && x->depth > 0) {
+		x->text.hints |= x->body_hints | SQL_SEVERAL;
+		x->text.get_locks = x->text.release_locks = UINT8_MAX;
+	}
 	if (x->text.hints & SQL_BLIND)
 		x->text.get_locks = x->text.release_locks = UINT8_MAX;
 	bool kills = x->text.hints & (SQL_KILL | SQL_KILL_INSIDE);

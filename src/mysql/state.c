@@ -66,9 +66,21 @@ struct my_request *my_ask_sql(struct my_server *ms, enum my_task task, const cha
 	return my_ask(ms, task, MY_ASKED_QUERY, MY_COM_QUERY, sql, strlen(sql));
 }
 
+/* A query of ours, however little time its client's queries have. */
+static struct my_request *ask_select(struct my_server *ms, enum my_task task, const char *sql) {
+	char untimed[600];
+	if (!ms->facts.mariadb || !settings_find(ms->relay.has, "max_statement_time"))
+		return my_ask_sql(ms, task, sql);
+	snprintf(untimed, sizeof untimed, "SET STATEMENT max_statement_time=0 FOR %s", sql);
+	struct my_request *r = my_ask_sql(ms, task, untimed);
+	if (r)
+		r->hints = SQL_SET_STATEMENT;
+	return r;
+}
+
 bool my_clear_warnings(struct my_server *ms) {
 	/* a statement that uses a table, as all accounts may */
-	if (!my_ask_sql(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
+	if (!ask_select(ms, MY_TASK_CLEAR, "SELECT 0 FROM information_schema.ENGINES LIMIT 0"))
 		return false;
 	ms->relay.warnings = ms->relay.warnings_foreign = false;
 	return true;
@@ -233,6 +245,8 @@ static bool note_variable(struct my_client *mc, struct my_server *ms, const stru
 	char text[64];
 	/* SET STATEMENT tells of what holds for that statement alone; it is back already */
 	if (r->hints & SQL_SET_STATEMENT) {
+		if (r->task != MY_TASK_CLIENT)
+			return true;
 		ms->relay.touched = true;
 		if (r->hints & SQL_SEVERAL) /* but another of the text's may have set what stays */
 			pin(mc, ms, PIN_SESSION_STATE);
@@ -362,6 +376,9 @@ static bool is_explained(const struct my_request *r, const struct told *told) {
 	if (r->command == MY_COM_INIT_DB)
 		return told->schema;
 	if (r->hints & hidden)
+		return false;
+	/* what a function does is told together with what SET does; for SET STATEMENT that is always so */
+	if ((r->hints & SQL_SET_CALLS) && !(r->hints & SQL_SET_STATEMENT))
 		return false;
 	if ((r->hints & (SQL_SET | SQL_USE)) && (told->variables > 0 || told->schema))
 		return true;
@@ -513,7 +530,7 @@ bool my_must_learn(const struct my_server *ms) {
 
 void my_learn(struct my_server *ms) {
 	ms->relay.learning = true;
-	my_ask_sql(ms, MY_TASK_LEARN,
+	ask_select(ms, MY_TASK_LEARN,
 		   "SELECT CAST(LAST_INSERT_ID() AS BINARY), CAST(@@character_set_client AS BINARY), "
 		   "CAST(@@character_set_connection AS BINARY), CAST(@@character_set_results AS BINARY), "
 		   "CAST(@@collation_connection AS BINARY), CAST(LAST_INSERT_ID(0) AS BINARY) LIMIT 1");

@@ -404,6 +404,17 @@ bool tls_peer_subject(struct ssl_st *ssl, char *out, size_t room) {
 	return ok;
 }
 
+void tls_host_name(const char *host_text, char *out, size_t room) {
+	const char *colon = strrchr(host_text, ':');
+	size_t len = colon ? (size_t)(colon - host_text) : strlen(host_text);
+
+	if (len >= 2 && host_text[0] == '[' && host_text[len - 1] == ']') {
+		host_text++;
+		len -= 2;
+	}
+	snprintf(out, room, "%.*s", (int)len, host_text);
+}
+
 const char *tls_version(struct ssl_st *ssl) {
 	return SSL_get_version(ssl);
 }

@@ -48,6 +48,9 @@ const char *tls_cipher(struct ssl_st *ssl);
 /* Whether ALPN was negotiated on this connection and is `name`. */
 bool tls_alpn_is(struct ssl_st *ssl, const char *name);
 
+/* The name to verify, of a host as it is configured: "name:port", "[v6]:port". */
+void tls_host_name(const char *host_text, char *out, size_t room);
+
 /* For net/stream.c, from here on. */
 
 /*

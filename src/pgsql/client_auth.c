@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/sha.h>
-
 #include "base/log.h"
 #include "base/reader.h"
 #include "base/secret.h"
@@ -373,64 +371,25 @@ static void lookup_done(struct lookup *lookup) {
 		}
 		go_on(client);
 	}
-	secret_free(lookup->secret);
-	generation_unref(lookup->generation);
-	free(lookup);
-}
-
-/* The pool whose auth_query answers for a user that the configuration does not know; NULL: none. */
-static const struct pool_config *lookup_pool(const struct pg_client *client) {
-	const struct config *config = client->base.listener->generation->config;
-
-	if (client->login->console)
-		return NULL;
-	const struct pool_config *pool = config_pool(config, client->login->database);
-	if (!pool || strcmp(pool->name, "*") == 0 || pool->protocol != PROTOCOL_POSTGRESQL)
-		pool = config_wildcard_pool(config, PROTOCOL_POSTGRESQL);
-	return pool && pool->auth_user ? pool : NULL;
-}
-
-/* True: the answer will come. */
-static bool start_lookup(struct pg_client *client, const struct pool_config *pool) {
-	struct pg_login *login = client->login;
-	struct lookup *lookup = calloc(1, sizeof *lookup);
-
-	if (!lookup)
-		return false;
-	lookup->worker = client->base.sw->worker;
-	lookup->generation = generation_ref(client->base.listener->generation);
-	lookup->pool = pool;
-	snprintf(lookup->database, sizeof lookup->database, "%s", pool->database ? pool->database : login->database);
-	snprintf(lookup->user, sizeof lookup->user, "%s", login->user);
-	lookup->done = lookup_done;
-	lookup->context = client;
-	login->lookup = lookup;
-	login->state = PG_LOGIN_BUSY;
-	client->base.hold = HOLD_LOGIN;
-	if (lookup_submit(lookup))
-		return true;
-	login->lookup = NULL;
-	client->base.hold = HOLD_NONE;
-	generation_unref(lookup->generation);
-	free(lookup);
-	return false;
+	lookup_free(lookup);
 }
 
 static void find_secret(struct pg_client *client) {
 	struct pg_login *login = client->login;
-	const struct user_config *user = config_user(client->base.listener->generation->config, login->user);
-
-	/* a section without a password says how much a user may have, not who it is: then the database is asked */
+	const struct config *config = client->base.listener->generation->config;
+	const struct user_config *user = config_user(config, login->user);
 	const struct pool_config *pool =
-		user && (user->password || user->from_auth_file) ? NULL : lookup_pool(client);
-	if (user && !pool) {
+		lookup_pool(config, PROTOCOL_POSTGRESQL, login->console ? NULL : login->database, user);
+
+	if (pool && (login->lookup = lookup_begin(&client->base, pool, login->database, login->user, lookup_done))) {
+		login->state = PG_LOGIN_BUSY;
+		return;
+	}
+	if (user && !pool)
 		login->secret = secret_strdup(user->password);
-	} else {
-		if (pool && start_lookup(client, pool))
-			return;
+	else
 		snprintf(login->doomed, sizeof login->doomed,
 			 "unknown user: neither [user:...] nor auth_file%s knows it", pool ? " nor auth_query" : "");
-	}
 	begin_exchange(client);
 }
 
@@ -445,18 +404,6 @@ static void admit(struct pg_client *client) {
 }
 
 /* ---- exchanges: what the client answers ---- */
-
-/* Constant time, whatever the lengths. */
-static bool same_text(const char *a, const char *b) {
-	uint8_t x[SHA256_DIGEST_LENGTH], y[SHA256_DIGEST_LENGTH];
-
-	SHA256((const uint8_t *)a, strlen(a), x);
-	SHA256((const uint8_t *)b, strlen(b), y);
-	bool same = secret_equal(x, sizeof x, y, sizeof y);
-	secret_wipe(x, sizeof x);
-	secret_wipe(y, sizeof y);
-	return same;
-}
 
 /* PasswordMessage's one string. NULL: rejected. */
 static const char *password_of(struct pg_client *client, const uint8_t *body, size_t len) {
@@ -484,10 +431,10 @@ static void take_password(struct pg_client *client, const char *password) {
 		return;
 	case PG_SECRET_MD5:
 		same = md5_secret(password, strlen(password), login->user, strlen(login->user), hashed) &&
-		       same_text(hashed, login->secret);
+		       secret_equal_text(hashed, login->secret);
 		break;
 	case PG_SECRET_PLAIN:
-		same = same_text(password, login->secret);
+		same = secret_equal_text(password, login->secret);
 		break;
 	case PG_SECRET_NONE:
 		break;
@@ -510,7 +457,7 @@ static void take_md5(struct pg_client *client, const char *answer) {
 	else if (ok)
 		ok = md5_secret(login->secret, strlen(login->secret), login->user, strlen(login->user), stored);
 	ok = ok && md5_secret(stored + 3, sizeof stored - 4, login->md5_salt, sizeof login->md5_salt, expected);
-	ok = ok && same_text(answer, expected);
+	ok = ok && secret_equal_text(answer, expected);
 	secret_wipe(stored, sizeof stored);
 	secret_wipe(expected, sizeof expected);
 	if (ok)

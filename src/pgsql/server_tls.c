@@ -18,18 +18,6 @@ bool server_tls_ask(struct stream *stream) {
 	return ok;
 }
 
-/* "name:port" and "[v6]:port" to the name alone. */
-static void name_of(const char *host_text, char *out, size_t room) {
-	const char *colon = strrchr(host_text, ':');
-	size_t len = colon ? (size_t)(colon - host_text) : strlen(host_text);
-
-	if (len >= 2 && host_text[0] == '[' && host_text[len - 1] == ']') {
-		host_text++;
-		len -= 2;
-	}
-	snprintf(out, room, "%.*s", (int)len, host_text);
-}
-
 enum server_tls_answer server_tls_answer(struct stream *stream, struct tls_context *tls, const char *host_text,
 					 const uint8_t *data, size_t len, char *why, size_t room) {
 	struct reader r = reader_over(data, len);
@@ -55,7 +43,7 @@ enum server_tls_answer server_tls_answer(struct stream *stream, struct tls_conte
 		snprintf(why, room, "unencrypted bytes came behind its answer to SSLRequest; this may be an attack");
 		return SERVER_TLS_FAILED;
 	}
-	name_of(host_text, host, sizeof host);
+	tls_host_name(host_text, host, sizeof host);
 	if (!tls || !stream_tls_connect(stream, tls, host, "postgresql")) {
 		snprintf(why, room, "TLS could not begin: %s", tls ? stream_error(stream) : "it is disabled");
 		return SERVER_TLS_FAILED;

@@ -167,7 +167,8 @@ static void view_adopt(struct session_worker *sw, struct database *d, struct gen
 	generation_unref(view->generation);
 	view->generation = generation_ref(g);
 	view->config = c;
-	view->tls = g->pool_tls[index];
+	view->tls = g->pools[index].tls;
+	view->setup = g->pools[index].setup;
 	keepalive_arm(sw, view);
 }
 

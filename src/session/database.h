@@ -17,6 +17,7 @@ struct session_worker;
 struct database_view {
 	const struct pool_config *config; /* of `generation` */
 	struct tls_context *tls;          /* NULL: disabled */
+	void *setup;                      /* of the protocol's pool_setup */
 	struct generation *generation;
 	struct timeout tick; /* pool_shard_tick() */
 	struct pool_shard *shard;

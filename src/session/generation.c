@@ -41,12 +41,22 @@ static struct tls_context *pool_tls(const struct pool_config *config, struct err
 		.crl_file = config->tls.crl_file,
 		.min_version = config->tls.min_version,
 		.ciphers = config->tls.ciphers,
-		/* as in libpq: with a root certificate at hand, require checks the chain too */
-		.verify_peer = config->tls.mode >= CONFIG_TLS_VERIFY_CA ||
-			       (config->tls.mode == CONFIG_TLS_REQUIRE && config->tls.ca_file),
+		.verify_peer = config_tls_verifies(&config->tls),
 		.verify_host = config->tls.mode >= CONFIG_TLS_VERIFY_FULL,
 	};
 	return tls_context_client(&settings, error);
+}
+
+static bool pool_prepare(struct pool_runtime *pool, const struct pool_config *config, struct error *error) {
+	const struct protocol *protocol = protocol_by_id(config->protocol);
+	if (!protocol)
+		return error_set(error, 0, "[pool:%s] this build does not speak its protocol yet; remove the section", config->name);
+	if (config->tls.mode != CONFIG_TLS_DISABLE && !(pool->tls = pool_tls(config, error)))
+		return false;
+	error->text[0] = 0;
+	if (protocol->pool_setup)
+		pool->setup = protocol->pool_setup(config, error);
+	return pool->setup || !error->text[0];
 }
 
 static void generation_free(struct generation *g) {
@@ -56,10 +66,13 @@ static void generation_free(struct generation *g) {
 		if (l->setup)
 			l->protocol->listener_free(l->setup);
 	}
-	for (size_t i = 0; g->pool_tls && i < g->config->pool_count; i++)
-		tls_context_unref(g->pool_tls[i]);
+	for (size_t i = 0; g->pools && i < g->config->pool_count; i++) {
+		tls_context_unref(g->pools[i].tls);
+		if (g->pools[i].setup)
+			protocol_by_id(g->config->pools[i].protocol)->pool_free(g->pools[i].setup);
+	}
 	free(g->listeners);
-	free(g->pool_tls);
+	free(g->pools);
 	config_unref(g->config);
 	free(g);
 }
@@ -74,8 +87,8 @@ struct generation *generation_new(struct config *config, struct error *error) {
 	g->config = config;
 	atomic_init(&g->references, 1);
 	g->listeners = calloc(config->listener_count + 1, sizeof *g->listeners);
-	g->pool_tls = calloc(config->pool_count + 1, sizeof *g->pool_tls);
-	if (!g->listeners || !g->pool_tls) {
+	g->pools = calloc(config->pool_count + 1, sizeof *g->pools);
+	if (!g->listeners || !g->pools) {
 		error_set(error, 0, "out of memory");
 		goto fail;
 	}
@@ -84,18 +97,9 @@ struct generation *generation_new(struct config *config, struct error *error) {
 		if (!listener_prepare(&g->listeners[i], &config->listeners[i], error))
 			goto fail;
 	}
-	for (size_t i = 0; i < config->pool_count; i++) {
-		if (!protocol_by_id(config->pools[i].protocol)) {
-			error_set(error, 0, "[pool:%s] this build does not speak its protocol yet; remove the section",
-				  config->pools[i].name);
+	for (size_t i = 0; i < config->pool_count; i++)
+		if (!pool_prepare(&g->pools[i], &config->pools[i], error))
 			goto fail;
-		}
-		if (config->pools[i].tls.mode == CONFIG_TLS_DISABLE)
-			continue;
-		g->pool_tls[i] = pool_tls(&config->pools[i], error);
-		if (!g->pool_tls[i])
-			goto fail;
-	}
 	return g;
 fail:
 	generation_free(g);

@@ -18,10 +18,15 @@ struct listener_runtime {
 	struct generation *generation;
 };
 
+struct pool_runtime {
+	struct tls_context *tls; /* NULL: disabled */
+	void *setup;             /* the protocol's */
+};
+
 struct generation {
 	struct config *config;
 	struct listener_runtime *listeners; /* config->listener_count */
-	struct tls_context **pool_tls;      /* config->pool_count; NULL: disabled */
+	struct pool_runtime *pools;         /* config->pool_count */
 	_Atomic int references;
 };
 

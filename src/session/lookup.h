@@ -7,12 +7,12 @@
 
 #include <stdbool.h>
 
+#include "config/config.h"
 #include "net/mailbox.h"
 #include "net/worker.h"
 
-struct database;
+struct client;
 struct generation;
-struct pool_config;
 
 enum lookup_result { LOOKUP_FOUND, LOOKUP_NO_USER, LOOKUP_FAILED };
 
@@ -32,7 +32,18 @@ struct lookup {
 
 /* Before the workers start. */
 void lookup_install(void (*submit)(struct lookup *lookup));
-/* On lookup->worker's thread; done() comes by mail, never from within. False: no control plane is there (tests). */
-bool lookup_submit(struct lookup *lookup);
+/* The pool whose auth_query answers for a user who wants this database: one that the configuration does not know
+ * (`user` NULL), or of which it has no password: a section without one says how much a user may have, not who it is. NULL:
+ * none does, or the database is NULL. */
+const struct pool_config *lookup_pool(const struct config *config, enum protocol_id protocol, const char *database,
+				      const struct user_config *user);
+/*
+ * Asks for the secret of a client at its login, which is held meanwhile (HOLD_LOGIN). done() comes by mail, never from within,
+ * with the client as the context, unless that was set to NULL; and calls lookup_free(). NULL: out of memory, or no control
+ * plane is there (tests).
+ */
+struct lookup *lookup_begin(struct client *client, const struct pool_config *pool, const char *database, const char *user,
+			    void (*done)(struct lookup *lookup));
+void lookup_free(struct lookup *lookup);
 
 #endif

@@ -93,6 +93,9 @@ struct protocol {
 	/* Per listener: what login needs from files (HBA). Control or main thread. NULL with `error` set: refused. */
 	void *(*listener_setup)(const struct listener_config *listener, struct error *error);
 	void (*listener_free)(void *setup);
+	/* The same per pool: what servers' logins need from files. NULL without an error: nothing. May be NULL, both. */
+	void *(*pool_setup)(const struct pool_config *pool, struct error *error);
+	void (*pool_free)(void *setup);
 
 	/* Clients. */
 	void (*client_begin)(struct client *client); /* accepted; nothing read yet */

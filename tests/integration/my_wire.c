@@ -172,7 +172,7 @@ void my_raw_login(struct raw *raw, const char *schema) {
 
 void my_put_greeting(struct bytes *b, const char *version, uint32_t capabilities, const char *plugin) {
 	struct my_builder m = my_builder(NULL);
-	static const uint8_t scramble[] = "abcdefghijklmnopqrst";
+	static const uint8_t scramble[] = MY_BACKEND_SCRAMBLE;
 
 	if (!capabilities)
 		capabilities = MY_USUAL;

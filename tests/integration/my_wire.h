@@ -44,6 +44,7 @@ void my_raw_login(struct raw *raw, const char *schema);
 
 /* A scripted backend's half of a login without authentication: sends a greeting with these capabilities (0: usual ones), reads the
  * response, sends OK. False: the peer closed. */
+#define MY_BACKEND_SCRAMBLE "abcdefghijklmnopqrst" /* of those greetings */
 bool my_backend_login(struct raw *raw, const char *version, uint32_t capabilities);
 void my_put_greeting(struct bytes *b, const char *version, uint32_t capabilities, const char *plugin); /* the body alone */
 enum { MY_USUAL = MY_CLIENT_LONG_PASSWORD | MY_CLIENT_PROTOCOL_41 | MY_CLIENT_SECURE_CONNECTION | MY_CLIENT_PLUGIN_AUTH |

@@ -254,8 +254,8 @@ END_TEST
 /* ---- another Forebay, which knows caching_sha2_password ---- */
 
 struct chain {
-	const char *name, *pool; /* of the outer one; %s is the folder of its certificates */
-	bool unix_socket;
+	const char *name, *pool; /* of the outer one */
+	bool unix_socket, knows_key;
 };
 
 static void run_chain(int workers, const struct chain *chain, const char *inner_secret, const char *outer_secret) {
@@ -269,6 +269,8 @@ static void run_chain(int workers, const struct chain *chain, const char *inner_
 	/* behind the inner one everybody is app, with a password of its own */
 	struct forebay *inner = start(workers, listener, "user = app\npassword = app-secret", inner_users, true);
 	size_t len = (size_t)snprintf(pool, sizeof(pool), "monitor_interval = 0\n%s\n", chain->pool);
+	if (chain->knows_key)
+		len += (size_t)snprintf(pool + len, sizeof(pool) - len, "server_public_key_file = %s\n", harness_path("rsa.pub"));
 	if (strstr(chain->pool, "verify"))
 		len += (size_t)snprintf(pool + len, sizeof(pool) - len, "tls_ca_file = %s\n", harness_path("ca.crt"));
 	if (chain->unix_socket)
@@ -288,15 +290,116 @@ static void run_chain(int workers, const struct chain *chain, const char *inner_
 
 START_TEST(caching_sha2_password_works_from_end_to_end) {
 	static const struct chain chains[] = {
-		{"in the open, by RSA", "tls_mode = disable", false},
-		{"unverified TLS, by RSA", "tls_mode = prefer", false},
-		{"verified TLS", "tls_mode = verify-full", false},
-		{"Unix socket", "tls_mode = disable", true},
+		{"in the open, by RSA", "tls_mode = disable\nget_server_public_key = true", false, false},
+		{"in the open, by a key at hand", "tls_mode = disable", false, true},
+		{"unverified TLS, by RSA", "tls_mode = prefer\nget_server_public_key = true", false, false},
+		{"verified TLS", "tls_mode = verify-full", false, false},
+		{"Unix socket", "tls_mode = disable", true, false},
 	};
 	const char *secret = _i ? sha2("app-secret") : "app-secret";
 
 	for (size_t i = 0; i < sizeof(chains) / sizeof(chains[0]); i++)
 		run_chain(WORKERS(_i), &chains[i], secret, secret);
+}
+END_TEST
+
+START_TEST(full_exchange_is_refused_where_nothing_proves_who_asks_for_it) {
+	char listener[300], pool[300], users[300];
+
+	snprintf(listener, sizeof(listener), "auth = caching_sha2_password\nrsa_key_file = %s", harness_path("rsa.pem"));
+	/* what makes the inner one ask for it: nobody has shown the password of this stored secret yet */
+	snprintf(users, sizeof(users), "[user:app]\npassword = %s\n", sha2("app-secret"));
+	struct forebay *inner = start(1, listener, "user = app\npassword = app-secret", users, true);
+	for (int i = 0; i < 2; i++) {
+		snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\ntls_mode = %s\nwhen_unavailable = fail\nmonitor_interval = 0", inner->port,
+			 i ? "prefer" : "disable");
+		struct forebay *outer = start(1, NULL, pool, NULL, false);
+		expect_unavailable(outer, NULL, 1045, "get_server_public_key = true");
+		forebay_stop(outer);
+	}
+	forebay_stop(inner);
+}
+END_TEST
+
+/* ---- a man in the middle ---- */
+
+struct thief {
+	struct evp_pkey_st *key;
+	char pem[MY_RSA_PEM_MAX];
+	size_t pem_len;
+	bool clear;          /* he asks for it by mysql_clear_password */
+	_Atomic int asked;   /* connections on which he has asked for the password */
+	_Atomic bool has_it;
+};
+
+/* He asks for the password itself and sends a key of his own. */
+static void steal(struct raw *raw, void *context) {
+	static const uint8_t scramble[] = MY_BACKEND_SCRAMBLE;
+	struct thief *thief = context;
+	struct my_packet *p = malloc(sizeof(*p));
+	struct bytes b = {0};
+	char out[MY_RSA_CIPHER_MAX], key[MY_RSA_PEM_MAX + 1] = "\1";
+
+	memcpy(key + 1, thief->pem, thief->pem_len);
+	my_put_greeting(&b, "8.0.36", 0, thief->clear ? MY_NATIVE_NAME : MY_SHA2_NAME);
+	my_send(raw, 0, b.at, b.len);
+	if (p && my_read_within(raw, p, HARNESS_DEADLINE_MS) == RAW_MESSAGE)
+		my_send(raw, (uint8_t)(p->sequence + 1), thief->clear ? "\xfemysql_clear_password" : "\1\4", thief->clear ? 22 : 2);
+	atomic_fetch_add(&thief->asked, 1);
+	while (p && my_read_within(raw, p, HARNESS_DEADLINE_MS) == RAW_MESSAGE) {
+		if (p->len == 1 && p->body[0] == MY_SHA2_REQUEST_KEY)
+			my_send(raw, (uint8_t)(p->sequence + 1), key, thief->pem_len + 1);
+		else if (memmem(p->body, p->len, "app-secret", 10) ||
+			 (my_rsa_decrypt(thief->key, scramble, p->body, p->len, out, sizeof(out)) && strcmp(out, "app-secret") == 0))
+			atomic_store(&thief->has_it, true);
+		if (p->len > 1)
+			break; /* he has what he can get */
+	}
+	bytes_free(&b);
+	free(p);
+}
+
+/* Only who is told to believe him shows him the password. */
+START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
+	char by_key[300];
+	snprintf(by_key, sizeof(by_key), "server_public_key_file = %s\n", harness_path("rsa.pub"));
+	const char *const monitor = "monitor_user = app\nmonitor_password = app-secret\nmonitor_interval = 100ms\n";
+	const struct {
+		const char *key;   /* what the pool says */
+		bool monitors;     /* it is the monitor that he meets, not a client's server connection */
+		bool clear, gets_it;
+	} cases[] = {
+		{"", false, false, false}, {by_key, false, false, false}, {"get_server_public_key = true\n", false, false, true},
+		{"", false, true, false},  {"", true, false, false},      {by_key, true, false, false},
+		{"get_server_public_key = true\n", true, false, true},    {"", true, true, false},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		static struct thief thief;
+		char pool[900];
+
+		thief = (struct thief){.key = my_rsa_generate(), .clear = cases[i].clear};
+		thief.pem_len = my_rsa_public(thief.key, thief.pem);
+		ck_assert_uint_gt(thief.pem_len, 0);
+		struct backend *backend = backend_start(steal, &thief);
+		snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\nmin_idle = 0\nwhen_unavailable = fail\nacquire_timeout = 1s\n%s%s",
+			 backend->port, cases[i].monitors ? monitor : "monitor_interval = 0\n", cases[i].key);
+		struct forebay *forebay = start(1, NULL, pool, NULL, false);
+		if (!cases[i].monitors) {
+			MYSQL *my = maria_connect(forebay, NULL);
+			ck_assert(mysql_query(my, "select 1") != 0);
+			mysql_close(my);
+		}
+		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&thief.asked) == 0;) {
+			ck_assert_msg(harness_now_ms() < deadline, "case %zu: nobody came", i);
+			harness_pause_ms(1);
+		}
+		forebay_stop(forebay);
+		backend_stop(backend);
+		ck_assert_int_gt(atomic_load(&thief.asked), 0);
+		ck_assert_msg(atomic_load(&thief.has_it) == cases[i].gets_it, "case %zu", i);
+		my_rsa_free(thief.key);
+	}
 }
 END_TEST
 
@@ -442,6 +545,9 @@ int main(void) {
 	if (!harness_command((const char *const[]){"openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048",
 						    "-out", harness_path("rsa.pem"), NULL}))
 		return harness_end(EXIT_FAILURE);
+	if (!harness_command((const char *const[]){"openssl", "rsa", "-in", harness_path("rsa.pem"), "-pubout", "-out",
+						    harness_path("rsa.pub"), NULL}))
+		return harness_end(EXIT_FAILURE);
 	tcase_set_timeout(tc, 120);
 	LOOP(tc, stored_hash_is_enough_once_a_client_has_proved_itself);
 	LOOP(tc, sha2_secret_gives_the_password_when_it_is_shown_and_native_works_behind);
@@ -455,6 +561,8 @@ int main(void) {
 	LOOP(tc, a_unix_socket_leads_there_too);
 	LOOP(tc, a_server_that_is_full_is_waited_for);
 	LOOP(tc, caching_sha2_password_works_from_end_to_end);
+	tcase_add_test(tc, full_exchange_is_refused_where_nothing_proves_who_asks_for_it);
+	tcase_add_test(tc, a_man_in_the_middle_with_a_key_of_his_own_gets_nothing);
 	tcase_add_test(tc, clear_password_goes_to_a_backend_only_where_nobody_is_in_between);
 	LOOP(tc, a_backend_that_lies_at_the_login_harms_nobody);
 	suite_add_tcase(suite, tc);

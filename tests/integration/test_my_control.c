@@ -46,6 +46,28 @@ START_TEST(secrets_of_unlisted_users_are_looked_up) {
 }
 END_TEST
 
+/* Such a section says how much a user may have, not who it is. */
+START_TEST(a_section_without_a_password_leaves_the_secret_to_the_database) {
+	struct forebay *forebay =
+		start(WORKERS(_i), "auth_user = authuser\nauth_password = authuser-secret",
+		      "[user:app]\nmax_connections = 5\n[user:second]\npassword = its-own\n", true);
+	MYSQL *my = maria_connect(forebay, NULL);
+	maria_expect(my, "select current_user()", "app@%");
+	mysql_close(my);
+	maria_expect_refused(maria_try(forebay, &(struct maria_login){.password = "wrong"}), 1045, "Access denied");
+	/* a password that is there counts alone */
+	maria_expect_refused(maria_try(forebay, &(struct maria_login){.user = "second"}), 1045, "Access denied");
+	my = maria_connect(forebay, &(struct maria_login){.user = "second", .password = "its-own"});
+	mysql_close(my);
+	forebay_stop(forebay);
+	/* without auth_query, nobody can be */
+	forebay = start(1, NULL, "[user:app]\nmax_connections = 5\n", true);
+	maria_expect_refused(maria_try(forebay, NULL), 1045, "Access denied");
+	forebay_await_log(forebay, "the user has no password");
+	forebay_stop(forebay);
+}
+END_TEST
+
 START_TEST(own_query_is_asked_and_judged) {
 	static const struct {
 		const char *sql;
@@ -233,6 +255,7 @@ int main(void) {
 	maria_begin(NULL);
 	tcase_set_timeout(tc, 60);
 	LOOP(tc, secrets_of_unlisted_users_are_looked_up);
+	LOOP(tc, a_section_without_a_password_leaves_the_secret_to_the_database);
 	tcase_add_test(tc, own_query_is_asked_and_judged);
 	LOOP(tc, a_database_that_cannot_be_asked_is_no_wrong_password);
 	tcase_add_test(tc, mysqls_hash_is_no_password_on_a_postgresql_listener);

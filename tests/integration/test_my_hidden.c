@@ -91,6 +91,55 @@ START_TEST(a_collation_goes_with_its_client) {
 }
 END_TEST
 
+/* What SET names explains no more than that: a function in it may do more, and its client keeps that. */
+START_TEST(what_a_function_in_a_set_does_stays_with_its_client) {
+	struct forebay *forebay = start("max_size = 2\nacquire_timeout = 5s\n");
+	MYSQL *root = maria_control(), *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
+	mysql_set_server_option(root, MYSQL_OPTION_MULTI_STATEMENTS_ON);
+	maria_execute(root, "USE app; CREATE OR REPLACE FUNCTION hs() RETURNS INT BEGIN SET @hs = 'A'; RETURN 5; END");
+	maria_execute(a, "SET default_week_format = hs()");
+	/* others are given all that is free in between */
+	maria_expect(b, "SELECT @hs", "NULL");
+	maria_execute(b, "BEGIN");
+	maria_expect(b, "SELECT @hs", "NULL");
+	maria_expect(a, "SELECT @hs", "A");
+	maria_execute(b, "ROLLBACK");
+	/* what is known to do nothing keeps nobody: there is but one server for both */
+	mysql_close(a);
+	mysql_close(b);
+	forebay_stop(forebay);
+	forebay = start("max_size = 1\nacquire_timeout = 5s\n");
+	a = maria_connect(forebay, NULL), b = maria_connect(forebay, NULL);
+	maria_execute(a, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')");
+	maria_expect(b, "SELECT @@sql_mode LIKE '%PIPES%'", "0");
+	maria_expect(a, "SELECT @@sql_mode LIKE '%PIPES%'", "1");
+	mysql_close(a);
+	mysql_close(b);
+	mysql_close(root);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* Its own limit is not that of what is asked for it. */
+START_TEST(a_client_may_give_its_statements_next_to_no_time) {
+	struct forebay *forebay = start("max_size = 1\nacquire_timeout = 5s\n");
+	MYSQL *root = maria_control(), *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
+	maria_execute(root, "CREATE OR REPLACE TABLE app.timed (id INT AUTO_INCREMENT PRIMARY KEY, v INT UNIQUE)");
+	long before = maria_long(a, "SELECT CONNECTION_ID()");
+	maria_execute(a, "SET SESSION max_statement_time = 0.000001");
+	for (int i = 0; i < 20; i++) { /* whether they are in time, or not: something is to be learnt behind each */
+		mysql_query(a, "INSERT INTO app.timed (v) SELECT seq FROM app.gate, mysql.help_topic, seq_1_to_100000");
+		ck_assert_msg(mysql_errno(a) == 1969 || mysql_errno(a) < 2000, "%u %s", mysql_errno(a), mysql_error(a));
+		maria_expect(b, "SELECT @@max_statement_time", "0.000000");
+	}
+	ck_assert_int_eq(maria_long(b, "SELECT CONNECTION_ID()"), before); /* the one server all the time */
+	mysql_close(a);
+	mysql_close(b);
+	mysql_close(root);
+	forebay_stop(forebay);
+}
+END_TEST
+
 START_TEST(a_chained_transaction_is_rolled_back_for_good) {
 	struct forebay *forebay = start("max_size = 1\nidle_transaction_timeout = 100ms\n");
 	MYSQL *a = maria_connect(forebay, NULL);
@@ -361,6 +410,8 @@ int main(void) {
 	TCase *vanished = tcase_create("vanished"), *untold = tcase_create("untold"), *statements = tcase_create("statements");
 	tcase_add_test(vanished, what_is_answered_to_nobody_is_seen_by_nobody);
 	tcase_add_test(vanished, a_collation_goes_with_its_client);
+	tcase_add_test(vanished, what_a_function_in_a_set_does_stays_with_its_client);
+	tcase_add_test(vanished, a_client_may_give_its_statements_next_to_no_time);
 	tcase_add_test(vanished, a_chained_transaction_is_rolled_back_for_good);
 	tcase_add_test(untold, load_data_leaves_its_insert_id_to_its_client);
 	tcase_add_test(untold, a_first_statement_is_read_as_its_server_reads_it);

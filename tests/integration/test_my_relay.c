@@ -139,6 +139,67 @@ START_TEST(a_local_file_is_the_clients) {
 }
 END_TEST
 
+/* As on a private connection: a file that breaks off leaves no row, however it breaks off. */
+START_TEST(a_file_that_breaks_off_loads_nothing) {
+	static const char rows[] = "1\n2\n3\n";
+	struct forebay *forebay = start(WORKERS(_i), "max_size = 1\nquery_timeout = 300ms\n");
+	MYSQL *my = maria_connect(forebay, NULL), *control = maria_control();
+	char path[300];
+	maria_execute(my, "CREATE OR REPLACE TABLE app.broken (a INT) ENGINE=InnoDB");
+	snprintf(path, sizeof path, "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port);
+	for (int by_client = 0; by_client < 2; by_client++) {
+		struct my_raw raw = my_raw_connect(path, 0, RAW_DEPRECATE_EOF | RAW_LOCAL_FILES, "app");
+		static const char load[] = "\3LOAD DATA LOCAL INFILE 'x' INTO TABLE app.broken";
+		uint8_t sequence, *packet;
+		size_t len;
+		ck_assert_int_ge(raw.fd, 0);
+		ck_assert(my_raw_send(&raw, 0, load, sizeof load - 1));
+		packet = my_raw_packet(&raw, &len, &sequence);
+		ck_assert(packet && len > 0 && *packet == 0xfb);
+		free(packet);
+		ck_assert(my_raw_send(&raw, 2, rows, sizeof rows - 1));
+		if (!by_client) { /* the error comes in the midst of the file, and the end with it */
+			packet = my_raw_packet(&raw, &len, &sequence);
+			ck_assert(packet && len > 9 && *packet == 0xff);
+			ck_assert_msg(memmem(packet, len, "query_timeout", 13), "%.*s", (int)len - 9, (char *)packet + 9);
+			free(packet);
+			ck_assert(my_raw_closed(&raw));
+		}
+		my_raw_close(&raw);
+		/* another gets a server, on which all is well */
+		maria_expect(my, "SELECT 1", "1");
+		maria_await(control, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'LOAD DATA%'", "0");
+		maria_expect(my, "SELECT COUNT(*) FROM app.broken", "0");
+	}
+	mysql_close(my);
+	mysql_close(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
+/* A session without a current schema cannot have the connection of one that has. */
+START_TEST(clients_without_a_schema_do_not_wear_out_connections) {
+	static const char made[] = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'connections'";
+	struct forebay *forebay = start(WORKERS(_i), "max_size = 4\nmonitor_interval = 0\n");
+	MYSQL *control = maria_control();
+	struct maria_login none = {.database = ""}, named = {.database = "app"};
+	long before = 0;
+	for (int i = 0; i < 20; i++) {
+		MYSQL *a = maria_connect(forebay, &none), *b = maria_connect(forebay, &named);
+		maria_expect(a, "SELECT DATABASE()", "NULL");
+		maria_expect(b, "SELECT DATABASE()", "app");
+		mysql_close(a);
+		mysql_close(b);
+		if (i == 0)
+			before = maria_long(control, made);
+	}
+	/* one more for each worker and kind at most */
+	ck_assert_int_le(maria_long(control, made) - before, 2 * (WORKERS(_i) - 1));
+	mysql_close(control);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- kills ---- */
 
 struct running {
@@ -723,6 +784,8 @@ int main(void) {
 	tcase_add_test(large, a_large_parameter_passes);
 	tcase_add_test(large, a_packet_that_the_server_refuses_ends_as_it_does_there);
 	LOOP(large, a_local_file_is_the_clients);
+	LOOP(large, a_file_that_breaks_off_loads_nothing);
+	LOOP(large, clients_without_a_schema_do_not_wear_out_connections);
 	LOOP(kills, a_user_kills_what_its_own_clients_do);
 	tcase_add_test(kills, what_runs_too_long_is_ended);
 	LOOP(kills, a_transaction_left_idle_is_rolled_back_and_its_client_told);

@@ -64,7 +64,8 @@ struct play {
 	enum my_dial_step step;
 };
 
-static struct my_dial_target TARGET = {.user = "app", .schema = "shop", .program = "test", .tls = MY_DIAL_TLS_NEVER};
+static struct my_dial_target TARGET = {.user = "app", .schema = "shop", .program = "test", .tls = MY_DIAL_TLS_NEVER,
+				       .takes_key = true};
 
 static struct play begin(const struct my_dial_target *target, const char *secret) {
 	struct play p = {.in = my_builder(NULL), .out = my_builder(NULL)};
@@ -235,6 +236,42 @@ START_TEST(recovered_sha1_is_enough_for_native_and_not_for_sha2) {
 	feed(&p);
 	expect_failure(&p, SERVER_REFUSED, "there is only SHA1 of the password");
 	my_credential_unref(c);
+}
+END_TEST
+
+/* Whatever key who answers has: it is of no use to him. */
+START_TEST(a_key_that_the_server_sends_is_not_believed_unless_it_may_be) {
+	struct my_dial_target target = TARGET;
+	target.takes_key = false;
+	struct play p = begin(&target, "secret");
+
+	greet(&p, &(struct greeting){0});
+	put_more(&p.in, 2, "\4", 1);
+	feed(&p);
+	expect_failure(&p, SERVER_REFUSED, "server_public_key_file");
+}
+END_TEST
+
+START_TEST(full_exchange_uses_the_key_that_is_known) {
+	struct my_dial_target target = TARGET;
+	struct evp_pkey_st *key = my_rsa_generate();
+	char pem[MY_RSA_PEM_MAX], out[MY_RSA_CIPHER_MAX];
+
+	target.server_key = my_rsa_read_public(pem, my_rsa_public(key, pem));
+	target.takes_key = true;
+	struct play p = begin(&target, "secret");
+	my_rsa_free(target.server_key); /* the dial has its own reference */
+	greet(&p, &(struct greeting){0});
+	put_more(&p.in, 2, "\4", 1);
+	feed(&p);
+	ck_assert_int_eq(p.step, MY_DIAL_MORE);
+	ck_assert(my_rsa_decrypt(key, SCRAMBLE, body_of(&p), sent(&p).length, out, sizeof out));
+	ck_assert_str_eq(out, "secret");
+	put_ok(&p.in, 4);
+	feed(&p);
+	ck_assert_int_eq(p.step, MY_DIAL_DONE);
+	end(&p);
+	my_rsa_free(key);
 }
 END_TEST
 
@@ -435,7 +472,7 @@ START_TEST(packets_out_of_turn_are_refused) {
 	feed(&p);
 	put_more(&p.in, 4, "no key", 6);
 	feed(&p);
-	expect_failure(&p, SERVER_UNREACHABLE, "public RSA key is none");
+	expect_failure(&p, SERVER_UNREACHABLE, "no public RSA key");
 }
 END_TEST
 
@@ -555,6 +592,8 @@ int main(void) {
 	tcase_add_test(tc, a_switch_is_followed_with_its_own_challenge);
 	tcase_add_test(tc, recovered_sha1_is_enough_for_native_and_not_for_sha2);
 	tcase_add_test(tc, full_exchange_hides_the_password_by_rsa);
+	tcase_add_test(tc, full_exchange_uses_the_key_that_is_known);
+	tcase_add_test(tc, a_key_that_the_server_sends_is_not_believed_unless_it_may_be);
 	tcase_add_test(tc, the_password_itself_goes_only_where_nobody_is_in_between);
 	tcase_add_test(tc, no_password_is_an_empty_answer);
 	tcase_add_test(tc, errors_are_classed_also_before_the_greeting);

@@ -121,7 +121,9 @@ START_TEST(rsa_hides_and_yields_a_password_only_by_its_key_and_scramble) {
 	ck_assert(key && other);
 	size_t pem_len = my_rsa_public(key, pem);
 	ck_assert_uint_gt(pem_len, 0);
-	size_t len = my_rsa_encrypt((const uint8_t *)pem, pem_len, SCRAMBLE, "a password that is longer than a scramble", cipher);
+	struct evp_pkey_st *public = my_rsa_read_public(pem, pem_len);
+	ck_assert(public);
+	size_t len = my_rsa_encrypt(public, SCRAMBLE, "a password that is longer than a scramble", cipher);
 	ck_assert_uint_eq(len, 256);
 	ck_assert(my_rsa_decrypt(key, SCRAMBLE, cipher, len, out, sizeof out));
 	ck_assert_str_eq(out, "a password that is longer than a scramble");
@@ -130,9 +132,10 @@ START_TEST(rsa_hides_and_yields_a_password_only_by_its_key_and_scramble) {
 	ck_assert(!my_rsa_decrypt(key, (const uint8_t *)"tsrqponmlkjihgfedcba", cipher, len, out, sizeof out));
 	memset(longest, 'x', sizeof longest);
 	longest[sizeof longest - 1] = '\0';
-	ck_assert_uint_eq(my_rsa_encrypt((const uint8_t *)pem, pem_len, SCRAMBLE, longest, cipher), 0);
-	ck_assert_uint_eq(my_rsa_encrypt((const uint8_t *)"no key", 6, SCRAMBLE, "x", cipher), 0);
-	ck_assert_uint_eq(my_rsa_encrypt(NULL, 0, SCRAMBLE, "x", cipher), 0);
+	ck_assert_uint_eq(my_rsa_encrypt(public, SCRAMBLE, longest, cipher), 0);
+	ck_assert(!my_rsa_read_public("no key", 6));
+	ck_assert(!my_rsa_read_public(NULL, 0));
+	my_rsa_free(public);
 	my_rsa_free(key);
 	my_rsa_free(other);
 }

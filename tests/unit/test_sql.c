@@ -287,7 +287,14 @@ START_TEST(functions_may_be_quoted) {
 	EXPECT("SET @@session.`session_track_schema` = 0, @@`tx_isolation` = ''",
 	       "set set_transaction session_track set_untold set_scoped");
 	EXPECT("SET @@sql_mode = '', time_zone = @@time_zone", "set set_untold");
-	EXPECT("SET @old = @@sql_mode, sql_mode = CONCAT('a', @@sql_mode)", "set read_user_variable user_variable set_calls");
+	EXPECT("SET @old = @@sql_mode, sql_mode = CONCAT('a', @@sql_mode)", "set read_user_variable user_variable");
+	/* what somebody may have stored can do anything; of the server's own some are known to do nothing */
+	EXPECT("SET sql_mode = concat(@@sql_mode, UPPER('x'), (1))", "set");
+	EXPECT("SET sql_mode = f()", "set set_calls");
+	EXPECT("SET sql_mode = `concat`()", "set set_calls");
+	EXPECT("SET sql_mode = app.concat('x')", "set set_calls");
+	EXPECT("SET sql_mode = (SELECT a FROM v)", "set set_calls");
+	EXPECT("SET sql_mode = CONCAT('x', f ('y'))", "set set_calls");
 	EXPECT("SELECT \"get_lock\"", "");
 	EXPECT_READ("SELECT \"get_lock\"('a', 1)", SQL_ANSI_QUOTES, "get_lock");
 	EXPECT_READ("SELECT \"get_lock\"('a', 1)", SQL_MODE_UNKNOWN, "get_lock");
@@ -413,6 +420,10 @@ START_TEST(the_body_of_a_routine_is_not_run_when_it_is_made) {
 	EXPECT_READ("CREATE PROCEDURE p() IF 1 THEN KILL 5; KILL 6; END IF", 0, "");
 	/* Behind it another may come. */
 	EXPECT("CREATE PROCEDURE p() SELECT 1; KILL 5", "kill several_statements");
+	/* BEGIN as a name: the body's end is not found, so that what is behind it counts */
+	EXPECT("CREATE PROCEDURE p() SELECT 1 AS begin; SELECT GET_LOCK('a', 1)", "get_lock several_statements");
+	EXPECT("CREATE PROCEDURE p() SELECT 1 AS begin; KILL 5", "kill_inside several_statements");
+	EXPECT("CREATE PROCEDURE p() SELECT 1 AS begin; SET @a = 1", "set read_user_variable user_variable set_scoped set_calls several_statements");
 	EXPECT("CREATE PROCEDURE p() BEGIN CASE WHEN 1 THEN SELECT CASE 1 WHEN 1 THEN 2 END; END CASE; "
 	       "IF 1 THEN SELECT 1; END IF; l: LOOP LEAVE l; END LOOP; END; SELECT GET_LOCK('a', 1)",
 	       "get_lock several_statements");
