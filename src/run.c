@@ -230,9 +230,9 @@ static void on_log_again(struct ev_loop *loop, ev_timer *timer, int revents) {
 }
 
 static void on_housekeeping(struct ev_loop *loop, ev_timer *timer, int revents) {
-	(void)loop, (void)timer, (void)revents;
+	(void)timer, (void)revents;
 	if (log_flush(false))
-		ev_timer_start(forebay.loop, &forebay.log_again);
+		ev_timer_start(loop, &forebay.log_again);
 	admin_tick();
 	http_tick(forebay.http);
 	if (process_is_watched() && ++forebay.seconds % STATUS_S == 0)
