@@ -3,134 +3,15 @@
  * to the client only if that request was the client's. Sections "Message Flow" and "Message Formats".
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/log.h"
 #include "base/reader.h"
 #include "pgsql/pgsql.h"
-#include "pgsql/proven.h"
 #include "session/deadline.h"
 #include "session/meter.h"
 
 enum { TAG_MAX = 128, ERROR_VIEW = 1024 };
-
-static struct pg_client *client_of(struct pg_server *ps) {
-	return ps->base.client ? pg_client(ps->base.client) : NULL;
-}
-
-/* ---- settling requests ---- */
-
-static void settle_name(struct pg_client *pc, struct pg_request *r) {
-	struct pg_name *name = r->name;
-	r->name = NULL;
-	if (!name || !pc)
-		return;
-	name->pending--;
-	pg_name_tidy(&pc->names, name);
-}
-
-static void drop_texts(struct pg_request *r) {
-	pg_text_unref(r->before);
-	pg_text_unref(r->text);
-	r->before = r->text = NULL;
-}
-
-void pg_settle_head(struct pg_server *ps) {
-	struct pg_request *r = pg_queue_head(&ps->queue);
-	if (r->statement_change == PG_STATEMENT_ADDED && r->statement->pending_batch == r->batch)
-		r->statement->pending_batch = 0;
-	if (r->statement_change == PG_STATEMENT_TAKEN)
-		free(r->statement);
-	if (r->type == PG_REQ_PARSE && r->text && r->statement_change == PG_STATEMENT_ADDED)
-		pg_proven_note(account_of(ps->base.conn.user)->serial, r->statement->id);
-	drop_texts(r);
-	settle_name(client_of(ps), r);
-	pg_queue_pop(&ps->queue);
-}
-
-/* The name stands again for what it stood for, or, where a later message has changed it again, that one will fall
- * back to it. */
-static void undo_name(struct pg_server *ps, struct pg_client *pc, uint32_t i, bool failed) {
-	struct pg_request *r = pg_queue_at(&ps->queue, i);
-	struct pg_name *name = r->name;
-	if (!name || !pc)
-		return;
-	struct pg_text *before = r->before;
-	r->before = NULL;
-	if (failed && r->sets_unnamed) { /* PostgreSQL drops the old one before it parses the new */
-		pg_text_unref(before);
-		before = NULL;
-	}
-	for (uint32_t j = i + 1; j < ps->queue.count; j++) {
-		struct pg_request *later = pg_queue_at(&ps->queue, j);
-		if (later->name != name)
-			continue;
-		pg_text_unref(later->before);
-		later->before = before;
-		settle_name(pc, r);
-		return;
-	}
-	pc->names.bytes -= name->text ? name->text->len : 0;
-	pc->names.bytes += before ? before->len : 0;
-	pg_text_unref(name->text);
-	name->text = before;
-	settle_name(pc, r);
-}
-
-static void undo(struct pg_server *ps, uint32_t i, bool failed) {
-	struct pg_client *pc = client_of(ps);
-	undo_name(ps, pc, i, failed);
-	struct pg_request *r = pg_queue_at(&ps->queue, i);
-	if (r->sets_unnamed || r->type == PG_REQ_QUERY) /* a Query that is passed over drops nothing */
-		pg_statements_lose_unnamed(&ps->statements);
-	if (r->statement_change == PG_STATEMENT_ADDED) {
-		pg_statement_take(&ps->statements, r->statement);
-		free(r->statement);
-	} else if (r->statement_change == PG_STATEMENT_TAKEN && !pg_statement_put_back(&ps->statements, r->statement)) {
-		free(r->statement);
-		pool_conn_retire(&ps->base.conn, "out of memory"); /* we no longer know what it has */
-	}
-	drop_texts(r);
-	if (r->name && !pc)
-		r->name = NULL;
-	pg_queue_remove(&ps->queue, i);
-}
-
-bool pg_drop_to_sync(struct pg_server *ps) {
-	uint32_t end = 0;
-	while (end < ps->queue.count && pg_queue_at(&ps->queue, end)->type != PG_REQ_SYNC)
-		end++;
-	bool found = end < ps->queue.count;
-	while (end-- > 0)
-		undo(ps, end, end == 0);
-	return found;
-}
-
-void pg_emit_virtual(struct pg_server *ps) {
-	static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4},
-			     deallocate[] = {'C', 0, 0, 0, 15, 'D', 'E', 'A', 'L', 'L', 'O', 'C', 'A', 'T', 'E', 0};
-	struct pg_request *r;
-	if (ps->passing > 0) /* not into the middle of a message */
-		return;
-	while ((r = pg_queue_head(&ps->queue))) {
-		if (r->type == PG_REQ_COPY_END && ps->copy != 'G') {
-			pg_queue_pop(&ps->queue);
-			continue;
-		}
-		if (r->type != PG_REQ_VIRTUAL)
-			return;
-		struct client *client = ps->base.client;
-		if (client && r->virtual_answer == PG_VIRTUAL_PARSE_COMPLETE)
-			client_write(client, parse_complete, sizeof parse_complete);
-		else if (client && r->virtual_answer == PG_VIRTUAL_CLOSE_COMPLETE)
-			client_write(client, close_complete, sizeof close_complete);
-		else if (client)
-			client_write(client, deallocate, sizeof deallocate);
-		pg_settle_head(ps);
-	}
-}
 
 /* ---- the walk ---- */
 
@@ -204,108 +85,6 @@ static enum verdict completes(struct walk *w, const struct answer *a, enum pg_re
 	return TAKEN;
 }
 
-static void forget_all(struct pg_server *ps, struct pg_client *pc) {
-	pg_forget_statements(ps);
-	if (pc)
-		pg_names_clear(&pc->names);
-}
-
-/* Whether the server is back at its own defaults in all that this client had asked for at its start. */
-static bool all_at_defaults(const struct pg_client *pc, const struct pg_server *ps) {
-	for (size_t i = 0; i < pc->startup->count; i++) {
-		const char *name = pc->startup->at[i].name;
-		const struct setting *now = settings_find(ps->settings, name), *first = settings_find(ps->defaults, name);
-		if (now && first && strcmp(now->value, first->value) != 0)
-			return false;
-	}
-	return true;
-}
-
-/*
- * RESET and DISCARD ALL go back to what the session started with. The server's session did not start with this client's
- * start-up parameters: they are put back in what the client wants. Where the statement does not say which (it was one of
- * several), all at their defaults means all.
- */
-static void restore_startup(struct pg_client *pc, struct pg_server *ps) {
-	const char *wanted = pc->reset == PG_RESET_ALL ? "all" : pc->reset_name;
-	bool all = wanted ? strcmp(wanted, "all") == 0 : all_at_defaults(pc, ps);
-	pc->reset = PG_RESET_NOTHING;
-	for (size_t i = 0; i < pc->startup->count; i++) {
-		const struct setting *s = &pc->startup->at[i];
-		const struct setting *now = settings_find(pc->settings, s->name), *then = settings_find(pc->before, s->name);
-		bool named = all || (wanted && strcasecmp(wanted, s->name) == 0);
-		bool changed = now && then && strcmp(now->value, then->value) != 0;
-		if (!now || (!named && !changed) || strcmp(now->value, s->value) == 0)
-			continue;
-		struct settings *restored = settings_with(pc->settings, now->name, s->value, now->reported);
-		if (!restored)
-			return;
-		settings_unref(pc->settings);
-		pc->settings = restored;
-		pc->restored = true;
-		pg_send_parameter(&pc->base, s->name, s->value);
-	}
-}
-
-/* One transaction has followed another within a request. */
-static void another_begins(struct pg_client *pc, struct pg_server *ps) {
-	ps->ended = PG_ENDED_NOT;
-	pg_transaction_begins(pc, ps);
-	if (ps->base.cut.why == DEADLINE_TRANSACTION && !ps->base.cut.late)
-		deadline_over(&ps->base);
-}
-
-/* The tags of most statements tell of nothing; SET and START begin as SELECT does. */
-static bool tells_of_state(const char *tag) {
-	switch (tag[0]) {
-	case 'I': /* INSERT */
-	case 'U': /* UPDATE */
-	case 'F': /* FETCH */
-		return false;
-	case 'S':
-		return strncmp(tag, "SEL", 3) != 0;
-	default:
-		return true;
-	}
-}
-
-/* What a command's tag tells of the session state it leaves behind. */
-static void note_tag(struct pg_server *ps, const struct pg_request *head, const char *tag) {
-	struct pg_client *pc = client_of(ps);
-	if (!tells_of_state(tag))
-		return;
-	if (pc && (strcmp(tag, "COMMIT") == 0 || strcmp(tag, "ROLLBACK") == 0)) {
-		ps->ended = tag[0] == 'C' ? PG_ENDED_COMMIT : PG_ENDED_ROLLBACK;
-	} else if (pc && ps->ended && (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0)) {
-		another_begins(pc, ps);
-	}
-	if (strcmp(tag, "SET") == 0) {
-		if (head->kind != PG_TEXT_SET_LOCAL)
-			ps->touched |= PG_TOUCHED_SETTINGS;
-	} else if (strcmp(tag, "RESET") == 0) {
-		ps->touched |= PG_TOUCHED_SETTINGS;
-		if (!pg_forget_unreported(ps))
-			pool_conn_retire(&ps->base.conn, "out of memory");
-		if (pc && pc->reset == PG_RESET_NOTHING)
-			pc->reset = PG_RESET_NAMED;
-	} else if (strcmp(tag, "PREPARE") == 0) {
-		ps->touched |= PG_TOUCHED_PREPARED;
-	} else if (strcmp(tag, "LISTEN") == 0) {
-		ps->touched |= PG_TOUCHED_LISTEN;
-	} else if (strcmp(tag, "DECLARE CURSOR") == 0) {
-		ps->touched |= PG_TOUCHED_CURSORS;
-	} else if (strcmp(tag, "DEALLOCATE ALL") == 0) {
-		forget_all(ps, pc);
-	} else if (strcmp(tag, "DISCARD ALL") == 0) {
-		forget_all(ps, pc);
-		if (!pg_forget_unreported(ps))
-			pool_conn_retire(&ps->base.conn, "out of memory");
-		ps->touched = 0;
-		if (pc)
-			pc->reset = PG_RESET_ALL;
-	}
-}
-
 static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
 	if (a->total > PG_HEADER + TAG_MAX)
@@ -327,7 +106,7 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	/* whether or not the client is still there to see it; of ours only what a file says can be anything */
 	if (head->task == PG_TASK_NONE || head->task == PG_TASK_RESET || head->task == PG_TASK_INIT ||
 	    head->task == PG_TASK_VALIDATE)
-		note_tag(ps, head, tag);
+		pg_note_tag(ps, head, tag);
 	for (uint32_t i = 1; ps->copy == 'G' && i < ps->queue.count; i++) {
 		if (pg_queue_at(&ps->queue, i)->type != PG_REQ_COPY_END)
 			continue;
@@ -388,7 +167,7 @@ static enum verdict on_parameter_status(struct walk *w, struct answer *a) {
 	const char *name = reader_cstr(&r, NULL), *value = reader_cstr(&r, NULL);
 	if (!value)
 		return violation(w, a, "an invalid ParameterStatus");
-	struct pg_client *pc = client_of(ps);
+	struct pg_client *pc = pg_client_of(ps);
 	bool shared = pc && pc->settings == ps->settings;
 	struct settings *now = settings_with(ps->settings, name, value, true);
 	if (!now) {
@@ -432,7 +211,7 @@ static enum verdict on_copy_response(struct walk *w, struct answer *a) {
 		}
 		bool sync = r->type == PG_REQ_SYNC;
 		ps->swallowed_syncs += sync;
-		undo(ps, i, false);
+		pg_undo(ps, i, false);
 		if (!sync) {
 			ps->copy_input_done = true;
 			break;
@@ -479,7 +258,7 @@ static void send_duplicate(struct walk *w, const struct pg_request *head) {
  */
 static bool replay(struct walk *w, const struct pg_request *head) {
 	struct pg_server *ps = w->ps;
-	struct pg_client *pc = client_of(ps);
+	struct pg_client *pc = pg_client_of(ps);
 	if (!pc || !ps->replayable || ps->replayed || ps->half_sent > 0 || buf_len(&ps->replay) == 0)
 		return false;
 	struct pg_request again[8];
@@ -573,13 +352,13 @@ static enum verdict on_begin_failed(struct walk *w, struct answer *a, const stru
 		pass(w, a);
 		flush_run(w);
 	}
-	pg_begin_failed(client_of(ps), ps, text);
+	pg_begin_failed(pg_client_of(ps), ps, text);
 	return TAKEN;
 }
 
 static enum verdict on_error(struct walk *w, struct answer *a) {
 	struct pg_server *ps = w->ps;
-	struct pg_client *pc = client_of(ps);
+	struct pg_client *pc = pg_client_of(ps);
 	if (a->have < a->total && a->have < ERROR_VIEW)
 		return INCOMPLETE;
 	size_t seen = a->have - PG_HEADER;
@@ -704,7 +483,7 @@ static enum verdict on_ready(struct walk *w, struct answer *a) {
 	a->visible = visible && !too_much;
 	if (visible && pg_client(client)->reset) { /* what has changed was told just before this */
 		flush_run(w);
-		restore_startup(pg_client(client), ps);
+		pg_restore_startup(pg_client(client), ps);
 	}
 	pass(w, a);
 	flush_run(w);

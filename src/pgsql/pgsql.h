@@ -128,6 +128,10 @@ static inline struct pg_client *pg_client(struct client *c) {
 static inline struct pg_server *pg_server(struct server *s) {
 	return (struct pg_server *)s;
 }
+/* Whom it serves; NULL: nobody. */
+static inline struct pg_client *pg_client_of(const struct pg_server *ps) {
+	return ps->base.client ? pg_client(ps->base.client) : NULL;
+}
 
 /* client_login.c. Consumes as protocol.client_input. Ends by pg_client_authenticated(), or closes the client. */
 void pg_logins_init(struct slab *logins);
@@ -183,12 +187,21 @@ void pg_server_validate(struct server *server, const char *sql);
 /* frontend.c and backend.c: the two directions once both are logged in. */
 size_t pg_frontend_input(struct pg_client *client, const uint8_t *data, size_t len);
 size_t pg_backend_input(struct pg_server *server, const uint8_t *data, size_t len);
+/* settle.c: how requests leave the queue of a server. */
 /* Sends what is virtual at the head of the queue to the client, drops marks. */
 void pg_emit_virtual(struct pg_server *server);
 /* Undoes and drops what is outstanding, from the head up to the first Sync; false: there is none. */
 bool pg_drop_to_sync(struct pg_server *server);
+/* Undoes and drops the i-th: it has failed, or will not be run. */
+void pg_undo(struct pg_server *server, uint32_t i, bool failed);
 /* Settles the head: it has succeeded. */
 void pg_settle_head(struct pg_server *server);
+/* tags.c: what answers tell of the session. */
+/* A command's tag, that of the request `head`. */
+void pg_note_tag(struct pg_server *server, const struct pg_request *head, const char *tag);
+/* After a RESET or DISCARD: puts the client's start-up parameters back in what it wants. */
+void pg_restore_startup(struct pg_client *client, struct pg_server *server);
+/* extended.c */
 /* Puts a Parse of this text before the client's message; makes room on the server first. */
 enum pg_prepare { PG_PREPARED, PG_PREPARE_HOLD, PG_PREPARE_FAILED };
 enum pg_prepare pg_ensure_prepared(struct pg_client *client, struct pg_server *server, struct pg_text *text);
