@@ -59,6 +59,9 @@ class Contestant:
     def pids(self):
         return [p.pid for p in self.processes]
 
+    def backend_host(self, row):
+        return self.bench.dir if row.unix else "127.0.0.1"
+
     def file(self, name, text):
         path = os.path.join(self.bench.dir, name)
         with open(path, "w") as f:
@@ -85,7 +88,7 @@ class Direct(Contestant):
     is_pooler = False
 
     def can(self, row):
-        return "the stub lets everybody in" if row.scram else None
+        return "the stub lets everybody in" if row.scram else "the load comes by TCP" if row.unix else None
 
     def start(self, row, backend):
         return backend
@@ -111,7 +114,7 @@ class Forebay(Contestant):
         pools = "".join(f"""
 [pool:{name}]
 protocol = {protocol}
-hosts = 127.0.0.1:{backend}
+hosts = {self.backend_host(row)}:{backend}
 max_size = {row.servers}
 {"min_idle = 0" if row.pools else ""}
 monitor_interval = 0
@@ -161,7 +164,7 @@ class PgBouncer(Contestant):
     def start(self, row, backend):
         port = free_port()
         users = self.file("users.txt", f'"bench" "{self.bench.secret}"\n')
-        databases = "\n".join(f"{name} = host=127.0.0.1 port={backend} dbname=bench" for name in pool_names(row))
+        databases = "\n".join(f"{name} = host={self.backend_host(row)} port={backend} dbname=bench" for name in pool_names(row))
         for i in range(row.workers):
             more = ""
             if row.mode in ("prepared", "pipelined"):
@@ -209,6 +212,7 @@ class HAProxy(Contestant):
 
     def start(self, row, backend):
         port = free_port()
+        address = f"unix@{self.bench.dir}/.s.PGSQL." if row.unix else "127.0.0.1:"
         self.spawn([self.binary, "-db", "-f", self.file("haproxy.cfg", f"""
 global
     nbthread {row.workers}
@@ -221,7 +225,7 @@ defaults
     timeout server 1h
 listen bench
     bind 127.0.0.1:{port}
-    server backend 127.0.0.1:{backend}
+    server backend {address}{backend}
 """)], port, row)
         return port
 
@@ -241,7 +245,8 @@ class Peer(Contestant):
         return self.command
 
     def can(self, row):
-        return "no configuration for TLS, SCRAM or many pools is made" if row.tls or row.scram or row.pools else None
+        return ("no configuration for TLS, SCRAM, Unix sockets or many pools is made"
+                if row.tls or row.scram or row.unix or row.pools else None)
 
     def pids(self):
         return descendants(super().pids())

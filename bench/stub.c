@@ -13,10 +13,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -30,7 +33,7 @@ enum {
 };
 
 struct loop {
-	int epoll, listener;
+	int epoll, listeners[2]; /* by TCP, and by a Unix socket or -1 */
 	char *input;
 	struct bytes answer;
 };
@@ -204,10 +207,10 @@ static bool writable(struct loop *l, struct conn *c)
 	return flush(l, c) && (c->wants_out || !c->in.len || take(l, c, NULL, 0));
 }
 
-static void accept_all(struct loop *l)
+static void accept_all(struct loop *l, int listener)
 {
 	for (;;) {
-		int fd = accept4(l->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		struct conn *c;
 
 		if (fd < 0)
@@ -243,6 +246,28 @@ static int listen_on(const char *host, int port)
 	return fd;
 }
 
+/* Where a client of PostgreSQL looks for the socket of a port. */
+static int listen_in(const char *folder, int port)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int len = snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%d", folder, port);
+
+	if (fd < 0 || len < 0 || (size_t)len >= sizeof address.sun_path)
+		fail(folder);
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) || chmod(address.sun_path, 0777) || listen(fd, 4096))
+		fail(address.sun_path);
+	return fd;
+}
+
+static void watch_listener(struct loop *l, int listener)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, listener, &event))
+		fail("epoll_ctl");
+}
+
 static void *run(void *arg)
 {
 	struct loop *l = arg;
@@ -254,9 +279,11 @@ static void *run(void *arg)
 		for (int i = 0; i < n; i++) {
 			struct conn *c = events[i].data.ptr;
 
-			if (!c)
-				accept_all(l);
-			else if (!(c->wants_out ? writable(l, c) : readable(l, c)))
+			if (!c) {
+				accept_all(l, l->listeners[0]);
+				if (l->listeners[1] >= 0)
+					accept_all(l, l->listeners[1]);
+			} else if (!(c->wants_out ? writable(l, c) : readable(l, c)))
 				conn_close(c);
 		}
 	}
@@ -265,7 +292,7 @@ static void *run(void *arg)
 
 static _Noreturn void usage(int status)
 {
-	fputs("usage: stub [--mysql] [-h ADDRESS] [-p PORT] [-j THREADS] [--cert FILE --key FILE]\n"
+	fputs("usage: stub [--mysql] [-h ADDRESS] [-p PORT] [--socket FOLDER] [-j THREADS] [--cert FILE --key FILE]\n"
 	      "MySQL has no TLS here.\n", status ? stderr : stdout);
 	exit(status);
 }
@@ -275,9 +302,10 @@ int main(int argc, char **argv)
 	static const struct option options[] = { { "cert", required_argument, NULL, 'C' },
 						 { "key", required_argument, NULL, 'K' },
 						 { "mysql", no_argument, NULL, 'M' },
+						 { "socket", required_argument, NULL, 'S' },
 						 { "help", no_argument, NULL, 'H' },
 						 { NULL, 0, NULL, 0 } };
-	const char *host = "127.0.0.1", *cert = NULL, *key = NULL;
+	const char *host = "127.0.0.1", *cert = NULL, *key = NULL, *folder = NULL;
 	int port = 15432, threads = 1, option;
 
 	while ((option = getopt_long(argc, argv, "h:p:j:", options, NULL)) != -1) {
@@ -296,6 +324,9 @@ int main(int argc, char **argv)
 			break;
 		case 'C':
 			cert = optarg;
+			break;
+		case 'S':
+			folder = optarg;
 			break;
 		case 'K':
 			key = optarg;
@@ -328,12 +359,14 @@ int main(int argc, char **argv)
 
 		if (!l || !(l->input = malloc(INPUT_SIZE)))
 			fail("stub");
-		l->listener = listen_on(host, port);
 		l->epoll = epoll_create1(EPOLL_CLOEXEC);
-		struct epoll_event event = { .events = EPOLLIN };
-
-		if (l->epoll < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->listener, &event))
+		if (l->epoll < 0)
 			fail("epoll");
+		l->listeners[0] = listen_on(host, port);
+		l->listeners[1] = folder && i == 0 ? listen_in(folder, port) : -1;
+		watch_listener(l, l->listeners[0]);
+		if (l->listeners[1] >= 0)
+			watch_listener(l, l->listeners[1]);
 		if (i == threads - 1)
 			run(l);
 		if (pthread_create(&thread, NULL, run, l))
