@@ -154,6 +154,16 @@ static int by_state(const void *a, const void *b) {
 	return strcmp(p->host, q->host);
 }
 
+/* What a client library says last is why; the table of hosts has all of it. */
+static const char *last_words(const char *error) {
+	const char *last = error;
+
+	for (const char *at = error; (at = strstr(at, ": ")); at += 2)
+		if (at[2])
+			last = at + 2;
+	return last + strspn(last, " ");
+}
+
 static void take_backends(struct status *status) {
 	struct snapshot *s = status->snapshot;
 
@@ -162,10 +172,10 @@ static void take_backends(struct status *status) {
 		const struct backend_facts *facts = &s->backends[i].facts;
 		if (facts->state == BACKEND_DOWN)
 			add_problem(status, SEVERITY_BAD, "backend_down", "Database host %s is down: %s", s->backends[i].host,
-				    facts->error);
+				    last_words(facts->error));
 		else if (facts->state == BACKEND_NOT_READY)
 			add_problem(status, SEVERITY_WARNING, "backend_not_ready", "Database host %s is not ready: %s",
-				    s->backends[i].host, facts->error);
+				    s->backends[i].host, last_words(facts->error));
 		else if (facts->max_connections > 0 && facts->in_use >= 0 &&
 			 facts->in_use * 10 >= facts->max_connections * 9)
 			add_problem(status, SEVERITY_WARNING, "backend_full",

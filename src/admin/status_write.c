@@ -263,7 +263,7 @@ static void html_leaks(struct page *out, const struct status *status) {
 
 static void html_backends(struct page *out, const struct status *status) {
 	page_put(out, "<h2>Database hosts</h2><div class=\"wide\"><table id=\"backend-table\"><thead><tr><th>host<th>state"
-		      "<th>role<th>version<th>probe<th>connections<th></thead><tbody>");
+		      "<th>role<th>version<th>probe<th>connections<th>error</thead><tbody>");
 	for (size_t i = 0; i < backends_shown(status); i++) {
 		const struct backend_snapshot *backend = &status->snapshot->backends[i];
 		const struct backend_facts *facts = &backend->facts;
@@ -279,7 +279,7 @@ static void html_backends(struct page *out, const struct status *status) {
 			page_printf(out, "%lld of %lld", (long long)facts->in_use, (long long)facts->max_connections);
 		else
 			page_put(out, "–");
-		cell(out, "", bad ? facts->error : "");
+		cell(out, "error", bad ? facts->error : "");
 		page_put(out, "</tr>\n");
 	}
 	page_put(out, "</tbody></table></div>");

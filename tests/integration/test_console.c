@@ -397,6 +397,39 @@ START_TEST(each_command_is_for_whom_the_table_says) {
 }
 END_TEST
 
+START_TEST(statements_have_names_and_results_are_text) {
+	if (harness_direct())
+		return;
+	struct forebay *forebay = forebay_start(&(struct forebay_setup){.workers = WORKERS(_i)});
+	PGconn *ops = operator_of(forebay);
+	PQclear(PQprepare(ops, "pools", "SHOW POOLS", 0, NULL));
+	PQclear(PQprepare(ops, "version", "SHOW VERSION", 0, NULL));
+	PGresult *res = PQexecPrepared(ops, "version", 0, NULL, NULL, NULL, 0);
+	ck_assert_int_eq(PQntuples(res), 1);
+	ck_assert_int_eq(strncmp(PQgetvalue(res, 0, 0), "forebay ", 8), 0);
+	PQclear(res);
+	res = PQexecPrepared(ops, "pools", 0, NULL, NULL, NULL, 0);
+	ck_assert_int_eq(PQfnumber(res, "database"), 0);
+	PQclear(res);
+	ck_assert_str_eq(say(ops, false, "SHOW VERSION").sqlstate, "");
+	ck_assert_str_eq(outcome(PQprepare(ops, "pools", "SHOW LISTS", 0, NULL), "again").sqlstate, "42P05");
+	ck_assert_str_eq(outcome(PQexecPrepared(ops, "none", 0, NULL, NULL, NULL, 0), "none").sqlstate, "26000");
+	ck_assert_str_eq(outcome(PQdescribePrepared(ops, "none"), "none").sqlstate, "26000");
+	ck_assert_str_eq(outcome(PQexecParams(ops, "SHOW LISTS", 0, NULL, NULL, NULL, NULL, 1), "binary").sqlstate, "0A000");
+	ck_assert_str_eq(say(ops, true, "SHOW NOTHING").sqlstate, "42601");
+	/* a hundred names, not more, and each error leaves the connection at work */
+	char name[20];
+	for (int i = 0; i < 97; i++) {
+		snprintf(name, sizeof(name), "s%d", i);
+		ck_assert(outcome(PQprepare(ops, name, "SHOW LISTS", 0, NULL), name).ok);
+	}
+	ck_assert_str_eq(outcome(PQprepare(ops, "more", "SHOW LISTS", 0, NULL), "more").sqlstate, "53400");
+	ck_assert(outcome(PQexecPrepared(ops, "s96", 0, NULL, NULL, NULL, 0), "s96").ok);
+	PQfinish(ops);
+	forebay_stop(forebay);
+}
+END_TEST
+
 static void expect_set(PGconn *conn, const char *text, const char *complaint) {
 	PGresult *res = PQexec(conn, text);
 	bool ok = PQresultStatus(res) == PGRES_COMMAND_OK;
@@ -451,6 +484,7 @@ int main(void) {
 	LOOP(tcase, bad_file_is_refused_and_the_old_one_stays);
 	LOOP(tcase, shutdown_ends_the_process);
 	LOOP(tcase, each_command_is_for_whom_the_table_says);
+	LOOP(tcase, statements_have_names_and_results_are_text);
 	LOOP(tcase, set_holds_until_the_next_reload);
 	LOOP(tcase, psql_s_own_habits_work);
 	return harness_run(suite);

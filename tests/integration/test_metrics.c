@@ -335,8 +335,8 @@ START_TEST(an_address_that_is_taken_is_an_error_at_start) {
 	snprintf(words, sizeof words, "metrics_listen: cannot listen on 127.0.0.1:%d", seen.port);
 	refused_with(process, words);
 	forebay_stop(seen.forebay);
-	snprintf(process, sizeof process, "metrics_tls_cert_file = %s\nmetrics_tls_key_file = %s", harness_path("server.crt"),
-		 harness_path("client.key"));
+	snprintf(process, sizeof process, "metrics_listen = 127.0.0.1:%d\nmetrics_tls_cert_file = %s\nmetrics_tls_key_file = %s",
+		 harness_free_port(), harness_path("server.crt"), harness_path("client.key"));
 	refused_with(process, "client.key");
 }
 END_TEST
