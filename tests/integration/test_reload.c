@@ -10,8 +10,10 @@
 #include "traffic.h"
 #include "wire.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { RELOADS = 200 };
+#if defined(__SANITIZE_THREAD__)
+enum { RELOADS = 50 };
+#elif defined(__SANITIZE_ADDRESS__)
+enum { RELOADS = 100 };
 #else
 enum { RELOADS = 500 };
 #endif
