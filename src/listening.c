@@ -40,6 +40,23 @@ static struct listening *listening_find(const struct listenings *listenings, con
 	return NULL;
 }
 
+/* "*:6432" cannot be had while we hold 127.0.0.1:6432 ourselves, which the system does not say. */
+static void explain_in_use(const struct listenings *listenings, const char *address, struct error *error) {
+	const char *port = *address != '/' ? strrchr(address, ':') : NULL;
+	const struct error before = *error;
+
+	list_for_each(node, &listenings->all) {
+		struct listening *l = list_entry(node, struct listening, node);
+		const char *own = listener_of(l)->address, *own_port = *own != '/' ? strrchr(own, ':') : NULL;
+		if (!port || !own_port || strcmp(port, own_port) != 0)
+			continue;
+		error_set(error, before.code,
+			  "%s: this process listens on %s, and the one excludes the other; reload without %s first, or restart",
+			  before.text, own, own);
+		return;
+	}
+}
+
 static struct listening *listening_open(struct listenings *listenings, const char *address,
 					const struct listener_config *config, const struct tcp_silence *silence,
 					struct error *error) {
@@ -57,6 +74,8 @@ static struct listening *listening_open(struct listenings *listenings, const cha
 	if (listenings->acceptor)
 		acceptor_wait_closed(listenings->acceptor);
 	if (!listener_open(&l->listener, address, config->backlog, silence, &access, error)) {
+		if (error->code == EADDRINUSE)
+			explain_in_use(listenings, address, error);
 		free(l);
 		return NULL;
 	}

@@ -136,43 +136,38 @@ MYSQL *mq_connect(const struct mq_target *target, enum mq_outcome *outcome, stru
 
 /* Not a stored secret, which the library cannot log in with. */
 static bool is_plaintext(const char *password) {
-	bool native = password && password[0] == '*' && strlen(password) == 41;
+	bool native = password[0] == '*' && strlen(password) == 41;
 
-	return password && !native && strncmp(password, "$A$", 3) != 0 && strncmp(password, "0x244124", 8) != 0 &&
+	return !native && strncmp(password, "$A$", 3) != 0 && strncmp(password, "0x244124", 8) != 0 &&
 	       !probe_is_stored_secret(password);
 }
 
-enum probe_login mq_as_application(const struct pool_config *pool, struct mq_target *target) {
-	target->user = pool->user;
-	target->password = pool->password;
-	target->database = pool->database;
-	if (pool->user && is_plaintext(pool->password))
-		return PROBE_POOL_USER;
-	if (pool->auth_user && is_plaintext(pool->auth_password)) {
-		target->user = pool->auth_user;
-		target->password = pool->auth_password;
+static enum probe_login choose(const struct pool_config *pool, bool monitor, struct mq_target *target) {
+	enum probe_login login = probe_choose(pool, is_plaintext, monitor, &target->user, &target->password);
+
+	switch (login) {
+	case PROBE_POOL_USER:
+	case PROBE_NO_PASSWORD:
+		target->database = pool->database;
+		break;
+	case PROBE_AUTH_USER:
 		target->database = pool->auth_database;
-		return PROBE_AUTH_USER;
+		break;
+	case PROBE_MONITOR_USER: /* what is asked is of the whole server */
+	case PROBE_NOBODY:
+		target->database = NULL;
+		break;
 	}
-	if (pool->user && !pool->password)
-		return PROBE_NO_PASSWORD;
-	target->user = "forebay";
-	target->password = NULL;
-	target->database = NULL;
-	return PROBE_NOBODY;
+	return login;
+}
+
+enum probe_login mq_as_application(const struct pool_config *pool, struct mq_target *target) {
+	return choose(pool, false, target);
 }
 
 enum probe_login mq_as_monitor(const struct pool_config *pool, struct mq_target *target) {
-	bool own = pool->monitor_user && (!pool->monitor_password || is_plaintext(pool->monitor_password));
-	enum probe_login login = PROBE_MONITOR_USER;
+	enum probe_login login = choose(pool, true, target);
 
-	if (own) {
-		target->user = pool->monitor_user;
-		target->password = pool->monitor_password;
-		target->database = NULL; /* what is asked is of the whole server */
-	} else {
-		login = mq_as_application(pool, target);
-	}
 	if (pool->monitor_database)
 		target->database = pool->monitor_database;
 	return login;

@@ -11,43 +11,49 @@ bool probe_is_stored_secret(const char *password) {
 			    strncmp(password, "SCRAM-SHA-256$", 14) == 0);
 }
 
-static bool is_plaintext(const char *password) {
-	return password && !probe_is_stored_secret(password);
+static bool is_libpqs(const char *password) {
+	return !probe_is_stored_secret(password);
 }
 
-static const char *own_database(const struct pool_config *pool) {
-	return pool->database ? pool->database : strcmp(pool->name, "*") == 0 ? "postgres" : pool->name;
-}
-
-enum probe_login probe_as_application(const struct pool_config *pool, struct pq_target *target) {
-	target->user = pool->user;
-	target->password = pool->password;
-	target->database = own_database(pool);
-	if (pool->user && is_plaintext(pool->password))
+enum probe_login probe_choose(const struct pool_config *pool, probe_plaintext *is_plaintext, bool monitor, const char **user,
+			      const char **password) {
+	if (monitor && pool->monitor_user && (!pool->monitor_password || is_plaintext(pool->monitor_password))) {
+		*user = pool->monitor_user;
+		*password = pool->monitor_password;
+		return PROBE_MONITOR_USER;
+	}
+	*user = pool->user;
+	*password = pool->password;
+	if (pool->user && pool->password && is_plaintext(pool->password))
 		return PROBE_POOL_USER;
-	if (pool->auth_user && is_plaintext(pool->auth_password)) {
-		target->user = pool->auth_user;
-		target->password = pool->auth_password;
-		if (pool->auth_database)
-			target->database = pool->auth_database;
+	if (pool->auth_user && pool->auth_password && is_plaintext(pool->auth_password)) {
+		*user = pool->auth_user;
+		*password = pool->auth_password;
 		return PROBE_AUTH_USER;
 	}
 	if (pool->user && !pool->password)
 		return PROBE_NO_PASSWORD;
-	target->user = "forebay";
-	target->password = NULL;
+	*user = "forebay";
+	*password = NULL;
 	return PROBE_NOBODY;
 }
 
+static enum probe_login choose(const struct pool_config *pool, bool monitor, struct pq_target *target) {
+	enum probe_login login = probe_choose(pool, is_libpqs, monitor, &target->user, &target->password);
+
+	target->database = pool->database ? pool->database : strcmp(pool->name, "*") == 0 ? "postgres" : pool->name;
+	if (login == PROBE_AUTH_USER && pool->auth_database)
+		target->database = pool->auth_database;
+	return login;
+}
+
+enum probe_login probe_as_application(const struct pool_config *pool, struct pq_target *target) {
+	return choose(pool, false, target);
+}
+
 enum probe_login probe_as_monitor(const struct pool_config *pool, struct pq_target *target) {
-	enum probe_login login = PROBE_MONITOR_USER;
-	if (pool->monitor_user && !probe_is_stored_secret(pool->monitor_password)) {
-		target->user = pool->monitor_user;
-		target->password = pool->monitor_password;
-		target->database = own_database(pool);
-	} else {
-		login = probe_as_application(pool, target);
-	}
+	enum probe_login login = choose(pool, true, target);
+
 	if (pool->monitor_database)
 		target->database = pool->monitor_database;
 	return login;

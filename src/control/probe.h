@@ -21,6 +21,11 @@ enum probe_login {
 
 /* A secret that libpq cannot log in with. */
 bool probe_is_stored_secret(const char *password);
+/* As whom, of whichever protocol: the application's way in, or with the monitor's own before all others. `is_plaintext`: whether
+ * the protocol's library can log in with this (never asked of NULL). */
+typedef bool probe_plaintext(const char *password);
+enum probe_login probe_choose(const struct pool_config *pool, probe_plaintext *is_plaintext, bool monitor, const char **user,
+			      const char **password);
 /* Fills in user, password and database: of all but the monitor's own. */
 enum probe_login probe_as_application(const struct pool_config *pool, struct pq_target *target);
 /* The same with the monitor's own before all others. */

@@ -172,6 +172,23 @@ static void set_common(SSL_CTX *ctx) {
 	SSL_CTX_set_read_ahead(ctx, 1);
 }
 
+/* OpenSSL notes a certificate's extensions in it when it first needs them; here, before threads share it. */
+static void note_extensions(SSL_CTX *ctx) {
+	STACK_OF(X509_OBJECT) *trusted = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
+	STACK_OF(X509) *chain = NULL;
+
+	if (SSL_CTX_get0_certificate(ctx))
+		X509_check_purpose(SSL_CTX_get0_certificate(ctx), -1, 0);
+	SSL_CTX_get0_chain_certs(ctx, &chain);
+	for (int i = 0; i < sk_X509_num(chain); i++)
+		X509_check_purpose(sk_X509_value(chain, i), -1, 0);
+	for (int i = 0; i < sk_X509_OBJECT_num(trusted); i++) {
+		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(trusted, i)); /* NULL: a revocation list */
+		if (certificate)
+			X509_check_purpose(certificate, -1, 0);
+	}
+}
+
 static struct tls_context *make_context(const struct tls_settings *settings, bool is_server, struct error *error) {
 	struct tls_context *context = calloc(1, sizeof *context);
 
@@ -197,6 +214,7 @@ static struct tls_context *make_context(const struct tls_settings *settings, boo
 	bool ok = set_versions(context->ctx, settings, error) && load_certificate(context->ctx, settings, error) &&
 		  load_authorities(context->ctx, settings, error) &&
 		  (!is_server || set_server(context, settings, error));
+	note_extensions(context->ctx);
 	ERR_clear_error();
 	if (!ok) {
 		tls_context_unref(context);

@@ -66,8 +66,8 @@ int harness_postgres_port(void) {
 }
 
 const char *harness_path(const char *fmt, ...) {
-	static char paths[8][512];
-	static unsigned next;
+	static _Thread_local char paths[8][512];
+	static _Thread_local unsigned next;
 	char *path = paths[next++ % 8];
 	int n = snprintf(path, sizeof(paths[0]), "%s/", harness.dir);
 	va_list ap;

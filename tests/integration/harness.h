@@ -46,7 +46,7 @@ bool harness_direct(void);
 			return;                                                                                        \
 	} while (0)
 const char *harness_dir(void);      /* the scratch directory */
-const char *harness_path(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* in it; one of 8 in turn */
+const char *harness_path(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* in it; one of 8 in turn, of each thread */
 int harness_postgres_port(void);
 int harness_free_port(void);        /* of 127.0.0.1; below the range that outgoing connections use */
 bool harness_port_accepts(int port); /* somebody listens on 127.0.0.1 */

@@ -415,7 +415,7 @@ START_TEST(a_listener_that_goes_resets_nobody) {
 	struct forebay *forebay = forebay_start(&both);
 	visitors_begin(&tcp, tcp_threads, "127.0.0.1", port);
 	visitors_begin(&local, local_threads, dir, port);
-	for (int round = 0; round < 5; round++) {
+	for (int round = 0; round < 3; round++) {
 		visitors_await(&tcp.served, 20);
 		visitors_await(&local.served, 20);
 		reload(forebay, &plain);

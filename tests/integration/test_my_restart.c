@@ -11,7 +11,9 @@
 
 #include "mariadb.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__)
+enum { RELOADS = 50 };
+#elif defined(__SANITIZE_ADDRESS__)
 enum { RELOADS = 100 };
 #else
 enum { RELOADS = 250 };
