@@ -305,6 +305,25 @@ static void warnings(struct client *c) {
 	mysql_free_result(rows);
 }
 
+/* What its own session has not: whoever left it. */
+static void nothing_foreign(struct client *c) {
+	char own[20];
+	snprintf(own, sizeof own, "tok-%d-", c->number);
+	if (!ask(c, "SHOW WARNINGS"))
+		return;
+	MYSQL_RES *rows = mysql_store_result(c->my);
+	MYSQL_ROW row = rows ? mysql_fetch_row(rows) : NULL;
+	if (!rows) {
+		failed(c, "SHOW WARNINGS");
+		return;
+	}
+	if (row && strstr(row[2], "tok-") && !strstr(row[2], own))
+		amiss(c, "a warning of another's: %s", row[2]);
+	mysql_free_result(rows);
+	/* each of its own that sets it is reset behind that */
+	expect(c, "none", "SELECT IFNULL(@v, 'none')");
+}
+
 static void temporary_table(struct client *c) {
 	if (run(c, "CREATE TEMPORARY TABLE app.tmp (token CHAR(60))") && run(c, "INSERT INTO app.tmp VALUES ('%s')", c->token) &&
 	    run_echo(c, c->token) && expect(c, c->token, "SELECT token FROM app.tmp"))
@@ -417,8 +436,13 @@ static void another_user(struct client *c) {
 }
 
 static void disconnect(struct client *c) {
-	char sql[200];
-	snprintf(sql, sizeof sql, "SELECT SLEEP(0.05), '%s'; SELECT '%s'", c->token, c->token);
+	char sql[300];
+	/* it leaves what it can */
+	if (below(c, 2) && run(c, "SET @v = '%s'", c->token) && run(c, "SET time_zone = '+11:00'") && below(c, 2))
+		run(c, "CREATE TEMPORARY TABLE app.tmp SELECT GET_LOCK('%s', 0)", c->token);
+	if (below(c, 2))
+		run(c, "BEGIN");
+	snprintf(sql, sizeof sql, "SELECT SLEEP(0.05), CAST('%s' AS INT); SELECT '%s'", c->token, c->token);
 	mysql_send_query(c->my, sql, strlen(sql));
 	if (below(c, 2))
 		shutdown(mysql_get_socket(c->my), SHUT_RDWR);
@@ -478,7 +502,7 @@ static void recover(struct client *c) {
 static void *live(void *argument) {
 	static void (*const units[])(struct client *) = {
 		plain,	 plain,	  several,  error,  long_row,	     binary,	 binary,  transaction, transaction, insert_id,
-		setting, schema,  warnings, cursor, temporary_table, found_rows, routine, pinned,      another_user, disconnect,
+		setting, schema,  warnings, nothing_foreign, cursor, temporary_table, found_rows, routine, pinned,      another_user, disconnect,
 		kill_somebody};
 	struct client *c = argument;
 	mysql_thread_init();
