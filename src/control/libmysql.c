@@ -121,8 +121,12 @@ MYSQL *mq_connect(const struct mq_target *target, enum mq_outcome *outcome, stru
 		return NULL;
 	}
 	set_options(mysql, target, local);
-	if (mysql_real_connect(mysql, local ? NULL : host->host, target->user, target->password, target->database,
-			       (unsigned)host->port, local ? host->host : NULL, 0)) {
+	/* its options, also where it fails: MariaDB's library forgets to free the key's name, whoever frees the rest */
+	bool connected = mysql_real_connect(mysql, local ? NULL : host->host, target->user, target->password, target->database,
+					    (unsigned)host->port, local ? host->host : NULL, CLIENT_REMEMBER_OPTIONS);
+	if (target->pool->server_public_key_file)
+		mysql_options(mysql, MYSQL_SERVER_PUBLIC_KEY, NULL);
+	if (connected) {
 		*outcome = MQ_WELL;
 		return mysql;
 	}

@@ -261,7 +261,9 @@ static const struct script shared[] = {
 		{'A', "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"}, {'A', "BEGIN"}, {'A', "COMMIT"},
 		{'B', "SELECT @@tx_isolation, @@tx_read_only"}, {'A', "SELECT @@tx_isolation, @@tx_read_only"}}},
 	{"set_by_a_function", {
-		{'A', "SET sql_mode = fv()"}, {'B', "SELECT @leak"}, {'A', "SELECT @@sql_mode"}, {'B', "SELECT @@sql_mode"}}},
+		{'A', "SET sql_mode = fv()"}, {'A', "SELECT @leak, @@sql_mode"}, {'A', RESET_CONNECTION}, {'B', "SELECT @leak, @@sql_mode"}}},
+	{"set_by_a_function_of_the_servers", {
+		{'A', "SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')"}, {'B', "SELECT @@sql_mode"}, {'A', "SELECT @@sql_mode"}}},
 	{"lastval_of_a_default", {{'A', "INSERT INTO tq (b) VALUES (1)"}, {'B', "SELECT LASTVAL(q)"}, {'B', RESET_CONNECTION}}},
 	{"found_rows_first", {
 		{'A', "SELECT seq FROM seq_1_to_7"}, {'B', "SELECT FOUND_ROWS() = 7"}, {'B', RESET_CONNECTION}}},
