@@ -374,6 +374,7 @@ static bool start(struct config *config, struct error *error) {
 	mailbox_init(&forebay.mailbox, forebay.loop, NULL);
 	forebay.mailbox_made = true;
 	takeover_init(&forebay.takeover, forebay.loop, &forebay.mailbox, &takeover_hooks);
+	watch(); /* before anybody can see that it is there: a signal that comes during the start is seen to after it */
 	if (!run_take_descriptors(config, error) || !inherit(config, error) ||
 	    !listenings_open(&forebay.listenings, forebay.generation, error))
 		return false;
@@ -388,7 +389,6 @@ static bool start(struct config *config, struct error *error) {
 	if (config->takeover_socket && !replaces && !takeover_listen(&forebay.takeover, config->takeover_socket, &why))
 		return error_set(error, why.code, config->run_as ? "%s; run_as = %s must be able to write to its folder" : "%s",
 				 why.text, config->run_as);
-	watch();
 	if (!start_workers(error) || (!replaces && !http_start(forebay.http, error)))
 		return false;
 	if (replaces)

@@ -40,10 +40,9 @@ void listener_set_silence(struct listener *listener, const struct tcp_silence *s
 /* The length of its queue of connections that nobody has accepted yet. */
 void listener_set_backlog(struct listener *listener, int backlog);
 /*
- * Nobody can connect any more; who has connected, and waits to be accepted, can still be. The system refuses all others.
- * A socket that the service manager keeps is left as it is. For one that is going to be closed;
- * any thread. Returns how long somebody may still be on the way who believes to have connected, in ns; UINT64_MAX: the
- * system cannot keep newcomers off.
+ * Nobody can connect any more: the system refuses them. Who has connected, and waits to be accepted, can still be. For a socket
+ * that is going to be closed; any thread. Returns how long somebody may still be on the way who believes to have connected, in
+ * ns; UINT64_MAX: newcomers cannot be kept off, or, of a socket that the service manager keeps, should not be.
  */
 uint64_t listener_shut(struct listener *listener);
 /* Takes away its socket file, if it has one: nobody finds it any more. May be called twice. */
