@@ -392,6 +392,8 @@ public final class MariaScenario {
 
 	private static void warningsStep() throws Exception {
 		try (Connection one = connect(); Connection two = connect()) {
+			// One that has asked before is given more time to ask: however slow the machine, that is enough.
+			same(row(one, "show warnings"), List.of());
 			for (int i = 0; i < 3; i++) {
 				try (Statement statement = one.createStatement()) {
 					statement.executeQuery("select cast('x' as signed)").close();

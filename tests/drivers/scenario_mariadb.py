@@ -227,8 +227,11 @@ def found_rows_step():
 
 def warnings_step():
     with Session("--show-warnings") as session, another_at_work():
+        same(session.ask("show warnings;"), [])
         same([row.split(":")[0] for row in session.ask("select cast('x' as signed);")], ["0", "Warning (Code 1292)"])
     with Session() as session, Session() as other:
+        # One that has asked before is given more time to ask: however slow the machine, that is enough.
+        same(session.ask("show warnings;"), [])
         session.write("select cast('x' as signed); show warnings;")
         assert any(row.startswith("Warning\t1292") for row in session.ask("")), "no warnings"
         same(other.ask("show warnings;"), [])

@@ -397,7 +397,15 @@ struct socket_row {
 	unsigned long inode;
 };
 
-/* Rows of sockets connected to there; malloc'd. */
+static bool has_row(const struct socket_row *rows, size_t n, const struct socket_row *row) {
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].local_port == row->local_port && rows[i].inode == row->inode)
+			return true;
+	return false;
+}
+
+/* Rows of sockets connected to there; malloc'd. The kernel tells its list in pieces, and while that changes it may tell a
+ * part of it twice: each socket is taken once. */
 static struct socket_row *read_sockets(const char *address, int port, size_t *n) {
 	FILE *f = fopen("/proc/self/net/tcp", "re");
 	unsigned wanted = inet_addr(address);
@@ -412,7 +420,7 @@ static struct socket_row *read_sockets(const char *address, int port, size_t *n)
 
 		if (sscanf(line, " %*d: %*8x:%4x %8x:%4x %2x %*s %*s %*s %*s %*s %lu", &row.local_port, &remote, &remote_port,
 			   &row.state, &row.inode) != 5 ||
-		    remote != wanted || (int)remote_port != port)
+		    remote != wanted || (int)remote_port != port || has_row(rows, *n, &row))
 			continue;
 		if (*n == room) {
 			room = room ? 2 * room : 64;

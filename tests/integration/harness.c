@@ -282,6 +282,24 @@ static bool port_is_free(int port) {
 	return ok;
 }
 
+/*
+ * From here on no other test program is given this port, whether or not it is in use already: several run side by side, and
+ * until Forebay listens on it (or for ever, where nobody is to) it looks free. A name among the abstract Unix sockets stands
+ * for it, which is gone with the last process that has the descriptor; each network namespace has its own, as it has its
+ * ports.
+ */
+static bool reserve_port(int port) {
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int len = snprintf(sun.sun_path + 1, sizeof(sun.sun_path) - 1, "forebay-test-port-%d", port);
+
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&sun, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) == 0)
+		return true;
+	if (fd >= 0)
+		close(fd);
+	return false;
+}
+
 int harness_free_port(void) {
 	static unsigned seed;
 	static pid_t seeded;
@@ -293,7 +311,7 @@ int harness_free_port(void) {
 	for (int i = 0; i < 1000; i++) {
 		int port = 10000 + (int)((unsigned)rand_r(&seed) % 20000);
 
-		if (port_is_free(port))
+		if (reserve_port(port) && port_is_free(port))
 			return port;
 	}
 	give_up("no free port");
@@ -420,7 +438,9 @@ static void init_postgres(const char *extra) {
 		 "max_connections = 120\nmax_wal_senders = 5\nmax_prepared_transactions = 5\nwal_level = logical\n"
 		 "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.crt'\n"
 		 "log_connections = on\nlog_min_messages = warning\nlog_min_error_statement = panic\n"
-		 "log_line_prefix = '%%m [%%p] %%u@%%d '\nmax_wal_size = 256MB\n%s\n",
+		 "log_line_prefix = '%%m [%%p] %%u@%%d '\nmax_wal_size = 256MB\n"
+		 /* in the data directory, not in /dev/shm, where what is killed leaves it for good */
+		 "dynamic_shared_memory_type = mmap\n%s\n",
 		 harness.postgres_port, data, extra ? extra : "");
 	harness_write(harness_path("pg/postgresql.conf"), conf);
 	harness_write(harness_path("pg/pg_hba.conf"),

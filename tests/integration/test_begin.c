@@ -668,7 +668,7 @@ static void expect_failed_until_rollback(PGconn *conn) {
 }
 
 START_TEST(statement_that_gets_no_server_fails_its_transaction) {
-	struct forebay *forebay = start(_i, "max_size = 1\nacquire_timeout = 150ms");
+	struct forebay *forebay = start(_i, "max_size = 1\nacquire_timeout = 400ms");
 	PGconn *holder = connect_app(forebay), *conn = connect_app(forebay);
 
 	execute(holder, "begin");

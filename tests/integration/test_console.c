@@ -160,7 +160,7 @@ START_TEST(roles_are_kept_apart) {
 END_TEST
 
 START_TEST(reload_changes_the_bound) {
-	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 400ms"};
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 2s"};
 	struct forebay *forebay;
 	PGconn *ops, *a, *b, *c, *control = connect_control();
 	PGresult *res;

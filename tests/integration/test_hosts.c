@@ -48,8 +48,10 @@ START_TEST(black_hole_is_named_and_gets_few_connects) {
 	ck_assert_int_ge(load_errors(drill.load, drill.struck, LLONG_MAX), CLIENTS);
 	ck_assert_msg(load_longest_wait_us(drill.load) < 4000000LL * SLOWNESS, "somebody has waited for %lld us",
 		      load_longest_wait_us(drill.load));
-	if (load_errors_without(drill.load, words) != 0)
+	if (load_errors_without(drill.load, words) != 0) {
+		load_print_errors(drill.load, drill.name);
 		blame(&drill, "errors do not say what was the case");
+	}
 	/* That is for a pool that is full. */
 	if (load_errors_with(drill.load, "raise max_size") != 0)
 		blame(&drill, "%d errors say to raise max_size", load_errors_with(drill.load, "raise max_size"));

@@ -188,7 +188,7 @@ END_TEST
 START_TEST(a_first_statement_is_read_as_its_server_reads_it) {
 	MYSQL *root = maria_control();
 	maria_execute(root, "SET GLOBAL sql_mode = 'NO_BACKSLASH_ESCAPES'");
-	struct forebay *forebay = start("max_size = 1\nacquire_timeout = 200ms\n");
+	struct forebay *forebay = start("max_size = 1\nacquire_timeout = 400ms\n");
 	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
 	maria_expect(b, "SELECT 1", "1"); /* so that the server is there before a text is looked at */
 	int failed = mysql_query(a, "SELECT '\\', GET_LOCK('first', 0), '\\'");
@@ -290,7 +290,7 @@ START_TEST(a_statement_with_long_data_is_not_closed_to_make_room) {
 END_TEST
 
 START_TEST(long_data_that_no_server_could_be_given_is_told_by_execute) {
-	struct forebay *forebay = start("max_size = 1\nacquire_timeout = 200ms\n");
+	struct forebay *forebay = start("max_size = 1\nacquire_timeout = 400ms\n");
 	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
 	MYSQL_STMT *stmt = prepare(a, "SELECT LENGTH(?)");
 	MYSQL_BIND in = {.buffer_type = MYSQL_TYPE_LONG_BLOB};

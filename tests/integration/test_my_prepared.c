@@ -143,7 +143,7 @@ START_TEST(clients_with_other_types_share_a_statement) {
 END_TEST
 
 START_TEST(a_cursor_keeps_its_server_until_its_rows_are_read) {
-	struct forebay *forebay = start(WORKERS(_i), "max_size = 1\nacquire_timeout = 200ms\n");
+	struct forebay *forebay = start(WORKERS(_i), "max_size = 1\nacquire_timeout = 400ms\n");
 	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
 	MYSQL_STMT *stmt = prepare(a, "SELECT seq FROM seq_1_to_5");
 	unsigned long type = CURSOR_TYPE_READ_ONLY, rows = 2;
@@ -173,7 +173,7 @@ START_TEST(a_cursor_keeps_its_server_until_its_rows_are_read) {
 END_TEST
 
 START_TEST(long_data_stays_with_its_server) {
-	struct forebay *forebay = start(WORKERS(_i), "max_size = 1\nacquire_timeout = 200ms\n");
+	struct forebay *forebay = start(WORKERS(_i), "max_size = 1\nacquire_timeout = 400ms\n");
 	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
 	MYSQL_STMT *stmt = prepare(a, "SELECT LENGTH(?)");
 	MYSQL_BIND in = {.buffer_type = MYSQL_TYPE_LONG_BLOB};

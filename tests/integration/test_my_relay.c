@@ -578,7 +578,7 @@ START_TEST(a_backend_without_trackers_gets_session_pooling) {
 	struct unix_backend *backend = unix_backend_start(lie, (void *)(uintptr_t)&honest);
 	char pool[400], path[300];
 	size_t len;
-	snprintf(pool, sizeof pool, "hosts = %s/.s.PGSQL.5432\nmax_size = 1\nacquire_timeout = 200ms\n", backend->dir);
+	snprintf(pool, sizeof pool, "hosts = %s/.s.PGSQL.5432\nmax_size = 1\nacquire_timeout = 400ms\n", backend->dir);
 	struct forebay *forebay = start(1, pool);
 	snprintf(path, sizeof path, "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port);
 	struct my_raw a = my_raw_connect(path, 0, RAW_DEPRECATE_EOF, "app"), b = my_raw_connect(path, 0, RAW_DEPRECATE_EOF, "app");

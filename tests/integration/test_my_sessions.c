@@ -426,7 +426,7 @@ START_TEST(a_pin_ends_with_its_cause) {
 		{"SELECT GET_LOCK('pin', 0)", RESET_CONNECTION},
 		{"SET @pin = 1", RESET_CONNECTION},
 	};
-	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 150ms\n"};
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 400ms\n"};
 	struct forebay *forebay = maria_forebay(&setup);
 	MYSQL *root = maria_control();
 	struct maria_login login = {.flags = CLIENT_MULTI_STATEMENTS};

@@ -154,7 +154,7 @@ START_TEST(pipeline_that_waits_too_long_gets_one_answer_for_each_sync) {
 	struct message m;
 
 	SKIP_WHEN_DIRECT();
-	forebay = start(_i, "max_size = 1\nacquire_timeout = 200ms");
+	forebay = start(_i, "max_size = 1\nacquire_timeout = 400ms");
 	holder = connect_app(forebay);
 	raw = raw_connect(forebay);
 	raw_login(&raw);

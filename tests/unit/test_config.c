@@ -19,10 +19,10 @@
 
 /* ---- a folder for files, gone after each test ---- */
 
-static char folder[64];
+static char all_folders[] = "/tmp/forebay-config-XXXXXX", folder[64];
 
 static void make_folder(void) {
-	strcpy(folder, "/tmp/forebay-config-XXXXXX");
+	snprintf(folder, sizeof folder, "%s/XXXXXX", all_folders);
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 }
 
@@ -1435,6 +1435,8 @@ static void add_case(Suite *suite, const char *name, const TTest *const *tests) 
 #define TESTS(...) ((const TTest *const[]){__VA_ARGS__, NULL})
 
 int main(void) {
+	if (!mkdtemp(all_folders))
+		return EXIT_FAILURE;
 	Suite *suite = suite_create("config");
 
 	add_case(suite, "units",
@@ -1487,5 +1489,9 @@ int main(void) {
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
+	/* what tests that failed have left in it, too */
+	char command[64];
+	snprintf(command, sizeof command, "rm -rf %s", all_folders);
+	failed += system(command) != 0;
 	return failed ? 1 : 0;
 }

@@ -12,10 +12,10 @@
 #include "pgsql/hba.h"
 #include "pgsql/ident.h"
 
-static char folder[64];
+static char all_folders[] = "/tmp/forebay-hba-XXXXXX", folder[64];
 
 static void make_folder(void) {
-	snprintf(folder, sizeof folder, "/tmp/hba-test-XXXXXX");
+	snprintf(folder, sizeof folder, "%s/XXXXXX", all_folders);
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 }
 
@@ -366,6 +366,8 @@ START_TEST(bad_user_maps_are_refused) {
 END_TEST
 
 int main(void) {
+	if (!mkdtemp(all_folders))
+		return EXIT_FAILURE;
 	Suite *suite = suite_create("hba");
 	TCase *tc = tcase_create("hba");
 	tcase_add_checked_fixture(tc, make_folder, remove_folder);
@@ -387,5 +389,9 @@ int main(void) {
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
+	/* what tests that failed have left in it, too */
+	char command[64];
+	snprintf(command, sizeof command, "rm -rf %s", all_folders);
+	failed += system(command) != 0;
 	return failed ? 1 : 0;
 }

@@ -17,7 +17,7 @@
 
 /* ---- a folder to work in ---- */
 
-static char folder[64], home[4096];
+static char all_folders[] = "/tmp/forebay-pgbouncer-XXXXXX", folder[64], home[4096];
 
 static void write_file(const char *name, const char *text) {
 	char path[200];
@@ -32,7 +32,7 @@ static void write_file(const char *name, const char *text) {
 /* PgBouncer's relative paths start from the working directory. */
 static void make_folder(void) {
 	ck_assert_ptr_nonnull(getcwd(home, sizeof home));
-	strcpy(folder, "/tmp/forebay-pgbouncer-XXXXXX");
+	snprintf(folder, sizeof folder, "%s/XXXXXX", all_folders);
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	ck_assert_int_eq(chdir(folder), 0);
 	write_file("userlist.txt", "\"app\" \"secret\"\n\"ops\" \"other\"\n");
@@ -807,10 +807,16 @@ static Suite *suite(void) {
 }
 
 int main(void) {
+	if (!mkdtemp(all_folders))
+		return EXIT_FAILURE;
 	SRunner *runner = srunner_create(suite());
 
 	srunner_run_all(runner, CK_ENV);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
+	/* what tests that failed have left in it, too */
+	char command[64];
+	snprintf(command, sizeof command, "rm -rf %s", all_folders);
+	failed += system(command) != 0;
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
