@@ -282,7 +282,7 @@ START_TEST(who_waits_too_long_is_told_of_the_pause) {
 	PGconn *ops, *a;
 
 	SKIP_WHEN_DIRECT();
-	forebay = start(_i, "acquire_timeout = 200ms");
+	forebay = start(_i, "acquire_timeout = 600ms");
 	ops = connect_operator(forebay);
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");

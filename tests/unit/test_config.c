@@ -917,6 +917,8 @@ START_TEST(settings_that_contradict_each_other_are_refused) {
 	       "tls_mode = verify-full needs tls_ca_file as well");
 	refuse(LISTENER POOL "max_size = 3\nmin_idle = 4\n", 6,
 	       "[pool:shop] min_idle: 4 is more than max_size, which is 3");
+	refuse(LISTENER POOL "server_public_key_file = k.pem\nget_server_public_key = true\n", 6,
+	       "[pool:shop] get_server_public_key: server_public_key_file is set too; expected one of the two");
 	refuse(LISTENER POOL "auth_query = SELECT 1\n", 5, "auth_query: auth_query needs auth_user as well");
 	refuse(LISTENER POOL "auth_password = x\n", 5,
 	       "auth_password: auth_password needs auth_user as well");
