@@ -433,6 +433,9 @@ static void end(void) {
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
+	/* one that takes over has the sockets too: what is done to them here, and to their files, is done to it */
+	if (forebay.takeover.role == PEER_STARTING)
+		listenings_hand_over(&forebay.listenings);
 	listenings_end(&forebay.listenings);
 	http_close(forebay.http); /* it asks the workers: they still run */
 	takeover_close(&forebay.takeover);

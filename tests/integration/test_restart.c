@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "takeover_wire.h"
 #include "traffic.h"
 #include "wire.h"
 
@@ -249,6 +250,98 @@ START_TEST(one_that_cannot_start_changes_nothing) {
 	free(text);
 	free(bad);
 	forebay_stop(next);
+}
+END_TEST
+
+/* ---- a successor that is played: it stays between taking the sockets and being ready for as long as is wanted ---- */
+
+struct successor {
+	int socket, count, sockets[8];
+};
+
+static void successor_says(struct successor *s, enum takeover_type type, uint32_t number, const char *text) {
+	struct takeover_message message = {.type = type, .number = number};
+
+	snprintf(message.text, sizeof(message.text), "%s", text);
+	ck_assert_int_eq((int)send(s->socket, &message, sizeof(message), MSG_NOSIGNAL), (int)sizeof(message));
+}
+
+/* What the old process says next; with a socket or without. */
+static struct takeover_message successor_hears(struct successor *s) {
+	struct takeover_message message = {0};
+	struct iovec part = {&message, sizeof(message)};
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr header = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+
+	ck_assert_int_eq((int)recvmsg(s->socket, &header, MSG_CMSG_CLOEXEC), (int)sizeof(message));
+	struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+	if (c) {
+		ck_assert_int_lt(s->count, 8);
+		memcpy(&s->sockets[s->count++], CMSG_DATA(c), sizeof(int));
+	}
+	return message;
+}
+
+static struct successor successor_begin(void) {
+	struct successor s = {.socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const struct timeval wait = {.tv_sec = HARNESS_DEADLINE_MS / 1000};
+	struct takeover_message m;
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", harness_path("take"));
+	setsockopt(s.socket, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	ck_assert_int_eq(connect(s.socket, (struct sockaddr *)&un, sizeof(un)), 0);
+	successor_says(&s, TAKEOVER_HELLO, TAKEOVER_VERSION, "");
+	while ((m = successor_hears(&s)).type == TAKEOVER_SOCKET)
+		;
+	ck_assert_int_eq((int)m.type, TAKEOVER_SOCKETS_END);
+	ck_assert_int_eq((int)m.number, s.count);
+	return s;
+}
+
+static void successor_end(struct successor *s) {
+	close(s->socket);
+	for (int i = 0; i < s->count; i++)
+		close(s->sockets[i]);
+}
+
+/* Whoever connects gets into the queue of this very socket. */
+static void expect_listening(int listening) {
+	struct sockaddr_storage own = {0};
+	socklen_t len = sizeof(own);
+
+	ck_assert_int_eq(getsockname(listening, (struct sockaddr *)&own, &len), 0);
+	int client = socket(own.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_msg(connect(client, (struct sockaddr *)&own, len) == 0, "connect: %s", strerror(errno));
+	int served = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	ck_assert_msg(served >= 0, "accept: %s", strerror(errno));
+	close(served);
+	close(client);
+}
+
+/* The old one is told to end at once, by the console or by a second signal, while one is starting that has its sockets. */
+START_TEST(who_is_starting_keeps_the_sockets_of_one_that_ends_at_once) {
+	SKIP_WHEN_DIRECT();
+	struct forebay *old = start_with(2, "drain_delay = 1h", NULL, NULL);
+	PGconn *ops = connect_operator(old);
+	struct successor s = successor_begin();
+	ck_assert_int_eq(s.count, 2); /* 127.0.0.1, and a Unix socket */
+	if (_i == 0) {
+		PQclear(PQexec(ops, "SHUTDOWN NOW"));
+	} else {
+		ck_assert_int_eq(kill(old->pid, SIGTERM), 0);
+		forebay_await_log(old, " stopping ");
+		ck_assert_int_eq(kill(old->pid, SIGTERM), 0);
+	}
+	forebay_await_exit(old);
+	for (int i = 0; i < s.count; i++)
+		expect_listening(s.sockets[i]);
+	PQfinish(ops);
+	successor_end(&s);
 }
 END_TEST
 
@@ -600,6 +693,7 @@ int main(void) {
 	LOOP(tcase, a_cancel_reaches_the_session_of_the_old_process);
 	LOOP(tcase, one_that_cannot_start_changes_nothing);
 	LOOP(tcase, pid_file_and_socket_files_are_the_new_one_s);
+	tcase_add_loop_test(tcase, who_is_starting_keeps_the_sockets_of_one_that_ends_at_once, 0, 2);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
 	tcase_add_test(tcase, run_as_is_kept_through_takeovers);
 	tcase_add_test(tcase, the_service_manager_is_told);
