@@ -353,7 +353,7 @@ static bool become(const struct config *config, struct error *error) {
 	run_explain(&errors, why, sizeof why);
 	config_errors_free(&errors);
 	struct generation *generation = again ? generation_new(again, &unread) : NULL;
-	if (!generation)
+	if (!generation || !run_keeps_users(config, generation->config, &unread))
 		log_warning("run_as_cannot_read", LOG_FIELDS(LOG_TEXT("run_as", config->run_as)),
 			    "reloads, and processes that take over, will be refused until run_as = %s may read all that the "
 			    "configuration names: %s",

@@ -565,6 +565,45 @@ START_TEST(run_as_is_kept_through_takeovers) {
 }
 END_TEST
 
+/* A pgbouncer.ini's list of users is one thing that a start, and only that, goes on without. */
+START_TEST(a_list_of_users_that_run_as_cannot_read_is_told) {
+	char *text = NULL, list[300];
+	struct stat st;
+
+	SKIP_WHEN_DIRECT();
+	if (geteuid() != 0)
+		return;
+	harness_mkdir_as_postgres(harness_path("of-postgres"));
+	ck_assert_int_eq(stat(harness_path("of-postgres"), &st), 0);
+	snprintf(list, sizeof(list), "%s", harness_path("only-root-s.txt"));
+	int guard = guard_begin();
+	struct forebay *forebay = forebay_prepare();
+	ck_assert_int_gt(asprintf(&text,
+				  "[databases]\napp = host=127.0.0.1 port=%d\n"
+				  "[pgbouncer]\nuser = %s\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n"
+				  "auth_type = plain\nauth_file = %s\n",
+				  harness_postgres_port(), getpwuid(st.st_uid)->pw_name, forebay->port, list),
+			 0);
+	harness_write(forebay->ini, text);
+	harness_write(list, "\"app\" \"app-secret\"\n");
+	ck_assert_int_eq(chmod(forebay->ini, 0644), 0);
+	ck_assert_int_eq(chmod(list, 0600), 0);
+	forebay_launch(forebay);
+	guard_say(guard, forebay->pid);
+	forebay_await_log(forebay, " ready ");
+	ck_assert_int_eq(harness_count_in(forebay->log, "run_as_cannot_read"), 1);
+	PGconn *conn = connect_app(forebay); /* root has read it */
+	ck_assert_int_eq(kill(forebay->pid, SIGHUP), 0);
+	forebay_await_log(forebay, "reload_refused");
+	expect_value(conn, "select 1", "1");
+	PQfinish(conn);
+	free(text);
+	forebay_stop(forebay);
+	guard_say(guard, 0);
+	close(guard);
+}
+END_TEST
+
 /* ---- the service manager ---- */
 
 struct manager {
@@ -696,6 +735,7 @@ int main(void) {
 	tcase_add_loop_test(tcase, who_is_starting_keeps_the_sockets_of_one_that_ends_at_once, 0, 2);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
 	tcase_add_test(tcase, run_as_is_kept_through_takeovers);
+	tcase_add_test(tcase, a_list_of_users_that_run_as_cannot_read_is_told);
 	tcase_add_test(tcase, the_service_manager_is_told);
 	tcase_add_test(tcase, sockets_of_the_service_manager_outlive_restarts);
 	return harness_run(suite);
