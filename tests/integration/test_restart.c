@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "http.h"
 #include "takeover_wire.h"
 #include "traffic.h"
 #include "wire.h"
@@ -325,11 +326,14 @@ static void expect_listening(int listening) {
 
 /* The old one is told to end at once, by the console or by a second signal, while one is starting that has its sockets. */
 START_TEST(who_is_starting_keeps_the_sockets_of_one_that_ends_at_once) {
+	char process[100];
+
 	SKIP_WHEN_DIRECT();
-	struct forebay *old = start_with(2, "drain_delay = 1h", NULL, NULL);
+	snprintf(process, sizeof(process), "drain_delay = 1h\nmetrics_listen = 127.0.0.1:%d", harness_free_port());
+	struct forebay *old = start_with(2, process, NULL, NULL);
 	PGconn *ops = connect_operator(old);
 	struct successor s = successor_begin();
-	ck_assert_int_eq(s.count, 2); /* 127.0.0.1, and a Unix socket */
+	ck_assert_int_eq(s.count, 3); /* 127.0.0.1, a Unix socket, HTTP's */
 	if (_i == 0) {
 		PQclear(PQexec(ops, "SHUTDOWN NOW"));
 	} else {
@@ -565,6 +569,76 @@ START_TEST(run_as_is_kept_through_takeovers) {
 }
 END_TEST
 
+/* One that only root can listen on. */
+static int free_low_port(void) {
+	for (int port = 1023; port > 600; port--) {
+		struct sockaddr_in in = {
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		bool is_free = bind(fd, (struct sockaddr *)&in, sizeof(in)) == 0;
+		close(fd);
+		if (is_free)
+			return port;
+	}
+	ck_abort_msg("no port below 1024 is free");
+}
+
+static void expect_healthy(int port) {
+	struct http_answer answer = http_get_tls(port, "/healthz", NULL);
+
+	ck_assert_int_eq(answer.status, 200);
+	http_free(&answer);
+}
+
+/* HTTP is handed over as well: that user could not listen there; and a key that it cannot read ends the new one in time. */
+START_TEST(http_outlives_takeovers_by_run_as) {
+	char process[1200], listener[400], dir[256], key[300];
+	struct stat st;
+
+	SKIP_WHEN_DIRECT();
+	if (geteuid() != 0)
+		return;
+	int port = free_low_port();
+	snprintf(dir, sizeof(dir), "%s", harness_path("http"));
+	snprintf(key, sizeof(key), "%s/metrics.key", dir);
+	harness_mkdir_as_postgres(dir);
+	ck_assert_int_eq(stat(dir, &st), 0);
+	char *text = harness_read(harness_path("server.key"));
+	harness_write_as_postgres(key, text);
+	ck_assert_int_eq(chmod(key, 0600), 0);
+	ck_assert_int_eq(chown(key, 0, 0), 0);
+	snprintf(process, sizeof(process),
+		 "run_as = %s\ntakeover_socket = %s/take\nmetrics_listen = 127.0.0.1:%d\nmetrics_tls_cert_file = %s\n"
+		 "metrics_tls_key_file = %s",
+		 getpwuid(st.st_uid)->pw_name, dir, port, harness_path("server.crt"), key);
+	int guard = guard_begin();
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_key_file = %s/server.key", dir);
+	harness_write_as_postgres(strstr(listener, "/"), text);
+	struct forebay *old = forebay_start(&(struct forebay_setup){.process = process, .listener = listener});
+	guard_say(guard, old->pid);
+	forebay_await_log(old, "run_as_cannot_read");
+	forebay_await_log(old, "metrics.key");
+	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
+	await_successor(old, 1);
+	forebay_await_log(old, "successor_ended");
+	expect_healthy(port);
+	ck_assert_int_eq(chown(key, st.st_uid, (gid_t)-1), 0);
+	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
+	struct forebay next = *old;
+	next.pid = await_successor(old, 2);
+	guard_say(guard, next.pid);
+	await_count(old->log, "predecessor_gone", 1);
+	expect_healthy(port);
+	ck_assert_int_eq(harness_count_in(old->log, "http_failed"), 0);
+	ck_assert_int_eq(kill(next.pid, SIGTERM), 0);
+	await_count(old->log, " stopped ", 2);
+	guard_say(guard, 0);
+	close(guard);
+	free(text);
+	forebay_await_exit(old);
+}
+END_TEST
+
 /* A pgbouncer.ini's list of users is one thing that a start, and only that, goes on without. */
 START_TEST(a_list_of_users_that_run_as_cannot_read_is_told) {
 	char *text = NULL, list[300];
@@ -735,6 +809,7 @@ int main(void) {
 	tcase_add_loop_test(tcase, who_is_starting_keeps_the_sockets_of_one_that_ends_at_once, 0, 2);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
 	tcase_add_test(tcase, run_as_is_kept_through_takeovers);
+	tcase_add_test(tcase, http_outlives_takeovers_by_run_as);
 	tcase_add_test(tcase, a_list_of_users_that_run_as_cannot_read_is_told);
 	tcase_add_test(tcase, the_service_manager_is_told);
 	tcase_add_test(tcase, sockets_of_the_service_manager_outlive_restarts);
