@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,9 +101,25 @@ void log_set_sink(void (*sink)(const char *line, size_t len)) {
 }
 
 /*
- * Hands a line to stderr if it takes it at once. A pipe that polls writable takes PIPE_BUF bytes without waiting,
- * and the lock sees to it that only one thread uses that room.
+ * A pipe that polls writable takes PIPE_BUF bytes without waiting, if nobody is faster: the lock sees to that within this
+ * process, but a successor, or who else writes there, has the same pipe. So it is asked not to wait, where the system can.
  */
+static ssize_t write_now(const char *text, size_t len) {
+#ifdef RWF_NOWAIT
+	struct iovec part = {(void *)(uintptr_t)text, len};
+	struct stat st;
+
+	/* a file may refuse so what it takes in a moment */
+	if (fstat(STDERR_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)) {
+		ssize_t n = pwritev2(STDERR_FILENO, &part, 1, -1, RWF_NOWAIT);
+		if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL && errno != EPERM))
+			return n;
+	}
+#endif
+	return write(STDERR_FILENO, text, len);
+}
+
+/* Hands a line to stderr if it takes it at once. */
 static bool try_write_locked(const char *text, size_t len) {
 	struct pollfd poll_stderr = {.fd = STDERR_FILENO, .events = POLLOUT};
 	ssize_t n;
@@ -113,7 +131,7 @@ static bool try_write_locked(const char *text, size_t len) {
 	if (poll(&poll_stderr, 1, 0) != 1 || !(poll_stderr.revents & POLLOUT))
 		return false;
 	do
-		n = write(STDERR_FILENO, text, len);
+		n = write_now(text, len);
 	while (n < 0 && errno == EINTR);
 	return n >= 0;
 }
