@@ -285,13 +285,13 @@ static struct section *override_section(struct loader *loader, const char *whole
 	return name_index_find(&loader->private->by_label, label);
 }
 
-/* What SET said on the console, as if it were what the file says. */
-static void override(struct loader *loader, const struct config_override *said) {
+/* What SET said on the console, as if it were what the file says; `dir` is that of the file. */
+static void override(struct loader *loader, const struct config_override *said, const char *dir) {
 	static const char FROM[] = "SET";
 	const char *name, *why = NULL;
 	char shown[120], label[80];
 	struct section *section = override_section(loader, said->key, &name);
-	struct setting_text text = {.file = FROM, .dir = "", .text = said->value};
+	struct setting_text text = {.file = FROM, .dir = dir, .text = said->value};
 	size_t count;
 
 	if (!section) {
@@ -600,8 +600,11 @@ struct config *config_load_with(const char *path, const struct config_override *
 	} else if (!settings_read_file(path, &handler, &loader.private->arena, &loader.errors)) {
 		loader.incomplete = true;
 	}
-	for (size_t i = 0; i < count && !loader.private->is_pgbouncers; i++)
-		override(&loader, &overrides[i]);
+	const char *dir = folder_of(&loader.private->arena, path);
+	if (!dir)
+		out_of_memory(&loader);
+	for (size_t i = 0; dir && i < count && !loader.private->is_pgbouncers; i++)
+		override(&loader, &overrides[i], dir);
 	return finish(&loader);
 }
 

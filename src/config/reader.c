@@ -470,8 +470,7 @@ static void read_source(struct source *source) {
 	text_free(&source->value);
 }
 
-/* The folder of a file, with its slash. NULL: out of memory. */
-static const char *folder_of(struct arena *arena, const char *file) {
+const char *folder_of(struct arena *arena, const char *file) {
 	const char *slash = strrchr(file, '/');
 
 	return arena_strndup(arena, file, slash ? (size_t)(slash + 1 - file) : 0);

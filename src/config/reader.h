@@ -60,6 +60,8 @@ bool settings_read_file(const char *path, const struct settings_handler *handler
 bool settings_read_text(const char *text, const char *name, const struct settings_handler *handler,
 			struct arena *arena, struct error_sink *errors);
 
+/* The folder of a file, with its slash; "": the process's. NULL: out of memory. */
+const char *folder_of(struct arena *arena, const char *file);
 /* `path`, or where it is relative the place it has from `dir`. NULL: out of memory. */
 char *path_from(struct arena *arena, const char *dir, const char *path);
 

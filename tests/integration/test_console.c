@@ -459,6 +459,10 @@ START_TEST(set_holds_until_the_next_reload) {
 	expect_set(ops, "SET max_clients TO '77'", NULL);
 	await_cell(ops, "SHOW CONFIG", "max_clients", "value", "77");
 	await_cell(ops, "SHOW DATABASES", "app", "pool_size", "7");
+	/* a path starts from the folder of the file, as it does there */
+	harness_write(harness_path("said.txt"), "\"somebody\" \"x\"\n");
+	expect_set(ops, "SET auth_file = 'said.txt'", NULL);
+	await_cell(ops, "SHOW CONFIG", "auth_file", "value", harness_path("said.txt"));
 	expect_set(ops, "SET workers = 3", "[forebay] workers: it takes a restart");
 	expect_set(ops, "SET pool:app.password = 'x'", "a secret is not said on the console");
 	expect_set(ops, "SET pool:app.max_size = many", "[pool:app] max_size = many: ");
