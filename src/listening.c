@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "net/acceptor.h"
+#include "net/inherited.h"
 #include "session/generation.h"
 
 /* A listening socket. */
@@ -15,6 +16,7 @@ struct listening {
 	struct listener listener;         /* until the workers accept from it */
 	struct acceptor_socket *accepted; /* from then on */
 	int backlog;
+	bool unused; /* by the process that takes over */
 	bool wanted; /* while a configuration is compared with what is open */
 };
 
@@ -173,17 +175,32 @@ void listenings_settle(struct listenings *listenings, const struct generation *g
 	}
 }
 
-void listenings_each(const struct listenings *listenings,
+void listenings_each(struct listenings *listenings,
 		     void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
 	list_for_each(node, &listenings->all) {
-		const struct listener *listener = listener_of(list_entry(node, struct listening, node));
+		struct listening *l = list_entry(node, struct listening, node);
+		const struct listener *listener = listener_of(l);
+		l->unused = false;
 		each(context, listener->address, listener->fd, listener->managed);
+	}
+}
+
+void listenings_unused(struct listenings *listenings, const char *name) {
+	list_for_each(node, &listenings->all) {
+		struct listening *l = list_entry(node, struct listening, node);
+		char own[160];
+		inherited_name(listener_of(l)->fd, own, sizeof own);
+		l->unused |= strcmp(own, name) == 0;
 	}
 }
 
 void listenings_hand_over(struct listenings *listenings) {
 	list_for_each_safe(node, &listenings->all) {
 		struct listening *l = list_entry(node, struct listening, node);
+		if (l->unused) {
+			listening_close(l);
+			continue;
+		}
 		list_remove(&l->node);
 		acceptor_hand_over(l->accepted);
 		free(l);

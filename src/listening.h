@@ -24,9 +24,13 @@ bool listenings_open(struct listenings *listenings, const struct generation *gen
 void listenings_drop(struct listenings *listenings);
 /* Accepts from what is new. The workers know the configuration, or have its letter before them. */
 void listenings_settle(struct listenings *listenings, const struct generation *generation);
-void listenings_each(const struct listenings *listenings,
+/* Each, for a process that takes over, which uses them all, as far as is known then. */
+void listenings_each(struct listenings *listenings,
 		     void (*each)(void *context, const char *address, int fd, bool managed), void *context);
-/* Another process accepts from all of them now: nothing is accepted here once this returns. */
+/* It does not use the one that is named so (inherited_name()). */
+void listenings_unused(struct listenings *listenings, const char *name);
+/* Another process accepts from those now that it uses: nothing is accepted here once this returns. The others are closed, as
+ * by listenings_close(). */
 void listenings_hand_over(struct listenings *listenings);
 /* The process before has gone: socket files of sockets that it handed over are ours. */
 void listenings_own_files(struct listenings *listenings);

@@ -115,6 +115,11 @@ static void each_socket(void (*each)(void *context, const char *address, int fd,
 	http_each(forebay.http, each, context);
 }
 
+static void unused(const char *name) {
+	listenings_unused(&forebay.listenings, name);
+	http_unused(forebay.http, name);
+}
+
 static const char *objection(void) {
 	return forebay.stopping ? "it stops" : NULL;
 }
@@ -146,7 +151,7 @@ static void nothing_held(void) {
 }
 
 static const struct takeover_hooks takeover_hooks = {
-	.each_socket = each_socket, .objection = objection, .release = release, .drain = drain_for_successor,
+	.each_socket = each_socket, .unused = unused, .objection = objection, .release = release, .drain = drain_for_successor,
 	.nothing_held = nothing_held};
 
 static void on_started_ended(struct ev_loop *loop, ev_child *child, int revents) {
@@ -296,6 +301,7 @@ static void say_unused(const char *address, bool managed) {
 	log_warning("socket_unused", LOG_FIELDS(LOG_TEXT("address", address)),
 		    "%s listens on %s, which neither [listener:...] nor metrics_listen names: nothing is accepted there",
 		    managed ? "the service manager" : "the process before", address);
+	takeover_unused(&forebay.takeover, address); /* who waits there is let in by that process, before it closes it */
 }
 
 /* Sockets that are there already, of the service manager or of the process that this one replaces. */

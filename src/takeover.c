@@ -254,6 +254,10 @@ static bool take(struct takeover *t, const struct takeover_message *m) {
 		t->role = PEER_STARTING;
 		greet(t, m);
 		return true;
+	case TAKEOVER_UNUSED:
+		if (t->role == PEER_STARTING)
+			t->hooks->unused(m->text);
+		return t->role == PEER_STARTING;
 	case TAKEOVER_READY:
 		if (t->role != PEER_STARTING)
 			return false;
@@ -347,6 +351,11 @@ bool takeover_begin(struct takeover *t, const char *path, struct error *error) {
 	close(t->socket);
 	t->socket = -1;
 	return false;
+}
+
+void takeover_unused(struct takeover *t, const char *name) {
+	if (t->role == PEER_PREDECESSOR)
+		say(t, TAKEOVER_UNUSED, 0, name);
 }
 
 void takeover_finish(struct takeover *t) {

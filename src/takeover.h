@@ -21,6 +21,8 @@ struct takeover_hooks {
 	void (*each_socket)(void (*each)(void *context, const char *address, int fd, bool managed), void *context);
 	/* Why nobody may take over now; NULL: one may. */
 	const char *(*objection)(void);
+	/* The other does not use this one of them (inherited_name()). */
+	void (*unused)(const char *name);
 	/* The other accepts: accept no more, free the pid file, tell the service manager. It may have been told to stop
 	 * before. */
 	void (*release)(pid_t successor);
@@ -64,6 +66,8 @@ bool takeover_is_live(const char *path);
 /* Before listeners are opened: takes the sockets of the process that listens at `path`, where there is one; to
  * net/inherited.h. False: there is one, and it refuses, or talks nonsense. */
 bool takeover_begin(struct takeover *takeover, const char *path, struct error *error);
+/* This process does not use the socket that is named so, of those that it has taken. */
+void takeover_unused(struct takeover *takeover, const char *name);
 /* The workers accept: the other may go. Returns when it has let go of what is needed here. */
 void takeover_finish(struct takeover *takeover);
 /* The end, with the workers running. May be called twice, and on a zeroed struct that was not initialised. */

@@ -21,7 +21,8 @@ enum takeover_type {
 	TAKEOVER_HELD,        /* old: it may have `number` connections of database `text` */
 	TAKEOVER_ROUND,       /* old: those were all (`number` 1), or all but those that are to come */
 	TAKEOVER_CANCEL,      /* either: request `number`, to cancel what client `id` does, with `len` bytes of secret */
-	TAKEOVER_CANCELLED    /* either: request `number` is over */
+	TAKEOVER_CANCELLED,   /* either: request `number` is over */
+	TAKEOVER_UNUSED       /* new: it has let go of the socket named `text` (inherited_name()) */
 };
 
 struct takeover_message {

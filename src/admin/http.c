@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "net/inherited.h"
 #include "net/listener.h"
 #include "net/tls.h"
 
@@ -50,6 +51,7 @@ struct endpoint {
 	struct http *http;
 	struct listener listener;
 	struct MHD_Daemon *daemon;
+	bool unused; /* by the process that takes over */
 };
 
 struct http {
@@ -602,10 +604,19 @@ bool http_start(struct http *http, struct error *error) {
 	return ok;
 }
 
-void http_each(const struct http *http, void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
+void http_each(struct http *http, void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
 	for (size_t i = 0; http && i < http->endpoint_count; i++) {
 		const struct listener *listener = &http->endpoints[i].listener;
+		http->endpoints[i].unused = false;
 		each(context, listener->address, listener->fd, listener->managed);
+	}
+}
+
+void http_unused(struct http *http, const char *name) {
+	for (size_t i = 0; http && i < http->endpoint_count; i++) {
+		char own[160];
+		inherited_name(http->endpoints[i].listener.fd, own, sizeof own);
+		http->endpoints[i].unused |= strcmp(own, name) == 0;
 	}
 }
 
@@ -652,6 +663,7 @@ void http_close(struct http *http) {
 
 void http_hand_over(struct http *http) {
 	for (size_t i = 0; http && i < http->endpoint_count; i++)
-		listener_keep_file(&http->endpoints[i].listener);
+		if (!http->endpoints[i].unused)
+			listener_keep_file(&http->endpoints[i].listener);
 	http_close(http);
 }

@@ -28,8 +28,10 @@ bool http_try_tls(const struct config *config, struct error *error);
 /* Answers from now on; the workers run, and the process before, if there was one, has let go of the sockets. False: `error`
  * says why. */
 bool http_start(struct http *http, struct error *error);
-/* Each listening socket, for a process that takes over. */
-void http_each(const struct http *http, void (*each)(void *context, const char *address, int fd, bool managed), void *context);
+/* Each listening socket, for a process that takes over, which uses them all, as far as is known then. */
+void http_each(struct http *http, void (*each)(void *context, const char *address, int fd, bool managed), void *context);
+/* It does not use the one that is named so (inherited_name()). */
+void http_unused(struct http *http, const char *name);
 /* The configuration that is in force from now on: what it says of pools. */
 void http_reload(struct http *http, struct config *config);
 /* About once a second: ends connections that take too long, and takes the samples that the status page shows. */
@@ -38,7 +40,7 @@ void http_tick(struct http *http);
 void http_drain(struct http *http);
 /* Ends all connections and threads, while the workers still run; frees it. NULL is fine. */
 void http_close(struct http *http);
-/* The same, where another process has the sockets, which stay as they are, and their files. */
+/* The same, where another process has the sockets: those that it uses stay as they are, and their files. */
 void http_hand_over(struct http *http);
 
 #endif

@@ -78,7 +78,7 @@ int inherited_take(const struct sockaddr *address, socklen_t len, bool *managed)
 	return -1;
 }
 
-static void describe(int fd, char *out, size_t room) {
+void inherited_name(int fd, char *out, size_t room) {
 	struct sockaddr_storage own = {0};
 	socklen_t len = sizeof own;
 	char host[INET6_ADDRSTRLEN] = "?";
@@ -103,7 +103,7 @@ void inherited_close_rest(void (*each)(const char *address, bool managed)) {
 	while (inherited.count > 0) {
 		char address[160];
 		inherited.count--;
-		describe(inherited.at[inherited.count].fd, address, sizeof address);
+		inherited_name(inherited.at[inherited.count].fd, address, sizeof address);
 		each(address, inherited.at[inherited.count].managed);
 		close(inherited.at[inherited.count].fd);
 	}

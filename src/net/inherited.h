@@ -14,7 +14,9 @@
 bool inherited_add(int fd, bool managed);
 /* The socket that listens on just this address, which is the caller's from then on. -1: there is none. */
 int inherited_take(const struct sockaddr *address, socklen_t len, bool *managed);
-/* Closes what nobody has taken and tells each address. */
+/* A listening socket's own address, numeric: in each process that has it the same text. */
+void inherited_name(int fd, char *out, size_t room);
+/* Closes what nobody has taken and tells each address, as inherited_name() does. */
 void inherited_close_rest(void (*each)(const char *address, bool managed));
 
 #endif

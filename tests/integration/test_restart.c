@@ -349,6 +349,41 @@ START_TEST(who_is_starting_keeps_the_sockets_of_one_that_ends_at_once) {
 }
 END_TEST
 
+/* An address that the new one's file does not name any more is closed by the old one, as by a reload. */
+START_TEST(an_address_that_the_new_one_does_not_have_goes) {
+	char process[700], more[400], path[300], http[300];
+
+	SKIP_WHEN_DIRECT();
+	int port = harness_free_port();
+	snprintf(path, sizeof(path), "%s", harness_path("goes"));
+	snprintf(http, sizeof(http), "%s", harness_path("http-goes"));
+	snprintf(process, sizeof(process), "takeover_socket = %s\nmetrics_listen = %s", harness_path("take"), http);
+	snprintf(more, sizeof(more), "[listener:goes]\nprotocol = postgresql\nauth = trust\nlisten = %s, 127.0.0.1:%d\n", path,
+		 port);
+	struct forebay_setup setup = {.workers = WORKERS(_i), .process = process, .listener = "auth = trust", .more = more};
+	struct forebay *old = forebay_start(&setup);
+	ck_assert(harness_port_accepts(port));
+	PGconn *holder = connect_app(old);
+	begin_holding(holder); /* so that the old one does not close all by ending */
+	setup.more = NULL;
+	snprintf(process, sizeof(process), "takeover_socket = %s", harness_path("take"));
+	forebay_rewrite_ini(old, &setup);
+	struct forebay *forebay = forebay_take_over(old);
+	ck_assert_int_eq(harness_count_in(forebay->log, "socket_unused"), 3);
+	await_gone(path);
+	await_gone(http);
+	ck_assert(!harness_port_accepts(port));
+	expect_value(holder, "select 'goes on'", "goes on");
+	execute(holder, "commit");
+	PQfinish(holder);
+	forebay_await_exit(old);
+	PGconn *conn = connect_app(forebay);
+	expect_value(conn, "select 1", "1");
+	PQfinish(conn);
+	forebay_stop(forebay);
+}
+END_TEST
+
 static void expect_pid(const char *path, pid_t pid) {
 	char *text = harness_read(path);
 
@@ -805,6 +840,7 @@ int main(void) {
 	LOOP(tcase, both_together_keep_to_max_size);
 	LOOP(tcase, a_cancel_reaches_the_session_of_the_old_process);
 	LOOP(tcase, one_that_cannot_start_changes_nothing);
+	LOOP(tcase, an_address_that_the_new_one_does_not_have_goes);
 	LOOP(tcase, pid_file_and_socket_files_are_the_new_one_s);
 	tcase_add_loop_test(tcase, who_is_starting_keeps_the_sockets_of_one_that_ends_at_once, 0, 2);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
