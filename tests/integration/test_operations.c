@@ -331,7 +331,7 @@ START_TEST(who_waits_too_long_is_told_of_the_pause) {
 	PGconn *ops, *a;
 
 	SKIP_WHEN_DIRECT();
-	forebay = start(_i, "acquire_timeout = 200ms");
+	forebay = start(_i, "acquire_timeout = 600ms");
 	ops = operator_of(forebay);
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");
@@ -386,7 +386,7 @@ START_TEST(pause_without_a_name_holds_for_all_and_those_to_come) {
 
 	SKIP_WHEN_DIRECT();
 	snprintf(more, sizeof(more),
-		 "[pool:other]\nhosts = 127.0.0.1:%d\n[pool:*]\nhosts = 127.0.0.1:%d\nacquire_timeout = 200ms\n",
+		 "[pool:other]\nhosts = 127.0.0.1:%d\n[pool:*]\nhosts = 127.0.0.1:%d\nacquire_timeout = 600ms\n",
 		 harness_postgres_port(), harness_postgres_port());
 	forebay = forebay_start(
 		&(struct forebay_setup){.workers = WORKERS(_i), .listener = "auth = trust", .more = more});
