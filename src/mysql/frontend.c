@@ -328,6 +328,9 @@ static bool forget_session(struct my_client *mc) {
 	r->insert_id_unknown = false;
 	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
+	struct my_server *ms = mf_server_of(mc);
+	if (ms && ms->base.one_client && !r->pins) /* a reset keeps the schema, which may be one that was never told */
+		r->pins = pin_add(&mc->base, r->pins, PIN_SESSION_STATE);
 	r->status = 0;
 	return true;
 }
