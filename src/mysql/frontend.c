@@ -328,6 +328,9 @@ static bool forget_session(struct my_client *mc) {
 	r->insert_id_unknown = false;
 	r->temporary_tables = r->sql_prepared = r->handlers = 0;
 	r->pins = pin_drop(&mc->base, r->pins, ~(1u << PIN_NO_TRACKERS));
+	struct my_server *ms = mf_server_of(mc);
+	if (ms && ms->base.one_client && !r->pins) /* a reset keeps the schema, which may be one that was never told */
+		r->pins = pin_add(&mc->base, r->pins, PIN_SESSION_STATE);
 	r->status = 0;
 	return true;
 }
@@ -396,13 +399,18 @@ static taken on_quit(struct my_client *mc) {
 static taken on_command(struct my_client *mc, const struct command *c) {
 	struct my_client_relay *r = &mc->relay;
 	if (r->refused) {
-		r->refused = false;
+		r->refused = r->killed = false;
 		r->reset_done = false; /* if that it was, it has not come to pass */
 		if (c->type == MY_COM_STMT_SEND_LONG_DATA)
 			mf_long_data_lost(mc, c);
 		answered(mc);
 		return mf_skip(mc, c);
 	}
+	/* a reset, once begun, is not interrupted, nor is what has no answer */
+	bool killed = r->killed && !r->reset_done && !r->silent && c->type != MY_COM_QUIT;
+	r->killed = false;
+	if (killed)
+		return mf_error(mc, c, MY_ER_QUERY_INTERRUPTED, "Query execution was interrupted");
 	if (r->owed && c->type != MY_COM_QUIT && c->type != MY_COM_PING && c->type != MY_COM_STMT_CLOSE &&
 	    c->type != MY_COM_STMT_SEND_LONG_DATA) {
 		char *text = r->owed;
