@@ -48,6 +48,11 @@ static unsigned seconds(uint64_t ns) {
 	return s > 3600 ? 3600 : s < 1 ? 1 : (unsigned)s;
 }
 
+/* Whether whoever answers may have the password: he is known, or the configuration answers for what is in between. */
+static bool is_trusted(const struct pool_config *pool, bool local) {
+	return local || verifies(&pool->tls) || pool->get_server_public_key;
+}
+
 /*
  * The ways to log in that show the password to nobody but the right one. The library hides it under whatever key it is sent,
  * or sends it as it is under TLS that proves nothing, and cannot be told to try the fast path of caching_sha2_password alone.
@@ -69,6 +74,21 @@ static void set_plugins(MYSQL *mysql, const struct mq_target *target, bool local
 	bool takes_key = pool->get_server_public_key;
 	mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &takes_key);
 #endif
+}
+
+/*
+ * A library that cannot be told which ways to take goes the one that the server asks for: MySQL's own sends the password as it is
+ * under TLS that proves nothing (caching_sha2_password, sha256_password), and without TLS under the key that it is sent
+ * (sha256_password, whatever MYSQL_OPT_GET_SERVER_PUBLIC_KEY says). So it is not given the password.
+ */
+static bool may_have_password(const struct mq_target *target, bool local, struct error *error) {
+	if (HAVE_DECL_MARIADB_OPT_RESTRICTED_AUTH || !target->password || !*target->password || is_trusted(target->pool, local))
+		return true;
+	return error_set(error, CR_SSL_CONNECTION_ERROR,
+			 "%s: the password of user \"%.64s\" is not sent: nothing proves that this is the right server, and the client "
+			 "library of this build does not keep a password to itself there; set tls_mode = verify-full or, where nobody "
+			 "can be in between, get_server_public_key = true",
+			 target->pool->hosts[target->host].text, target->user ? target->user : "");
 }
 
 static void set_options(MYSQL *mysql, const struct mq_target *target, bool local) {
@@ -118,6 +138,11 @@ MYSQL *mq_connect(const struct mq_target *target, enum mq_outcome *outcome, stru
 	*outcome = MQ_UNTRIED;
 	if (!mysql) {
 		error_set(error, ENOMEM, "out of memory");
+		return NULL;
+	}
+	if (!may_have_password(target, local, error)) {
+		*outcome = MQ_UNWILLING;
+		mysql_close(mysql);
 		return NULL;
 	}
 	set_options(mysql, target, local);
