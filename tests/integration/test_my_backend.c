@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mariadb.h"
 #include "my_wire.h"
@@ -361,8 +362,11 @@ static void steal(struct raw *raw, void *context) {
 
 /* Only who is told to believe him shows him the password. */
 START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
-	char by_key[300];
+	char by_key[300], by_lost_key[300], copy[700];
 	snprintf(by_key, sizeof(by_key), "server_public_key_file = %s\n", harness_path("rsa.pub"));
+	snprintf(by_lost_key, sizeof(by_lost_key), "tls_mode = disable\nserver_public_key_file = %s\n", harness_path("lost.pub"));
+	snprintf(copy, sizeof(copy), "cp %s %s", harness_path("rsa.pub"), harness_path("lost.pub"));
+	ck_assert_int_eq(system(copy), 0);
 	const char *const monitor = "monitor_user = app\nmonitor_password = app-secret\nmonitor_interval = 100ms\n";
 	const struct {
 		const char *key;   /* what the pool says */
@@ -372,6 +376,7 @@ START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
 		{"", false, false, false}, {by_key, false, false, false}, {"get_server_public_key = true\n", false, false, true},
 		{"", false, true, false},  {"", true, false, false},      {by_key, true, false, false},
 		{"get_server_public_key = true\n", true, false, true},    {"", true, true, false},
+		{by_lost_key, true, false, false},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -390,7 +395,12 @@ START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
 			ck_assert(mysql_query(my, "select 1") != 0);
 			mysql_close(my);
 		}
-		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&thief.asked) == 0;) {
+		int meetings = 1;
+		if (cases[i].key == by_lost_key) { /* it is read at the start, and cannot be read any more */
+			ck_assert_int_eq(unlink(harness_path("lost.pub")), 0);
+			meetings = atomic_load(&thief.asked) + 2;
+		}
+		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&thief.asked) < meetings;) {
 			ck_assert_msg(harness_now_ms() < deadline, "case %zu: nobody came", i);
 			harness_pause_ms(1);
 		}
