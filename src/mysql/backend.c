@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "mysql/sql.h"
 #include "mysql/state.h"
+#include "session/cancel.h"
 #include "session/deadline.h"
 #include "session/meter.h"
 
@@ -172,8 +173,7 @@ static void count_query(struct my_client *mc, struct my_server *ms) {
 	deadline_answered(&ms->base, over);
 }
 
-/* The answer is complete: the request leaves the queue. */
-static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warnings) {
+static void settle(struct walk *w, bool failed, bool rows, uint16_t warnings) {
 	struct my_server *ms = w->ms;
 	struct my_server_relay *s = &ms->relay;
 	struct my_request request = *my_head(ms);
@@ -208,6 +208,14 @@ static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warning
 	if (mc && !failed)
 		count_query(mc, ms);
 	my_recover_goes_on(ms);
+}
+
+/* The answer is complete: the request leaves the queue. */
+static void settle_head(struct walk *w, bool failed, bool rows, uint16_t warnings) {
+	bool target = my_cancel_is_for(my_head(w->ms));
+	settle(w, failed, rows, warnings);
+	if (target) /* a KILL that has not left yet was for this one */
+		cancel_withdraw(&w->ms->base);
 }
 
 /* ---- the kinds of packets ---- */

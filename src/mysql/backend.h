@@ -36,6 +36,10 @@ void my_note_failed(struct my_client *client, const struct my_request *request);
 
 /* ---- cancel.c ---- */
 
+/* Whether this is what a KILL QUERY is for: what a client has asked for, or what is prepared for it. */
+static inline bool my_cancel_is_for(const struct my_request *r) {
+	return r->task == MY_TASK_CLIENT || r->task == MY_TASK_PREPARE;
+}
 /* A request has left the queue: what waits for that is sent. */
 void my_cancels_go_on(struct my_server *server);
 

@@ -26,11 +26,14 @@ static void *ref_credential(void *credential) {
 }
 
 static void over(struct my_cancel *c, const char *why) {
-	if (why)
-		log_warning("cancel_failed",
-			    LOG_FIELDS(LOG_TEXT("pool", c->base.database->name), LOG_TEXT("server", c->base.host_text)),
-			    "a KILL QUERY could not be delivered: %s", why);
-	cancel_finished(&c->base);
+	if (!why) {
+		cancel_finished(&c->base);
+		return;
+	}
+	log_warning("cancel_failed",
+		    LOG_FIELDS(LOG_TEXT("pool", c->base.database->name), LOG_TEXT("server", c->base.host_text)),
+		    "a KILL QUERY could not be delivered: %s", why);
+	cancel_lost(&c->base);
 }
 
 void my_cancel_free(struct cancel *cancel) {
@@ -60,7 +63,7 @@ static void act(struct my_cancel *c, enum my_dial_step step, struct my_builder *
 	} else if (!sent) {
 		over(c, "out of memory");
 	} else if (step == MY_DIAL_TLS) {
-		struct tls_context *tls = database_view(c->base.database, c->base.sw->worker->id)->tls;
+		struct tls_context *tls = c->dial.target.tls_context;
 		char host[256];
 		tls_host_name(c->base.host_text, host, sizeof host);
 		if (!tls || !stream_tls_connect(&c->base.stream, tls, host, NULL))
@@ -103,11 +106,14 @@ enum target { TARGET_NONE, TARGET_NEXT, TARGET_RUNS };
 static enum target target_of(const struct my_server *ms) {
 	const struct my_server_relay *s = &ms->relay;
 	for (uint8_t i = 0; i < s->count; i++) {
-		uint8_t task = s->queue[(s->head + i) % MY_QUEUE].task;
-		if (task == MY_TASK_CLIENT || task == MY_TASK_PREPARE)
+		if (my_cancel_is_for(&s->queue[(s->head + i) % MY_QUEUE]))
 			return i == 0 ? TARGET_RUNS : TARGET_NEXT;
 	}
 	return TARGET_NONE;
+}
+
+bool my_server_at_work(const struct server *server) {
+	return target_of((const struct my_server *)server) != TARGET_NONE;
 }
 
 static void kill_now(struct my_cancel *c) {
@@ -116,6 +122,7 @@ static void kill_now(struct my_cancel *c) {
 	/* From here on it cannot be called back: the server waits for its end before anybody else has it. */
 	if (!cancel_sent(&c->base))
 		return;
+	cancel_patience(&c->base);
 	snprintf(sql, sizeof sql, "KILL QUERY %u", c->thread_id);
 	say(c, sql);
 }
@@ -146,10 +153,12 @@ static void next(struct my_cancel *c, bool failed) {
 	enum target target = c->base.server ? target_of(my_server(c->base.server)) : TARGET_NONE;
 	if (target == TARGET_NONE) /* it has ended by itself */
 		over(c, NULL);
-	else if (target == TARGET_NEXT)
-		c->waits = true; /* my_cancels_go_on() */
-	else
+	if (target == TARGET_RUNS)
 		kill_now(c);
+	if (target != TARGET_NEXT)
+		return;
+	c->waits = true; /* my_cancels_go_on() */
+	cancel_patience(&c->base);
 }
 
 static size_t answer_input(struct my_cancel *c, const uint8_t *data, size_t len) {

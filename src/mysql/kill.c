@@ -14,6 +14,10 @@ static void killed(struct client *asker, enum kill_result result, uint32_t id) {
 	const struct my_ok ok = {.status = mc->relay.status & (MY_STATUS_IN_TRANS | MY_STATUS_AUTOCOMMIT)};
 	if (result == KILL_DONE) {
 		my_send_ok(mc, &ok);
+	} else if (result == KILL_LOST) {
+		my_send_error(mc, MY_ER_UNKNOWN_ERROR, NULL,
+			      "the KILL may not have reached the server, and what it was to end may go on: the log of the pool says why "
+			      "(cancel_...); try again");
 	} else {
 		snprintf(text, sizeof text, result == KILL_UNKNOWN ? "Unknown thread id: %u" : "You are not owner of thread %u",
 			 id);
@@ -23,6 +27,10 @@ static void killed(struct client *asker, enum kill_result result, uint32_t id) {
 	asker->answered_ns = asker->sw->worker->now_ns;
 	deadline_begun(asker);
 	client_resume(asker);
+}
+
+void my_client_killed(struct client *client) {
+	my_client(client)->relay.killed = true;
 }
 
 taken mf_on_kill(struct my_client *mc, const struct command *c, const struct sql_text *text) {

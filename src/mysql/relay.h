@@ -85,6 +85,7 @@ struct my_client_relay {
 	bool multi;               /* CLIENT_MULTI_STATEMENTS, or COM_SET_OPTION */
 	bool begun;               /* a server has held its session, schema and all */
 	bool refused;             /* its command was answered with an error: skip it */
+	bool killed;              /* its command, which waits for a server to be made ready, is to get an error */
 	bool discard_more;        /* another packet of what is skipped follows */
 	bool silent;              /* its command has no answer, not even an error */
 	bool reset_done;          /* COM_RESET_CONNECTION: its server has been reset */
@@ -183,6 +184,8 @@ void my_refused(struct my_client *client, const char *text);
 bool my_client_linked(struct client *client, struct server *server);
 void my_client_activity(const struct client *client, struct activity *activity);
 void my_client_cut(struct client *client);
+/* KILL QUERY, while a server is made ready for its command. */
+void my_client_killed(struct client *client);
 bool my_client_roll_back(struct client *client, enum deadline why, const char *text);
 void my_client_relay_describe(const struct my_client *client, struct console_details *details);
 /* Also of a client that never logged in. */
@@ -196,6 +199,7 @@ void my_server_logged_in(struct my_server *server);
 size_t my_backend_input(struct my_server *server, const uint8_t *data, size_t len);
 bool my_server_clean(const struct server *server);
 bool my_server_busy(const struct server *server);
+bool my_server_at_work(const struct server *server);
 enum server_use my_server_use(const struct server *server);
 void my_server_statements(const struct server *server, enum statement_text as, struct server_statements *out);
 void my_server_recover(struct server *server);

@@ -199,8 +199,10 @@ bool my_client_linked(struct client *client, struct server *server) {
 	s->preparing = true;
 	s->warnings_foreign = s->warnings && (another || s->warnings_foreign);
 	s->transaction_since_ns = client->sw->worker->now_ns;
-	if (s->no_trackers)
+	if (s->no_trackers) {
 		mc->relay.pins = pin_add(client, mc->relay.pins, PIN_NO_TRACKERS);
+		server->one_client = true; /* a reset would leave the schema that USE has chosen, and nobody knows which */
+	}
 	worker_timeout_clear(server->sw->worker, &s->hold); /* that of its client before */
 	s->shared |= another;
 	if (s->unknown || s->learn_charsets || (another && s->touched)) {
@@ -311,7 +313,10 @@ static void recover_step(struct my_server *ms) {
 	worker_timeout_clear(ms->base.sw->worker, &s->nudge);
 	if (!list_empty(&ms->base.cancels)) /* it could hit what we send */
 		return;
-	if (s->touched || s->unknown || s->learn_charsets || s->characteristics) {
+	if (ms->base.one_client) { /* which closes it */
+		s->recovering = false;
+		server_recovered(&ms->base);
+	} else if (s->touched || s->unknown || s->learn_charsets || s->characteristics) {
 		send_reset(ms);
 	} else if (s->status & MY_STATUS_IN_TRANS) {
 		my_ask_sql(ms, MY_TASK_ROLLBACK, my_rollback_sql);

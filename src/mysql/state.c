@@ -209,6 +209,8 @@ static enum kind kind_of(const char *name) {
 
 static void pin(struct my_client *mc, struct my_server *ms, enum pin_reason reason) {
 	ms->relay.touched = true;
+	if (reason == PIN_TRACKERS) /* which schema USE chooses from now on is not known, and a reset would leave it */
+		ms->base.one_client = true;
 	if (mc)
 		mc->relay.pins = pin_add(&mc->base, mc->relay.pins, reason);
 }

@@ -326,6 +326,7 @@ const struct protocol pgsql_protocol = {
 	.server_input = server_input,
 	.server_clean = pg_server_clean,
 	.server_busy = server_busy,
+	.cancel_ends_by_close = true,
 	.server_use = server_use,
 	.server_statements = server_statements,
 	.server_recover = pg_server_recover,

@@ -85,11 +85,25 @@ void cancel_finished(struct cancel *cancel) {
 		list_remove(node);
 		cancel_ticket_answer(container_of(node, struct cancel_ticket, waiter));
 	}
+	list_for_each_safe (node, &cancel->askers) {
+		struct cancel_asker *asker = container_of(node, struct cancel_asker, node);
+		list_remove(node);
+		asker->over(asker, cancel->failed);
+	}
 	list_remove(&cancel->all);
 	cancel->sw->cancels--;
 	atomic_fetch_sub(&cancel->database->cancels, 1);
 	cancel_let_go(cancel);
 	worker_defer(worker, &cancel->deferred);
+}
+
+void cancel_lost(struct cancel *cancel) {
+	struct server *server = cancel->server;
+	cancel->failed = true;
+	/* It may still take effect some day: nobody else may have that server. */
+	if (cancel->sent && server && !cancel->finished)
+		server_close(server, "a cancel request for it is lost");
+	cancel_finished(cancel);
 }
 
 bool cancel_sent(struct cancel *cancel) {
@@ -124,9 +138,16 @@ static void cancel_receive(struct cancel *cancel) {
 	ssize_t n = stream_recv(&cancel->stream, worker->scratch, 1024);
 	if (n == STREAM_AGAIN)
 		return;
+	if (n <= 0 && cancel->protocol->cancel_ends_by_close) {
+		cancel_finished(cancel);
+		return;
+	}
 	if (n <= 0 || buf_len(&cancel->in) > 4096 ||
 	    !buf_append(worker->buffers, &cancel->in, worker->scratch, (size_t)n)) {
-		cancel_finished(cancel);
+		log_warning("cancel_failed", LOG_FIELDS(LOG_TEXT("pool", cancel->database->name)),
+			    "a cancel request could not be delivered: %s",
+			    n == STREAM_EOF ? "the backend closed its connection" : n < 0 ? stream_error(&cancel->stream) : "too much was answered");
+		cancel_lost(cancel);
 		return;
 	}
 	size_t used = cancel->protocol->cancel_input(cancel, buf_bytes(&cancel->in), buf_len(&cancel->in));
@@ -141,7 +162,10 @@ static void cancel_on_ready(struct stream *stream, int events) {
 	if (events & STREAM_FAILED) {
 		log_warning("cancel_failed", LOG_FIELDS(LOG_TEXT("pool", cancel->database->name)),
 			    "a cancel request could not be delivered: %s", stream_error(stream));
-		cancel_finished(cancel);
+		if (cancel->protocol->cancel_ends_by_close)
+			cancel_finished(cancel);
+		else
+			cancel_lost(cancel);
 		return;
 	}
 	if (events & STREAM_CONNECTED) {
@@ -159,13 +183,15 @@ static void cancel_on_ready(struct stream *stream, int events) {
 static void cancel_timed_out(struct timeout *timeout, uint64_t now_ns) {
 	(void)now_ns;
 	struct cancel *cancel = container_of(timeout, struct cancel, timeout);
-	struct server *server = cancel->server;
 	log_warning("cancel_timed_out", LOG_FIELDS(LOG_TEXT("pool", cancel->database->name)),
 		    "a cancel request was not taken within connect_timeout");
-	/* It may still take effect some day: nobody else may have that server. */
-	if (cancel->sent && server)
-		server_close(server, "a cancel request for it is lost");
-	cancel_finished(cancel);
+	cancel_lost(cancel);
+}
+
+void cancel_patience(struct cancel *cancel) {
+	struct worker *worker = cancel->sw->worker;
+	uint64_t limit = database_view(cancel->database, worker->id)->config->connect_timeout;
+	worker_timeout(worker, &cancel->timeout, limit ? limit : 5 * NS_PER_S);
 }
 
 static struct cancel *cancel_start(struct server *server) {
@@ -189,6 +215,7 @@ static struct cancel *cancel_start(struct server *server) {
 	cancel->deferred.run = cancel_free;
 	list_init(&cancel->deferred.node);
 	list_init(&cancel->waiters);
+	list_init(&cancel->askers);
 	list_init(&cancel->node);
 	cancel->server = server;
 	memcpy(cancel->host_text, server->host_text, sizeof cancel->host_text);
@@ -196,7 +223,7 @@ static struct cancel *cancel_start(struct server *server) {
 	list_push_back(&sw->cancel_list, &cancel->all);
 	sw->cancels++;
 	atomic_fetch_add(&database->cancels, 1);
-	worker_timeout(sw->worker, &cancel->timeout, config->connect_timeout ? config->connect_timeout : 5 * NS_PER_S);
+	cancel_patience(cancel);
 	if (!stream_connect(&cancel->stream, sw->worker, (struct sockaddr *)&server->address, server->address_len,
 			    cancel_on_ready)) {
 		cancel_finished(cancel);
@@ -217,6 +244,13 @@ static struct cancel *cancel_join_or_start(struct server *server) {
 
 bool cancel_server(struct server *server) {
 	return cancel_join_or_start(server) != NULL;
+}
+
+bool cancel_server_for(struct server *server, struct cancel_asker *asker) {
+	struct cancel *cancel = cancel_join_or_start(server);
+	if (cancel)
+		list_push_back(&cancel->askers, &asker->node);
+	return cancel != NULL;
 }
 
 static void deliver_request(struct mail *mail, void *receiver) {

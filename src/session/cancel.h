@@ -30,13 +30,21 @@ struct cancel {
 	struct list all;       /* the worker's list */
 	struct list node;      /* server->cancels */
 	struct list waiters;   /* answers owed to cancel connections: struct cancel_ticket */
+	struct list askers;    /* struct cancel_asker */
 	struct server *server; /* NULL: let go (fence A) */
 	struct database *database;
 	char host_text[128];   /* TLS verifies its name */
 	bool connected, sent;
+	bool failed;           /* it has not reached the backend, or may not have */
 	struct timeout timeout;
 	struct deferred deferred;
 	bool finished;
+};
+
+/* Who is told when a cancel is over, whatever became of it. */
+struct cancel_asker {
+	struct list node;
+	void (*over)(struct cancel_asker *asker, bool failed); /* once; it owns itself from then on. Must not touch the server */
 };
 
 enum { CANCEL_SECRET_MAX = 32 };
@@ -88,14 +96,21 @@ void cancel_ticket_free(struct cancel_ticket *ticket);
 void cancel_forget(struct client *canceller);
 /* Cancels what `server` does (recovery, timeouts). Harmless when one is under way. False: bound reached. */
 bool cancel_server(struct server *server);
+/* The same for who waits for its end. False: bound reached, and `over` is not called. */
+bool cancel_server_for(struct server *server, struct cancel_asker *asker);
+/* It has time anew (connect_timeout), for its next step does not depend on how long the last one took. */
+void cancel_patience(struct cancel *cancel);
 /* The protocol is about to send the request's bytes: they cannot be called back. False: it must not, the server has
  * been given to somebody else meanwhile; the cancel is finished. */
 bool cancel_sent(struct cancel *cancel);
+/* It is lost, and this was logged. Where it has been sent it may take effect at any time: its server is closed. */
+void cancel_lost(struct cancel *cancel);
 /* The backend has closed the cancel connection, or it failed. */
 void cancel_finished(struct cancel *cancel);
 /* The server is released or closed: requests not sent yet let it go. Returns whether some have been sent. */
 bool cancel_fence(struct server *server);
-/* What was to be cancelled has ended: drops the requests not sent yet that no application waits for. */
+/* What was to be cancelled has ended: drops the requests not sent yet, but for those that an application's cancel connection has
+ * brought, which are for whatever runs. */
 void cancel_withdraw(struct server *server);
 /* The process stops: ends all that are under way. */
 void cancel_stop(struct session_worker *sw);

@@ -9,6 +9,7 @@
 
 struct kill_ticket {
 	struct mail mail;
+	struct cancel_asker cancel;
 	uint32_t id, asker;
 	int asker_worker;
 	const struct protocol *protocol;
@@ -27,30 +28,48 @@ static void deliver_result(struct mail *mail, void *receiver) {
 	free(ticket);
 }
 
-static enum kill_result strike(const struct kill_ticket *ticket, struct client *client) {
+static void answer(struct kill_ticket *ticket, enum kill_result result) {
+	ticket->result = result;
+	ticket->mail.deliver = deliver_result;
+	mailbox_post(&session_worker(ticket->asker_worker)->worker->mailbox, &ticket->mail);
+}
+
+static void cancelled(struct cancel_asker *asker, bool failed) {
+	answer(container_of(asker, struct kill_ticket, cancel), failed ? KILL_LOST : KILL_DONE);
+}
+
+/* False: the answer comes when a cancel is over. */
+static bool strike(struct kill_ticket *ticket, struct client *client, enum kill_result *result) {
+	*result = KILL_UNKNOWN;
 	if (!client || !client->places || client->protocol != ticket->protocol)
-		return KILL_UNKNOWN;
+		return true;
+	*result = KILL_DENIED;
 	if (client->places != ticket->places)
-		return KILL_DENIED;
+		return true;
+	*result = KILL_DONE;
 	if (ticket->connection) {
 		client_end(client, REFUSAL_KILLED, "Connection was killed");
-		return KILL_DONE;
+		return true;
 	}
-	if (client_stop_waiting(client))
-		return KILL_DONE;
-	struct server *server = client->server;
-	if (server && client->hold != HOLD_PREPARE && server->protocol->server_busy(server))
-		cancel_server(server);
-	return KILL_DONE;
+	struct server *server = client_stop_waiting(client) ? NULL : client->server;
+	if (!server)
+		return true;
+	if (client->hold == HOLD_PREPARE) /* its request waits for that */
+		client->protocol->client_cancel(client);
+	if (!server->protocol->server_at_work(server))
+		return true;
+	*result = KILL_LOST;
+	ticket->cancel.over = cancelled;
+	return !cancel_server_for(server, &ticket->cancel);
 }
 
 static void deliver_request(struct mail *mail, void *receiver) {
 	(void)receiver;
 	struct kill_ticket *ticket = (struct kill_ticket *)mail;
 	struct session_worker *sw = session_current();
-	ticket->result = strike(ticket, registry_client(ticket->id, sw->worker->id));
-	ticket->mail.deliver = deliver_result;
-	mailbox_post(&session_worker(ticket->asker_worker)->worker->mailbox, &ticket->mail);
+	enum kill_result result;
+	if (strike(ticket, registry_client(ticket->id, sw->worker->id), &result))
+		answer(ticket, result);
 }
 
 bool kill_request(struct client *asker, uint32_t id, bool connection,

@@ -10,9 +10,10 @@
 
 struct client;
 
-enum kill_result { KILL_DONE, KILL_UNKNOWN, KILL_DENIED };
+enum kill_result { KILL_DONE, KILL_UNKNOWN, KILL_DENIED, KILL_LOST /* it could not be delivered; the log says why */ };
 
-/* Own worker. The asker is on hold (HOLD_LOGIN) until `done` is called, on its worker, unless it has gone by then; `done` resumes
+/* Own worker. What runs for the other client has ended, or is marked to end, when `done` is called; what that client asks for
+ * afterwards is safe. The asker is on hold (HOLD_LOGIN) until `done` is called, on its worker, unless it has gone by then; `done` resumes
  * it. False: out of memory; nothing happens. */
 bool kill_request(struct client *asker, uint32_t id, bool connection,
 		  void (*done)(struct client *asker, enum kill_result result, uint32_t id));

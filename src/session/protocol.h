@@ -108,7 +108,8 @@ struct protocol {
 	 * that asked for the server is answered with this error and skipped. */
 	void (*client_refuse)(struct client *client, enum refusal why, const char *text, bool fatal);
 	void (*client_notice)(struct client *client, const char *text);
-	/* A cancel request came for one that neither waits for a server nor has one. May be NULL. */
+	/* A cancel request came for one that neither waits for a server nor has one, or (KILL) for which one is being prepared.
+	 * May be NULL. */
 	void (*client_cancel)(struct client *client);
 	/* For deadlines; only of a client that is linked. */
 	void (*client_activity)(const struct client *client, struct activity *activity);
@@ -132,6 +133,8 @@ struct protocol {
 	bool (*server_clean)(const struct server *server);
 	/* A request is under way whose end a cancel could hasten. */
 	bool (*server_busy)(const struct server *server);
+	/* What its client has asked for is under way there: what KILL is for. NULL where there is none. */
+	bool (*server_at_work)(const struct server *server);
 	enum server_use (*server_use)(const struct server *server);
 	/* What its client has said, as far as statement_text lets it be shown. */
 	void (*server_statements)(const struct server *server, enum statement_text as, struct server_statements *out);
@@ -155,6 +158,7 @@ struct protocol {
 
 	/* A connection that only carries a cancel of `server`'s request: cancel_finished() ends it. */
 	void (*cancel_begin)(struct cancel *cancel);
+	bool cancel_ends_by_close; /* the backend closes that connection when the cancel has taken effect */
 	size_t (*cancel_input)(struct cancel *cancel, const uint8_t *data, size_t len);
 	void (*cancel_secured)(struct cancel *cancel);
 	void (*cancel_free)(struct cancel *cancel); /* frees what the protocol hung on it; may be NULL */

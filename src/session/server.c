@@ -554,6 +554,10 @@ bool server_learned_role(struct server *server, enum pool_role role) {
 /* ---- giving it back ---- */
 
 static void server_give_back(struct server *server) {
+	if (server->one_client) {
+		server_close(server, "its client has gone, and what that has left in its session cannot be told");
+		return;
+	}
 	stream_resume(&server->stream); /* it may have been stopped for a client that read slowly */
 	worker_timeout_clear(server->sw->worker, &server->timeout);
 	if (cancel_fence(server)) {

@@ -54,6 +54,7 @@ struct server {
 	bool ready_wanted;      /* server_ready() was called meanwhile */
 	bool close_wanted;      /* server_close() was called meanwhile */
 	bool recovery_done;     /* the protocol says it is clean; bytes may still be on their way */
+	bool one_client;        /* its client may have left in its session what nobody can tell: it is closed, not given back */
 	struct buf in;
 	uint64_t request_ns;
 	uint64_t used_ns;       /* when its client last sent something, or got the last bytes of an answer */

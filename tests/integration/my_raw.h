@@ -31,6 +31,13 @@ bool my_raw_closed(struct my_raw *raw);
  * or closed. */
 bool my_raw_query(struct my_raw *raw, const char *sql);
 
+/* A backend of unix_backend_start() (scripted.h). One packet's body; false: closed, or it is longer than `room` - 1. */
+bool my_serve_read(int fd, uint8_t *body, size_t room, size_t *len);
+/* Its half of a login; it lets everybody in. */
+bool my_serve_login(int fd);
+extern const char my_serve_ok[11 + 1];        /* first packet of an answer; without the zero at its end, as the next */
+extern const char my_serve_identity[49 + 1]; /* answers what Forebay asks a server that has logged in: who it is */
+
 struct slicer;
 /* Listens on a Unix socket of its own; each connection to it leads to MariaDB. `piece`: as above, of what MariaDB says. */
 struct slicer *slicer_start(size_t piece);

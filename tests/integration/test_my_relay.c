@@ -2,7 +2,6 @@
  * clients and backends that break the protocol. */
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +269,43 @@ START_TEST(a_user_kills_what_its_own_clients_do) {
 }
 END_TEST
 
+/* Of a long statement the end is seen last: by then, nearly all of it is with the server. */
+START_TEST(a_kill_at_the_end_of_a_long_statement_hits_nobody) {
+	static const struct {
+		size_t len; /* of the whole statement */
+		const char *rest;
+		int width; /* of the rest, with spaces */
+	} cases[] = {
+		{70000, "", 0}, /* what looks at the pieces keeps the last bytes of each for the next */
+		{70000, "", 200},
+		{70000, "; SELECT 1", 200},
+		{0xfffffe, "", 0}, /* with its command's byte just one packet: an empty one ends it */
+	};
+	const struct maria_login several = {.flags = CLIENT_MULTI_STATEMENTS};
+	struct forebay *forebay = start(1, "max_size = 3\nacquire_timeout = 10s\n");
+	MYSQL *victim = maria_connect(forebay, NULL);
+	char *sql = malloc(0xfffffe);
+	maria_execute(victim, "BEGIN");
+	long id = maria_long(victim, "SELECT CONNECTION_ID()");
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		MYSQL *killer = maria_connect(forebay, &several);
+		unsigned long most = MIB * 32UL;
+		mysql_options(killer, MYSQL_OPT_MAX_ALLOWED_PACKET, &most);
+		char end[300];
+		size_t n = (size_t)snprintf(end, sizeof end, "*/ KILL %ld%-*s", id, cases[i].width, cases[i].rest);
+		memset(sql, 'x', cases[i].len);
+		memcpy(sql, "/*", 2);
+		memcpy(sql + cases[i].len - n, end, n);
+		ck_assert_msg(mysql_real_query(killer, sql, cases[i].len) != 0, "case %zu", i);
+		mysql_close(killer);
+		ck_assert_int_eq(maria_long(victim, "SELECT CONNECTION_ID()"), id);
+	}
+	free(sql);
+	mysql_close(victim);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- time limits ---- */
 
 START_TEST(what_runs_too_long_is_ended) {
@@ -461,55 +497,30 @@ struct liar {
 	bool no_trackers; /* it knows no variable session_track_... */
 };
 
-static bool read_packet(int fd, uint8_t *body, size_t room, size_t *len) {
-	uint8_t head[4];
-	if (recv(fd, head, 4, MSG_WAITALL) != 4)
-		return false;
-	*len = (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16;
-	return *len < room && recv(fd, body, *len, MSG_WAITALL) == (ssize_t)*len;
-}
-
-/* The half of a login of one that lets everybody in. */
-static bool let_in(int fd) {
-	static const char greeting[] = "\x4a\0\0\0\x0a" "5.5.5-10.11.0-MariaDB\0" "\1\0\0\0" "abcdefgh\0" "\xfe\xf7\x2d\2\0\xff\x81\x15"
-				       "\0\0\0\0\0\0\0\0\0\0" "abcdefghijkl\0" "mysql_native_password";
-	uint8_t body[4096];
-	char hello[sizeof greeting];
-	size_t len;
-	memcpy(hello, greeting, sizeof greeting);
-	hello[0] = (char)(sizeof greeting - 4); /* the zero at its end included */
-	return serve_send(fd, hello, sizeof greeting) && read_packet(fd, body, sizeof body, &len) &&
-	       serve_send(fd, BYTES("\7\0\0\2\0\0\0\2\0\0\0"));
-}
-
-static const char ok1[] = "\7\0\0\1\0\0\0\2\0\0\0";
-static const char identity[] = "\1\0\0\1\1" "\x17\0\0\2\3def\0\0\0\1x\0\x0c\x21\0\xff\0\0\0\xfd\0\0\0\0\0" "\2\0\0\3\1x"
-			       "\7\0\0\4\xfe\0\0\2\0\0\0";
-
 static void lie(int fd, void *context) {
 	const struct liar *liar = context;
 	uint8_t body[4096];
 	size_t len;
-	if (!let_in(fd))
+	if (!my_serve_login(fd))
 		return;
-	while (read_packet(fd, body, sizeof body - 1, &len)) {
+	while (my_serve_read(fd, body, sizeof body - 1, &len)) {
 		body[len] = 0;
 		const char *sql = (char *)body + 1;
 		bool ours = *body == 0x1f || *body == 2 || *body == 0x1b || (*body == 3 && !strncmp(sql, "SET @@SESSION", 13));
 		if (*body == 1)
 			return;
 		if (*body == 3 && strstr(sql, "@@hostname")) {
-			if (!serve_send(fd, identity, sizeof identity - 1))
+			if (!serve_send(fd, my_serve_identity, sizeof my_serve_identity - 1))
 				return;
 		} else if (liar->no_trackers && strstr(sql, "session_track")) {
 			if (!serve_send(fd, BYTES("\x0c\0\0\1\xff\xa9\4#HY000un?")))
 				return;
 		} else if (ours) {
-			if (!serve_send(fd, ok1, sizeof ok1 - 1))
+			if (!serve_send(fd, my_serve_ok, sizeof my_serve_ok - 1))
 				return;
 		} else {
 			serve_send(fd, liar->bytes, liar->len);
-			if (!liar->no_trackers && (liar->len == 0 || !read_packet(fd, body, sizeof body, &len)))
+			if (!liar->no_trackers && (liar->len == 0 || !my_serve_read(fd, body, sizeof body, &len)))
 				return;
 		}
 	}
@@ -598,182 +609,6 @@ START_TEST(a_backend_without_trackers_gets_session_pooling) {
 }
 END_TEST
 
-/* ---- kills and what goes ahead of what is killed ---- */
-
-/* A backend that stops where a test wants it to, and counts what it is asked. */
-struct stage {
-	sem_t go_on; /* from where it has stopped */
-	_Atomic bool stop_at_settings, stop_at_kill;
-	_Atomic int logins, identities, settings, kills, slow, next;
-};
-
-static bool comes_to(_Atomic int *count, int n, int within_ms) {
-	for (long long until = harness_now_ms() + within_ms; atomic_load(count) < n; harness_pause_ms(1))
-		if (harness_now_ms() > until)
-			return false;
-	return true;
-}
-
-static void stop(struct stage *stage) {
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += HARNESS_DEADLINE_MS / 1000;
-	while (sem_timedwait(&stage->go_on, &until) != 0 && errno == EINTR)
-		;
-}
-
-/* The session's insert id and character sets, as Forebay asks for them. */
-static bool tell_session(int fd) {
-	static const char column[] = "\3def\0\0\0\1x\0\x0c\x21\0\xff\0\0\0\xfd\0\0\0\0\0";
-	static const char row[] = "\1" "0" "\7utf8mb4" "\7utf8mb4" "\7utf8mb4" "\x12utf8mb4_general_ci" "\1" "0";
-	char out[400] = "\1\0\0\1\6";
-	size_t n = 5;
-	for (char sequence = 2; sequence < 9; sequence++) {
-		bool last = sequence == 8;
-		size_t len = last ? sizeof row - 1 : sizeof column - 1;
-		out[n] = (char)len, out[n + 1] = out[n + 2] = 0, out[n + 3] = sequence;
-		memcpy(out + n + 4, last ? row : column, len);
-		n += 4 + len;
-	}
-	memcpy(out + n, "\7\0\0\x09\xfe\0\0\2\0\0\0", 11);
-	return serve_send(fd, out, n + 11);
-}
-
-static bool act(int fd, struct stage *stage, const char *sql) {
-	static const char zone[] = "\x1c\0\0\1\0\0\0\2\x40\0\0\0\x13\0\x11\x09time_zone\x06+03:00";
-	static const char open_ok[] = "\7\0\0\1\0\0\0\3\0\0\0", killed[] = "\x0f\0\0\1\xff\x25\5#70100killed";
-	if (strstr(sql, "@@hostname")) {
-		atomic_fetch_add(&stage->identities, 1);
-		return serve_send(fd, identity, sizeof identity - 1);
-	}
-	if (strstr(sql, "LAST_INSERT_ID(0)"))
-		return tell_session(fd);
-	if (strstr(sql, "SET time_zone"))
-		return serve_send(fd, zone, sizeof zone - 1);
-	if (strstr(sql, "SET @@SESSION.time_zone")) {
-		atomic_fetch_add(&stage->settings, 1);
-		if (atomic_load(&stage->stop_at_settings))
-			stop(stage);
-	} else if (strstr(sql, "KILL QUERY")) {
-		atomic_fetch_add(&stage->kills, 1);
-		if (atomic_load(&stage->stop_at_kill))
-			stop(stage);
-	} else if (strstr(sql, "victim")) {
-		comes_to(&stage->kills, 1, HARNESS_DEADLINE_MS);
-		return serve_send(fd, killed, sizeof killed - 1);
-	} else if (strstr(sql, "slow")) {
-		atomic_fetch_add(&stage->slow, 1);
-		comes_to(&stage->kills, 1, HARNESS_DEADLINE_MS);
-		return serve_send(fd, open_ok, sizeof open_ok - 1);
-	} else if (strstr(sql, "next")) {
-		atomic_fetch_add(&stage->next, 1);
-		return serve_send(fd, open_ok, sizeof open_ok - 1);
-	} else if (strstr(sql, "BEGIN")) {
-		return serve_send(fd, open_ok, sizeof open_ok - 1);
-	}
-	return serve_send(fd, ok1, sizeof ok1 - 1);
-}
-
-static void play(int fd, void *context) {
-	struct stage *stage = context;
-	uint8_t body[4096];
-	size_t len;
-	if (!let_in(fd))
-		return;
-	atomic_fetch_add(&stage->logins, 1);
-	while (read_packet(fd, body, sizeof body - 1, &len) && *body != 1) {
-		body[len] = 0;
-		if (!act(fd, stage, *body == 3 ? (char *)body + 1 : ""))
-			return;
-	}
-}
-
-static struct forebay *start_with(const struct unix_backend *backend, char path[300]) {
-	char pool[500];
-	snprintf(pool, sizeof pool,
-		 "[pool:staged]\nprotocol = mysql\nhosts = %s/.s.PGSQL.5432\nmax_size = 1\nmonitor_interval = 0\nmin_idle = 0\n",
-		 backend->dir);
-	struct forebay_setup setup = {.more = pool};
-	struct forebay *forebay = maria_forebay(&setup);
-	snprintf(path, 300, "%s/.s.PGSQL.%d", forebay->socket_dir, forebay->port);
-	return forebay;
-}
-
-static void kill_query(const char *path, const struct my_raw *victim) {
-	struct my_raw killer = my_raw_connect(path, 0, RAW_DEPRECATE_EOF, "staged");
-	char sql[60];
-	snprintf(sql, sizeof sql, "KILL QUERY %u", victim->id);
-	ck_assert(my_raw_query(&killer, sql));
-	my_raw_close(&killer);
-}
-
-START_TEST(a_kill_waits_for_what_goes_ahead_of_its_victim) {
-	struct stage stage = {0};
-	char path[300];
-	size_t len;
-	sem_init(&stage.go_on, 0, 0);
-	struct unix_backend *backend = unix_backend_start(play, &stage);
-	struct forebay *forebay = start_with(backend, path);
-	struct my_raw a = my_raw_connect(path, 0, RAW_DEPRECATE_EOF | RAW_TRACK, "staged");
-	struct my_raw b = my_raw_connect(path, 0, RAW_DEPRECATE_EOF | RAW_TRACK, "staged");
-	ck_assert(my_raw_query(&a, "SET time_zone = '+03:00'"));
-	for (int i = 0; i < 2; i++) { /* from then on both sessions' variables go in one write with the command */
-		ck_assert(my_raw_query(&b, "SELECT 1"));
-		ck_assert(i == 1 || my_raw_query(&a, "SELECT 1"));
-	}
-	ck_assert_int_eq(atomic_load(&stage.settings), 3);
-	atomic_store(&stage.stop_at_settings, true);
-	ck_assert(my_raw_send(&a, 0, BYTES("\3SELECT 'victim'")));
-	ck_assert(comes_to(&stage.settings, 4, HARNESS_DEADLINE_MS));
-	kill_query(path, &a);
-	ck_assert(comes_to(&stage.identities, 2, HARNESS_DEADLINE_MS)); /* the KILL is next */
-	ck_assert_msg(!comes_to(&stage.kills, 1, 300), "the KILL has hit what goes ahead");
-	atomic_store(&stage.stop_at_settings, false);
-	sem_post(&stage.go_on);
-	uint8_t *p = my_raw_packet(&a, &len, NULL);
-	ck_assert_msg(p && len > 3 && p[0] == 0xff && p[1] == 0x25 && p[2] == 5, "not killed");
-	free(p);
-	ck_assert_int_eq(atomic_load(&stage.kills), 1);
-	ck_assert(my_raw_query(&a, "SELECT 1"));
-	ck_assert(my_raw_query(&b, "SELECT 1"));
-	ck_assert_int_eq(atomic_load(&stage.logins), 2); /* the server, which was kept, and the KILL */
-	my_raw_close(&a);
-	my_raw_close(&b);
-	forebay_stop(forebay);
-	unix_backend_stop(backend);
-	sem_destroy(&stage.go_on);
-}
-END_TEST
-
-START_TEST(a_kill_that_comes_late_does_not_hit_the_next_command) {
-	struct stage stage = {.stop_at_kill = true};
-	char path[300];
-	size_t len;
-	sem_init(&stage.go_on, 0, 0);
-	struct unix_backend *backend = unix_backend_start(play, &stage);
-	struct forebay *forebay = start_with(backend, path);
-	struct my_raw a = my_raw_connect(path, 0, RAW_DEPRECATE_EOF | RAW_TRACK, "staged");
-	ck_assert(my_raw_query(&a, "BEGIN"));
-	ck_assert(my_raw_send(&a, 0, BYTES("\3SELECT 'slow'")));
-	ck_assert(comes_to(&stage.slow, 1, HARNESS_DEADLINE_MS));
-	kill_query(path, &a);
-	uint8_t *p = my_raw_packet(&a, &len, NULL);
-	ck_assert_msg(p && *p == 0, "it has ended by itself");
-	free(p);
-	ck_assert(my_raw_send(&a, 0, BYTES("\3SELECT 'next'")));
-	ck_assert_msg(!comes_to(&stage.next, 1, 200), "the KILL of what ran before could hit this");
-	sem_post(&stage.go_on);
-	p = my_raw_packet(&a, &len, NULL);
-	ck_assert_msg(p && *p == 0, "not answered");
-	free(p);
-	ck_assert_int_eq(atomic_load(&stage.next), 1);
-	my_raw_close(&a);
-	forebay_stop(forebay);
-	unix_backend_stop(backend);
-	sem_destroy(&stage.go_on);
-}
-END_TEST
-
 int main(void) {
 	static const char *const options[] = {"--max-allowed-packet=64M", "--local-infile=1", NULL};
 	maria_begin(options);
@@ -787,12 +622,11 @@ int main(void) {
 	LOOP(large, a_file_that_breaks_off_loads_nothing);
 	LOOP(large, clients_without_a_schema_do_not_wear_out_connections);
 	LOOP(kills, a_user_kills_what_its_own_clients_do);
+	tcase_add_test(kills, a_kill_at_the_end_of_a_long_statement_hits_nobody);
 	tcase_add_test(kills, what_runs_too_long_is_ended);
 	LOOP(kills, a_transaction_left_idle_is_rolled_back_and_its_client_told);
 	tcase_add_test(ends, a_session_keeps_its_server_and_leaves_it_clean);
 	tcase_add_test(ends, with_one_statement_for_each_server_no_transaction_stays_open);
-	tcase_add_test(kills, a_kill_waits_for_what_goes_ahead_of_its_victim);
-	tcase_add_test(kills, a_kill_that_comes_late_does_not_hit_the_next_command);
 	LOOP(ends, a_client_may_vanish_at_any_byte);
 	LOOP(ends, what_a_vanished_client_left_running_is_killed);
 	tcase_add_test(malformed, malformed_commands_are_survived);

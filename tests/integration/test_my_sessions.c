@@ -413,6 +413,25 @@ START_TEST(a_schema_that_is_not_there_is_no_session) {
 }
 END_TEST
 
+/* USE is not told where the client has said so, and a reset leaves the schema as it is. */
+START_TEST(a_schema_that_was_not_told_stays_with_its_client) {
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 10s\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	for (int reset = 0; reset < 2; reset++) {
+		MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
+		maria_execute(a, "SET session_track_schema = OFF");
+		maria_execute(a, "USE other");
+		if (reset)
+			ck_assert_int_eq(mysql_reset_connection(a), 0);
+		maria_expect(a, "SELECT DATABASE()", "other");
+		mysql_close(a);
+		maria_expect(b, "SELECT DATABASE()", "app");
+		mysql_close(b);
+	}
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* With one server, the other client gets it only when the pin has ended. */
 START_TEST(a_pin_ends_with_its_cause) {
 	static const char *const causes[][2] = {
@@ -460,6 +479,7 @@ int main(void) {
 	LOOP(given, a_client_without_a_schema_sees_none);
 	tcase_add_test(given, a_schema_that_is_not_there_is_no_session);
 	LOOP(pins, a_pin_ends_with_its_cause);
+	LOOP(pins, a_schema_that_was_not_told_stays_with_its_client);
 	suite_add_tcase(suite, given);
 	suite_add_tcase(suite, pins);
 	return harness_run(suite);
