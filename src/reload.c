@@ -127,19 +127,17 @@ void run_explain(const struct config_errors *errors, char *out, size_t room) {
 		snprintf(out + len, room - len, "; and %zu more in the log", errors->count - 3);
 }
 
-/* Whether this one can follow the one in force. A start goes on without an auth_file, as PgBouncer's does; a reload without
- * it, while somebody replaces it, would refuse all who are in it. */
-static bool may_follow(const struct run *run, const struct config *config, struct error *error) {
-	const struct config *before = run->generation->config;
+bool run_keeps_users(const struct config *before, const struct config *config, struct error *error) {
 	const char *missing = config_auth_file_missing(config);
 
 	if (missing && before->auth_file && !config_auth_file_missing(before))
 		return error_set(error, 0, "%s; the users that it named would not get in any more", missing);
-	return databases_fit(before, config, error);
+	return true;
 }
 
 /* Whole or not at all. True: it was done. */
 static bool apply_file(struct run *run, struct console_result *result) {
+	const struct config *before = run->generation->config;
 	struct config_errors errors = {0};
 	struct error error = {0};
 	char why[400] = "";
@@ -159,8 +157,8 @@ static bool apply_file(struct run *run, struct console_result *result) {
 		reload_refused(result, *why ? why : "out of memory");
 		return false;
 	}
-	struct generation *generation =
-		may_follow(run, config, &error) ? generation_new(config_ref(config), &error) : NULL;
+	bool fits = run_keeps_users(before, config, &error) && databases_fit(before, config, &error);
+	struct generation *generation = fits ? generation_new(config_ref(config), &error) : NULL;
 	if (!generation || !run_take_descriptors(config, &error) ||
 	    !listenings_open(&run->listenings, generation, &error)) {
 		reload_refused(result, error.text);

@@ -112,6 +112,7 @@ static void stop(enum shutdown_mode mode, const char *why) {
 
 static void each_socket(void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
 	listenings_each(&forebay.listenings, each, context);
+	http_each(forebay.http, each, context);
 }
 
 static const char *objection(void) {
@@ -122,7 +123,7 @@ static void release(pid_t successor) {
 	forebay.stopping = forebay.taken_over = true;
 	atomic_store(&session_totals()->leaving, true);
 	listenings_hand_over(&forebay.listenings);
-	http_close(forebay.http); /* so that the successor can have its addresses, which are one's only */
+	http_hand_over(forebay.http);
 	forebay.http = NULL;
 	pid_file_release(&forebay.pid_file);
 	process_notify("MAINPID=%ld", (long)successor);
@@ -291,21 +292,9 @@ static bool start_workers(struct error *error) {
 	return true;
 }
 
-/* Of one that replaces another, when that has let go of the addresses. False: there is no HTTP. */
-static bool begin_http(struct config *config, struct error *error) {
-	if (config->metrics_listen_count == 0)
-		return true;
-	forebay.http = http_open(config, error);
-	if (forebay.http && http_start(forebay.http, error))
-		return true;
-	http_close(forebay.http);
-	forebay.http = NULL;
-	return false;
-}
-
 static void say_unused(const char *address, bool managed) {
 	log_warning("socket_unused", LOG_FIELDS(LOG_TEXT("address", address)),
-		    "%s listens on %s, which no [listener:...] names: nothing is accepted there",
+		    "%s listens on %s, which neither [listener:...] nor metrics_listen names: nothing is accepted there",
 		    managed ? "the service manager" : "the process before", address);
 }
 
@@ -334,8 +323,11 @@ static void settle_in(struct config *config) {
 		log_error("pid_file", NULL, "%s", error.text);
 	if (!takeover_listen(&forebay.takeover, config->takeover_socket, &error))
 		log_error("takeover_socket", NULL, "no other process can take over from this one: %s", error.text);
-	if (!begin_http(config, &error))
-		log_error("http_failed", NULL, "%s", error.text);
+	if (http_start(forebay.http, &error))
+		return;
+	log_error("http_failed", NULL, "%s", error.text);
+	http_close(forebay.http);
+	forebay.http = NULL;
 }
 
 /* What was read as root, a reload and a process that takes over read as that user. */
@@ -353,7 +345,7 @@ static bool become(const struct config *config, struct error *error) {
 	run_explain(&errors, why, sizeof why);
 	config_errors_free(&errors);
 	struct generation *generation = again ? generation_new(again, &unread) : NULL;
-	if (!generation)
+	if (!generation || !run_keeps_users(config, generation->config, &unread) || !http_try_tls(config, &unread))
 		log_warning("run_as_cannot_read", LOG_FIELDS(LOG_TEXT("run_as", config->run_as)),
 			    "reloads, and processes that take over, will be refused until run_as = %s may read all that the "
 			    "configuration names: %s",
@@ -378,10 +370,10 @@ static bool start(struct config *config, struct error *error) {
 	if (!run_take_descriptors(config, error) || !inherit(config, error) ||
 	    !listenings_open(&forebay.listenings, forebay.generation, error))
 		return false;
-	inherited_close_rest(say_unused);
 	bool replaces = forebay.takeover.role == PEER_PREDECESSOR;
-	if (!replaces && config->metrics_listen_count > 0 && !(forebay.http = http_open(config, error)))
+	if (config->metrics_listen_count > 0 && !(forebay.http = http_open(config, replaces, error)))
 		return false;
+	inherited_close_rest(say_unused);
 	if (config->pid_file && !replaces && !pid_file_create(&forebay.pid_file, config->pid_file, error))
 		return false;
 	if (config->run_as && !become(config, error))
@@ -433,8 +425,15 @@ static void end(void) {
 		ev_timer_stop(forebay.loop, &forebay.drain_delay);
 		ev_timer_stop(forebay.loop, &forebay.shutdown_timeout);
 	}
+	/* one that takes over has the sockets too: what is done to them here, and to their files, is done to it */
+	bool is_shared = forebay.takeover.role == PEER_STARTING;
+	if (is_shared)
+		listenings_hand_over(&forebay.listenings);
 	listenings_end(&forebay.listenings);
-	http_close(forebay.http); /* it asks the workers: they still run */
+	if (is_shared)
+		http_hand_over(forebay.http);
+	else
+		http_close(forebay.http); /* it asks the workers: they still run */
 	takeover_close(&forebay.takeover);
 	if (forebay.workers_running)
 		session_close_all();

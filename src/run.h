@@ -62,6 +62,9 @@ struct config *run_load(const struct run *run, struct config_errors *errors);
 void run_explain(const struct config_errors *errors, char *out, size_t room);
 /* Raises the limit of descriptors. False: max_clients and the pools cannot fit in it. */
 bool run_take_descriptors(const struct config *config, struct error *error);
+/* False: the configuration lacks the auth_file that the one before has. A start goes on without it, as PgBouncer's does; a
+ * reload without it, while somebody replaces it, would refuse all who are in it. */
+bool run_keeps_users(const struct config *before, const struct config *config, struct error *error);
 /* Logs as it says from now on. */
 void run_set_log(const struct config *config);
 /* Reads the file anew, whole or not at all; what was SET goes. `result` NULL: by a signal. */

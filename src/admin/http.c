@@ -480,25 +480,38 @@ static char *read_file(const char *key, const char *path, struct error *error) {
 }
 
 /* OpenSSL tells better what is wrong with the files than GnuTLS, by which libmicrohttpd uses them. */
-static bool read_tls(struct http *http, const struct config *config, struct error *error) {
+bool http_try_tls(const struct config *config, struct error *error) {
 	struct tls_settings settings = {.cert_file = config->metrics_tls_cert_file, .key_file = config->metrics_tls_key_file};
 
+	if (config->metrics_listen_count == 0 || !config->metrics_tls_cert_file)
+		return true;
+	struct tls_context *tls = tls_context_server(&settings, error);
+	tls_context_unref(tls);
+	return tls != NULL;
+}
+
+static bool read_tls(struct http *http, const struct config *config, struct error *error) {
 	if (!config->metrics_tls_cert_file)
 		return true;
 	if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
 		return error_set(error, 0, "metrics_tls_cert_file: this system's libmicrohttpd was built without TLS");
-	struct tls_context *tls = tls_context_server(&settings, error);
-	if (!tls)
+	if (!http_try_tls(config, error))
 		return false;
-	tls_context_unref(tls);
-	http->cert = read_file("metrics_tls_cert_file", settings.cert_file, error);
-	http->key = http->cert ? read_file("metrics_tls_key_file", settings.key_file, error) : NULL;
+	http->cert = read_file("metrics_tls_cert_file", config->metrics_tls_cert_file, error);
+	http->key = http->cert ? read_file("metrics_tls_key_file", config->metrics_tls_key_file, error) : NULL;
 	return http->key != NULL;
 }
 
-struct http *http_open(struct config *config, struct error *error) {
-	struct http *http = calloc(1, sizeof *http + config->metrics_listen_count * sizeof http->endpoints[0]);
+static bool endpoint_open(struct endpoint *endpoint, const char *address, struct error *error) {
 	struct tcp_silence silence = {0};
+	struct error why = {0};
+
+	return listener_open(&endpoint->listener, address, BACKLOG, &silence, NULL, &why) ||
+	       error_set(error, why.code, "metrics_listen: %s; free that address, or set another or none", why.text);
+}
+
+struct http *http_open(struct config *config, bool replaces, struct error *error) {
+	struct http *http = calloc(1, sizeof *http + config->metrics_listen_count * sizeof http->endpoints[0]);
 
 	if (!http) {
 		error_set(error, 0, "out of memory");
@@ -513,14 +526,14 @@ struct http *http_open(struct config *config, struct error *error) {
 	bool ok = (http->history && (!config->metrics_user || (http->user && http->password))) ||
 		  error_set(error, 0, "out of memory");
 	for (size_t i = 0; ok && i < config->metrics_listen_count; i++) {
-		struct error why = {0};
 		struct endpoint *endpoint = &http->endpoints[i];
+		struct error why = {0};
 		endpoint->http = http;
-		ok = listener_open(&endpoint->listener, config->metrics_listen[i], BACKLOG, &silence, NULL, &why);
+		ok = endpoint_open(endpoint, config->metrics_listen[i], &why) || (replaces && why.code == EADDRINUSE);
 		if (ok)
 			http->endpoint_count++;
 		else
-			error_set(error, why.code, "metrics_listen: %s; free that address, or set another or none", why.text);
+			*error = why;
 	}
 	if (ok && read_tls(http, config, error))
 		return http;
@@ -566,6 +579,13 @@ bool http_start(struct http *http, struct error *error) {
 
 	if (!http)
 		return true;
+	for (size_t i = 0; ok && i < http->endpoint_count; i++) {
+		struct listener *listener = &http->endpoints[i].listener;
+		char address[sizeof listener->address];
+		memcpy(address, listener->address, sizeof address);
+		listener_own_file(listener);
+		ok = listener->fd >= 0 || endpoint_open(&http->endpoints[i], address, error);
+	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
 	for (size_t i = 0; ok && i < http->endpoint_count; i++) {
@@ -580,6 +600,13 @@ bool http_start(struct http *http, struct error *error) {
 			 "metrics and the status page are on %s://%s/", http->cert ? "https" : "http",
 			 http->endpoints[i].listener.address);
 	return ok;
+}
+
+void http_each(const struct http *http, void (*each)(void *context, const char *address, int fd, bool managed), void *context) {
+	for (size_t i = 0; http && i < http->endpoint_count; i++) {
+		const struct listener *listener = &http->endpoints[i].listener;
+		each(context, listener->address, listener->fd, listener->managed);
+	}
 }
 
 void http_reload(struct http *http, struct config *config) {
@@ -621,4 +648,10 @@ void http_close(struct http *http) {
 	config_unref(http->shared.config);
 	pthread_mutex_destroy(&http->shared.mutex);
 	free(http);
+}
+
+void http_hand_over(struct http *http) {
+	for (size_t i = 0; http && i < http->endpoint_count; i++)
+		listener_keep_file(&http->endpoints[i].listener);
+	http_close(http);
 }

@@ -90,12 +90,16 @@ static void look_at_pool(struct status *status, const struct pool_status *pool) 
 	status_duration(histogram_quantile(&pool->history.acquire, 0.99), p99);
 	if (pool->trouble[0] && !now->automatic)
 		add_problem(status, SEVERITY_BAD, "pool_not_ready", "Pool %s cannot serve: %s.", now->name, pool->trouble);
-	if (pool->full)
+	if (pool->full && now->waiting == 0)
 		add_problem(status, SEVERITY_BAD, "pool_full",
-			    "Pool %s is full: %llu of %llu connections are in use, %llu clients wait, the first of them for %s "
+			    "Pool %s is full: %llu of %llu connections are in use; clients have to wait (p99 of the last minute: %s).",
+			    now->name, (unsigned long long)now->active, (unsigned long long)now->max_size, p99);
+	else if (pool->full)
+		add_problem(status, SEVERITY_BAD, "pool_full",
+			    "Pool %s is full: %llu of %llu connections are in use, %llu %s, the first of them for %s "
 			    "(p99 of the last minute: %s).",
 			    now->name, (unsigned long long)now->active, (unsigned long long)now->max_size,
-			    (unsigned long long)now->waiting, wait, p99);
+			    (unsigned long long)now->waiting, now->waiting == 1 ? "client waits" : "clients wait", wait, p99);
 	else if (now->waiting > 0 && now->oldest_wait_ns > LONG_WAIT_NS)
 		add_problem(status, SEVERITY_WARNING, "pool_waiting", "%llu clients of pool %s wait, the first of them for %s.",
 			    (unsigned long long)now->waiting, now->name, wait);

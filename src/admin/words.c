@@ -9,29 +9,6 @@ static bool is_word(char c) {
 	return isalnum((unsigned char)c) || (unsigned char)c >= 0x80 || (c && strchr("_.-+*/:@%?", c));
 }
 
-/* Past blanks and comments (nested ones too, as in SQL). NULL: a comment that does not end. */
-static const char *skip_blanks(const char *p) {
-	for (;;) {
-		if (isspace((unsigned char)*p)) {
-			p++;
-		} else if (p[0] == '-' && p[1] == '-') {
-			p += strcspn(p, "\r\n");
-		} else if (p[0] == '/' && p[1] == '*') {
-			int depth = 1;
-			for (p += 2; depth; p++) {
-				if (!*p)
-					return NULL;
-				if (p[0] == '/' && p[1] == '*')
-					depth++, p++;
-				else if (p[0] == '*' && p[1] == '/')
-					depth--, p++;
-			}
-		} else {
-			return p;
-		}
-	}
-}
-
 static bool add_word(struct words *words, char *at, struct error *error) {
 	if (words->count == WORDS_MAX)
 		return error_set(error, 0, "the command has more than %d words", WORDS_MAX);
@@ -63,7 +40,7 @@ bool words_split(struct words *words, const char *text, struct error *error) {
 
 	bool ended = false;
 	for (const char *p = text;;) {
-		p = skip_blanks(p);
+		p = console_skip_blanks(p);
 		if (!p)
 			return error_set(error, 0, "a comment does not end");
 		if (!*p)

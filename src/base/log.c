@@ -336,9 +336,14 @@ void log_each(enum log_level level, const char *event, const struct log_field *f
 }
 
 bool log_flush(bool all) {
+	bool more = false;
+
 	pthread_mutex_lock(&shared.mutex);
 	end_old_runs_locked(clock_monotonic_ns(), all);
-	log_socket_flush(&shared.socket, all ? LAST_WAIT_MS : 0);
+	if (all)
+		log_socket_flush(&shared.socket, LAST_WAIT_MS);
+	else
+		more = log_socket_go_on(&shared.socket);
 	tell_dropped_locked();
 	uint64_t kept = all ? log_socket_kept(&shared.socket) : 0;
 	if (kept > 0) {
@@ -348,7 +353,6 @@ bool log_flush(bool all) {
 		say_locked(LOG_TO_STDERR, &(struct event){LOG_LEVEL_WARNING, "log_lines_dropped",
 							  LOG_FIELDS(LOG_NUMBER("lines", kept)), message});
 	}
-	bool more = shared.socket.backlog_len > 0;
 	pthread_mutex_unlock(&shared.mutex);
 	return more;
 }

@@ -42,9 +42,10 @@ void log_direct(enum log_destination destination, const char *path, const char *
 uint64_t log_dropped(void);
 bool log_enabled(enum log_level level);
 /*
- * Prints the counts of repeats whose time is over (`all`: of every run), and sends what a full socket did not take. Any thread;
- * the main thread calls it about once a second, and with `all`, when it waits up to half a second for the socket, before the
- * process ends. Other events do the same on their way. True: the socket is full still, so try again soon.
+ * Prints the counts of repeats whose time is over (`all`: of every run), and sends a few of those that a full socket did not
+ * take. Any thread; the main thread calls it about once a second, and with `all`, when it sends them all and waits up to half a
+ * second for that, before the process ends. Other events do the same on their way. True: some are left, and somebody listens:
+ * try again soon.
  */
 bool log_flush(bool all);
 /* Where lines go instead (tests), in stderr's form; NULL: as before. A line ends in a newline. Called under the log's lock. */

@@ -1,6 +1,7 @@
 #include "base/log_socket.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "base/clock.h"
 
 #define LENGTH_BYTES sizeof(uint16_t)
+/* How many of the kept ones go at once, where others wait for the lock. */
+enum { FEW = 32 };
 
 void log_socket_open(struct log_socket *s, const char *path) {
 	if (s->fd >= 0)
@@ -70,14 +73,14 @@ static uint16_t length_at(const struct log_socket *s, size_t at) {
 	return len;
 }
 
-/* LOG_SENT: nothing is kept any more. */
-static enum log_sent send_kept(struct log_socket *s) {
+/* So many at most. LOG_SENT: nothing is kept any more; LOG_FULL: some are. */
+static enum log_sent send_kept(struct log_socket *s, int most) {
 	enum log_sent sent = LOG_SENT;
 	size_t at = 0;
 
-	while (at < s->backlog_len && sent == LOG_SENT) {
+	for (int i = 0; at < s->backlog_len && sent == LOG_SENT; i++) {
 		uint16_t len = length_at(s, at);
-		sent = try_send(s, s->backlog + at + LENGTH_BYTES, len);
+		sent = i == most ? LOG_FULL : try_send(s, s->backlog + at + LENGTH_BYTES, len);
 		if (sent == LOG_SENT)
 			at += LENGTH_BYTES + len;
 	}
@@ -99,7 +102,7 @@ static enum log_sent keep(struct log_socket *s, const char *text, size_t len) {
 }
 
 enum log_sent log_socket_send(struct log_socket *s, const char *text, size_t len) {
-	enum log_sent sent = send_kept(s);
+	enum log_sent sent = send_kept(s, FEW);
 
 	if (sent == LOG_SENT)
 		sent = try_send(s, text, len);
@@ -109,12 +112,16 @@ enum log_sent log_socket_send(struct log_socket *s, const char *text, size_t len
 void log_socket_flush(struct log_socket *s, int wait_ms) {
 	uint64_t deadline_ns = clock_monotonic_ns() + (uint64_t)wait_ms * NS_PER_MS;
 
-	while (s->backlog_len > 0 && send_kept(s) == LOG_FULL) {
+	while (s->backlog_len > 0 && send_kept(s, INT_MAX) == LOG_FULL) {
 		uint64_t now_ns = clock_monotonic_ns();
 		struct pollfd room = {.fd = s->fd, .events = POLLOUT};
 		if (now_ns >= deadline_ns || poll(&room, 1, (int)((deadline_ns - now_ns) / NS_PER_MS) + 1) < 0)
 			break;
 	}
+}
+
+bool log_socket_go_on(struct log_socket *s) {
+	return send_kept(s, FEW) == LOG_FULL;
 }
 
 uint64_t log_socket_kept(const struct log_socket *s) {

@@ -30,6 +30,8 @@ void log_socket_open(struct log_socket *s, const char *path);
 enum log_sent log_socket_send(struct log_socket *s, const char *text, size_t len);
 /* Sends what was kept as far as the socket takes it, waiting for that no longer than `wait_ms`. */
 void log_socket_flush(struct log_socket *s, int wait_ms);
+/* Sends a few of what was kept. True: some are left, and somebody listens. */
+bool log_socket_go_on(struct log_socket *s);
 /* How many datagrams are kept. */
 uint64_t log_socket_kept(const struct log_socket *s);
 

@@ -245,6 +245,20 @@ static void check_pool(struct check *check, const struct pool_config *pool) {
 			       check->section->label, pool->name);
 }
 
+/* A socket's path is short; "@name" is one of the abstract namespace. */
+static void check_log_socket(struct check *check) {
+	enum { PATH_LONGEST = 107 };
+	const char *path = check->config->log_socket;
+
+	if (!path || !*path)
+		return;
+	if (*path != '/' && *path != '@')
+		fail(check, "log_socket", "expected an absolute path, or @name");
+	else if (strlen(path) > PATH_LONGEST)
+		fail(check, "log_socket", "it is %zu bytes long; expected at most %d, as many as a socket's path may have",
+		     strlen(path), PATH_LONGEST);
+}
+
 /* The secret may have come from either key. */
 static void check_metrics(struct check *check) {
 	const struct config *config = check->config;
@@ -278,6 +292,7 @@ void config_check(const struct config *config, bool complete, struct error_sink 
 		switch (s->kind) {
 		case SECTION_FOREBAY:
 			check_metrics(&check);
+			check_log_socket(&check);
 			break;
 		case SECTION_LISTENER:
 			check_listener(&check, s->target);

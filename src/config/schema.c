@@ -471,7 +471,8 @@ static const struct config_key KEYS[] = {
 	 .description = "OpenSSL's list of ciphers for TLS 1.2; empty is OpenSSL's choice."},
 	{IN_POOL("server_public_key_file", server_public_key_file), TEXT(KEY_PATH),
 	 .description = "mysql: the database's public RSA key, PEM: caching_sha2_password hides the password under it "
-			"where neither verify-ca, verify-full nor a Unix socket shows that it reaches the right one."},
+			"where neither verify-ca, verify-full nor a Unix socket shows that it reaches the right one. Not used by "
+			"the monitor and auth_query."},
 	{IN_POOL("get_server_public_key", get_server_public_key), BOOL("false"),
 	 .description = "mysql: true takes the key that the database sends, as clients' option of this name does: who "
 			"sits in between can send one of his own and read the password."},

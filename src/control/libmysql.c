@@ -48,27 +48,42 @@ static unsigned seconds(uint64_t ns) {
 	return s > 3600 ? 3600 : s < 1 ? 1 : (unsigned)s;
 }
 
+/* Whether whoever answers may have the password: he is known, or the configuration answers for what is in between. */
+static bool is_trusted(const struct pool_config *pool, bool local) {
+	return local || verifies(&pool->tls) || pool->get_server_public_key;
+}
+
 /*
- * The ways to log in that show the password to nobody but the right one. The library hides it under whatever key it is sent,
- * or sends it as it is under TLS that proves nothing, and cannot be told to try the fast path of caching_sha2_password alone.
+ * The ways to log in that show the password to nobody but the right one. The library sends it as it is under TLS that proves
+ * nothing, and cannot be told to try the fast path of caching_sha2_password alone. Nor is it told of server_public_key_file: where
+ * it cannot read that at the time, for whatever reason, it asks the server for a key and hides the password under that one.
  */
 static void set_plugins(MYSQL *mysql, const struct mq_target *target, bool local) {
-	const struct pool_config *pool = target->pool;
-
-	(void)local;
-	if (pool->server_public_key_file)
-		mysql_options(mysql, MYSQL_SERVER_PUBLIC_KEY, pool->server_public_key_file);
 #if HAVE_DECL_MARIADB_OPT_RESTRICTED_AUTH
-	bool by_key = pool->get_server_public_key ||
-		      (pool->server_public_key_file && pool->tls.mode == CONFIG_TLS_DISABLE);
-	if (!local && !verifies(&pool->tls) && target->password)
+	if (!local && !verifies(&target->pool->tls) && target->password)
 		mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
-			      by_key ? "mysql_native_password,client_ed25519,caching_sha2_password"
-				     : "mysql_native_password,client_ed25519");
+			      target->pool->get_server_public_key ? "mysql_native_password,client_ed25519,caching_sha2_password"
+								  : "mysql_native_password,client_ed25519");
 #elif !defined MARIADB_PACKAGE_VERSION
-	bool takes_key = pool->get_server_public_key;
+	bool takes_key = target->pool->get_server_public_key;
 	mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &takes_key);
 #endif
+	(void)mysql, (void)target, (void)local;
+}
+
+/*
+ * A library that cannot be told which ways to take goes the one that the server asks for: MySQL's own sends the password as it is
+ * under TLS that proves nothing (caching_sha2_password, sha256_password), and without TLS under the key that it is sent
+ * (sha256_password, whatever MYSQL_OPT_GET_SERVER_PUBLIC_KEY says). So it is not given the password.
+ */
+static bool may_have_password(const struct mq_target *target, bool local, struct error *error) {
+	if (HAVE_DECL_MARIADB_OPT_RESTRICTED_AUTH || !target->password || !*target->password || is_trusted(target->pool, local))
+		return true;
+	return error_set(error, CR_SSL_CONNECTION_ERROR,
+			 "%s: the password of user \"%.64s\" is not sent: nothing proves that this is the right server, and the client "
+			 "library of this build does not keep a password to itself there; set tls_mode = verify-full or, where nobody "
+			 "can be in between, get_server_public_key = true",
+			 target->pool->hosts[target->host].text, target->user ? target->user : "");
 }
 
 static void set_options(MYSQL *mysql, const struct mq_target *target, bool local) {
@@ -120,13 +135,14 @@ MYSQL *mq_connect(const struct mq_target *target, enum mq_outcome *outcome, stru
 		error_set(error, ENOMEM, "out of memory");
 		return NULL;
 	}
+	if (!may_have_password(target, local, error)) {
+		*outcome = MQ_UNWILLING;
+		mysql_close(mysql);
+		return NULL;
+	}
 	set_options(mysql, target, local);
-	/* its options, also where it fails: MariaDB's library forgets to free the key's name, whoever frees the rest */
-	bool connected = mysql_real_connect(mysql, local ? NULL : host->host, target->user, target->password, target->database,
-					    (unsigned)host->port, local ? host->host : NULL, CLIENT_REMEMBER_OPTIONS);
-	if (target->pool->server_public_key_file)
-		mysql_options(mysql, MYSQL_SERVER_PUBLIC_KEY, NULL);
-	if (connected) {
+	if (mysql_real_connect(mysql, local ? NULL : host->host, target->user, target->password, target->database,
+			       (unsigned)host->port, local ? host->host : NULL, 0)) {
 		*outcome = MQ_WELL;
 		return mysql;
 	}

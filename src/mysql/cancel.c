@@ -63,7 +63,7 @@ static void act(struct my_cancel *c, enum my_dial_step step, struct my_builder *
 	} else if (!sent) {
 		over(c, "out of memory");
 	} else if (step == MY_DIAL_TLS) {
-		struct tls_context *tls = database_view(c->base.database, c->base.sw->worker->id)->tls;
+		struct tls_context *tls = c->dial.target.tls_context;
 		char host[256];
 		tls_host_name(c->base.host_text, host, sizeof host);
 		if (!tls || !stream_tls_connect(&c->base.stream, tls, host, NULL))

@@ -76,12 +76,15 @@ void my_dial_begin(struct my_dial *dial, const struct my_dial_target *target) {
 	if (target->credential)
 		my_credential_ref(target->credential);
 	my_rsa_ref(target->server_key);
+	if (target->tls_context)
+		tls_context_ref(target->tls_context);
 	dial->state = MY_DIAL_GREETING;
 }
 
 void my_dial_end(struct my_dial *dial) {
 	my_credential_unref(dial->target.credential);
 	my_rsa_free(dial->target.server_key);
+	tls_context_unref(dial->target.tls_context);
 	secret_wipe(dial, sizeof *dial);
 	dial->state = MY_DIAL_OVER;
 }

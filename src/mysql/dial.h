@@ -15,11 +15,12 @@
 #include "mysql/credential.h"
 #include "mysql/facts.h"
 #include "mysql/packet.h"
+#include "net/tls.h"
 #include "session/server.h"
 
 enum my_dial_tls { MY_DIAL_TLS_NEVER, MY_DIAL_TLS_IF_OFFERED, MY_DIAL_TLS_MUST };
 
-/* Texts must live as long as the dial; the credential is referenced. */
+/* Texts must live as long as the dial; what is referenced is so by the dial. */
 struct my_dial_target {
 	const char *user;
 	const char *schema;               /* NULL: none */
@@ -28,7 +29,8 @@ struct my_dial_target {
 	uint32_t capabilities;            /* wanted beside those of MY_DIAL_ALWAYS: FOUND_ROWS, INTERACTIVE ... */
 	uint16_t collation;               /* of the connection; 0: as the server's default */
 	enum my_dial_tls tls;
-	bool tls_verifies;                /* with TLS the server's certificate has been checked against an authority */
+	struct tls_context *tls_context;  /* what TLS is begun with; referenced; NULL: none */
+	bool tls_verifies;                /* ... and by it the server's certificate is checked against an authority */
 	bool local;                       /* a Unix socket: nobody is in between */
 	struct evp_pkey_st *server_key;   /* the server's public RSA key; referenced; NULL: not known */
 	bool takes_key;                   /* ... and the one that it sends is believed */
@@ -80,7 +82,7 @@ struct my_dial {
 	struct my_dial_failure failure;
 };
 
-/* Takes a reference of the credential. */
+/* Takes references of the credential, the key, and the TLS context. */
 void my_dial_begin(struct my_dial *dial, const struct my_dial_target *target);
 /* Wipes it, and lets the credential go. May be called twice. */
 void my_dial_end(struct my_dial *dial);

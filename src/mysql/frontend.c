@@ -249,18 +249,18 @@ static taken on_query(struct my_client *mc, const struct command *c) {
 	return mf_forward(mc, ms, c);
 }
 
-/* The last byte of a long statement has gone. */
+/* The last byte of a long statement has gone; its lexer has seen the end. */
 static void command_sent(struct my_client *mc, struct my_server *ms) {
 	struct my_client_relay *r = &mc->relay;
 	if (!r->lexer)
 		return;
-	struct sql_text text = sql_end(r->lexer);
+	uint64_t hints = r->lexer->text.hints;
 	struct my_request *tail = ms->relay.count ? &ms->relay.queue[(ms->relay.head + ms->relay.count - 1) % MY_QUEUE] : NULL;
 	free(r->lexer);
 	r->lexer = NULL;
 	if (tail && tail->task == MY_TASK_CLIENT)
-		tail->hints |= text.hints;
-	my_note_hints(mc, ms, text.hints);
+		tail->hints |= hints;
+	my_note_hints(mc, ms, hints);
 }
 
 /* ---- other commands ---- */
@@ -467,33 +467,40 @@ static taken skip(struct my_client *mc, const uint8_t *data, size_t len) {
 	return MY_HEADER;
 }
 
-/* More of a command that has begun to leave. */
+/* More of a command that has begun to leave. What completes it must not leave before all has been looked at. */
 static taken go_on(struct my_client *mc, struct my_server *ms, const uint8_t *data, size_t len) {
 	struct my_server_relay *s = &ms->relay;
+	struct sql_lexer *lexer = s->file ? NULL : mc->relay.lexer;
 	struct my_header header;
+	uint32_t due;
+	bool more = s->half_more;
 	size_t n;
 	if (s->half_sent > 0) {
 		n = s->half_sent < len ? s->half_sent : len;
-		if (mc->relay.lexer && !s->file)
-			sql_feed(mc->relay.lexer, data, n);
-		s->half_sent -= (uint32_t)n;
+		due = s->half_sent - (uint32_t)n;
+		if (lexer)
+			sql_feed(lexer, data, n);
 	} else {
 		if (!my_read_header(data, len, &header))
 			return 0;
 		n = MY_HEADER;
-		s->half_sent = header.length;
-		s->half_more = header.length == MY_PACKET_FULL;
+		due = header.length;
+		more = header.length == MY_PACKET_FULL;
 		mc->sequence = (uint8_t)(header.sequence + 1);
 		if (s->count > 0)
 			s->queue[(s->head + s->count - 1) % MY_QUEUE].sequence = header.sequence;
 	}
-	if (!server_write(&ms->base, data, n))
-		return mf_out_of_memory(mc);
-	if (mc->relay.lexer && (mc->relay.lexer->text.hints & (SQL_KILL | SQL_KILL_INSIDE))) {
+	if (lexer && due == 0 && !more)
+		sql_end(lexer);
+	if (lexer && (lexer->text.hints & (SQL_KILL | SQL_KILL_INSIDE))) { /* its server, which has a part of it, is closed */
 		client_end(&mc->base, REFUSAL_MODE, "KILL is not allowed in a statement as long as this");
 		return 0;
 	}
-	if (s->half_sent == 0 && !s->half_more)
+	if (!server_write(&ms->base, data, n))
+		return mf_out_of_memory(mc);
+	s->half_sent = due;
+	s->half_more = more;
+	if (due == 0 && !more)
 		command_sent(mc, ms);
 	return n;
 }

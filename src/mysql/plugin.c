@@ -354,9 +354,15 @@ bool my_rsa_decrypt(struct evp_pkey_st *key, const uint8_t scramble[MY_SCRAMBLE]
 	return false;
 }
 
+/* A public key needs no passphrase: what asks for one is none. Without this OpenSSL would ask for it on the terminal. */
+static int no_passphrase(char *buf, int size, int writing, void *context) {
+	(void)buf, (void)size, (void)writing, (void)context;
+	return -1;
+}
+
 struct evp_pkey_st *my_rsa_read_public(const void *pem, size_t len) {
 	BIO *bio = len <= MY_RSA_PEM_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
-	EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+	EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL) : NULL;
 
 	BIO_free(bio);
 	if (key && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_size(key) <= MY_RSA_CIPHER_MAX)

@@ -91,7 +91,7 @@ static bool send_built(struct my_server *server, struct my_builder *out) {
 }
 
 static void begin_tls(struct my_server *server) {
-	struct tls_context *tls = view_of(server)->tls;
+	struct tls_context *tls = server->login->dial.target.tls_context;
 	char host[256], text[400];
 
 	tls_host_name(server->base.host_text, host, sizeof host);
@@ -134,6 +134,7 @@ static enum my_dial_tls tls_of(const struct my_server *server, bool turned) {
 	}
 }
 
+/* All of one configuration, which may be replaced before the login is over. */
 void my_server_target(const struct my_server *server, struct my_credential *credential, char user[MY_USER_MAX + 1],
 		      struct my_dial_target *target) {
 	const struct pool_config *config = view_of(server)->config;
@@ -151,6 +152,7 @@ void my_server_target(const struct my_server *server, struct my_credential *cred
 		.program = config->application_name,
 		.capabilities = variant && strstr(variant, MY_FOUND_ROWS_ACCOUNT) ? MY_CLIENT_FOUND_ROWS : 0,
 		.tls = tls_of(server, my_credential_tls_turned(credential)),
+		.tls_context = view_of(server)->tls,
 		.tls_verifies = config_tls_verifies(&config->tls),
 		.local = server->base.address.ss_family == AF_UNIX,
 		.server_key = view_of(server)->setup,

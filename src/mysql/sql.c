@@ -87,6 +87,8 @@ static const uint8_t *open_quote(struct sql_lexer *x, const uint8_t *at, const u
 		const uint8_t *closing = memchr(at, quote, room);
 		if (closing)
 			sql_quoted_name(x, at, (size_t)(closing - at));
+		else
+			sql_long_name(x);
 	}
 	return at;
 }

@@ -147,6 +147,7 @@ struct sql_lexer {
 	bool blind, unsure, shifts, any_token, names_routine, is_body, variable, assigns;
 	bool untold;    /* the last token was @@name where SET assigns */
 	bool callable;  /* ... may be the name of a function, behind SET, that does what SET does not name */
+	bool foreign;   /* a byte of 0x80 or more stands beside, or not far before: it may be a part of the name */
 	bool body_parts; /* a `;` was taken for one within a routine's body */
 	bool body_starts; /* ... and was the last token */
 	uint64_t body_hints; /* what is behind it */

@@ -419,7 +419,7 @@ static bool is_harmless(const struct sql_lexer *x, const uint8_t *text, size_t l
 
 /* Behind SET: this may be the name of a function, or begin a query that calls one. */
 static void set_may_call(struct sql_lexer *x, const uint8_t *text, size_t len) {
-	x->callable = !is_harmless(x, text, len);
+	x->callable = x->foreign || !is_harmless(x, text, len);
 	if (!(x->verbs & MARK_SET_STATEMENT) && len == 6 && strncasecmp((const char *)text, "SELECT", 6) == 0)
 		give(x, SQL_SET_CALLS);
 }
@@ -469,6 +469,11 @@ void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len) {
 		      (id == WORD_FOR && x->verbs & MARK_SET_STATEMENT);
 }
 
+/* A name in quotes that is longer than any that means something: a stored function's, perhaps. */
+void sql_long_name(struct sql_lexer *x) {
+	x->callable = x->verbs & MARK_SET;
+}
+
 /* A name in quotes is a function's or a variable's, never a key word. */
 void sql_quoted_name(struct sql_lexer *x, const uint8_t *text, size_t len) {
 	const struct sql_word *found = sql_word_find(text, len);
@@ -490,13 +495,15 @@ void sql_token(struct sql_lexer *x, enum sql_token token) {
 		name_routine(x, WORD_OTHER);
 	if (token == SQL_TOKEN_OPEN && x->callable)
 		give(x, SQL_SET_CALLS);
-	x->callable = false;
+	x->callable = x->foreign = false;
 	x->untold = token == SQL_TOKEN_OTHER && is_assigned(x); /* its name in quotes */
 	x->before = 0;
 	x->starting = false;
 }
 
 void sql_foreign(struct sql_lexer *x) {
+	x->foreign = true;
+	x->callable |= x->verbs & MARK_SET;
 	follow(x, SQL_TOKEN_OTHER, WORD_OTHER, NULL, 0);
 }
 

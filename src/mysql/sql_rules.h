@@ -19,6 +19,8 @@ void sql_word(struct sql_lexer *x, const uint8_t *text, size_t len);
 
 /* A name in quotes: a function's or a variable's, never a key word. Beside its sql_token(). */
 void sql_quoted_name(struct sql_lexer *x, const uint8_t *text, size_t len);
+/* One in quotes whose end is too far away to be looked at. */
+void sql_long_name(struct sql_lexer *x);
 
 /* Anything else: a string, an operator. What it may be before the next token is the caller's to say. */
 void sql_token(struct sql_lexer *x, enum sql_token token);

@@ -493,14 +493,18 @@ bool stream_quiet(struct stream *stream) {
 	bool nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 	if (!stream->ssl)
 		return nothing;
-	if (nothing)
-		return !SSL_has_pending(stream->ssl);
-	if (n <= 0 || SSL_pending(stream->ssl) > 0)
+	if (!nothing && (n <= 0 || SSL_pending(stream->ssl) > 0))
 		return false;
-	/* It may be no more than a session ticket (RFC 8446 section 4.6.1), which this takes in. */
-	ERR_clear_error();
-	n = SSL_peek(stream->ssl, &byte, 1);
-	return n <= 0 && SSL_get_error(stream->ssl, (int)n) == SSL_ERROR_WANT_READ && !SSL_has_pending(stream->ssl);
+	if (!nothing) {
+		/* It may be no more than a session ticket (RFC 8446 section 4.6.1), which this takes in. */
+		ERR_clear_error();
+		n = SSL_peek(stream->ssl, &byte, 1);
+		nothing = n <= 0 && SSL_get_error(stream->ssl, (int)n) == SSL_ERROR_WANT_READ;
+	}
+	bool quiet = nothing && !SSL_has_pending(stream->ssl);
+	if (!quiet) /* what TLS holds now, the socket will not announce */
+		feed(stream, EV_READ);
+	return quiet;
 }
 
 /* Events */

@@ -325,7 +325,12 @@ static void on_bind(struct pg_client *pc, struct reader *r) {
 
 /* Commands that have a result, and change nothing: to know its columns they are run. */
 static bool has_columns(const char *text) {
-	text += strspn(text, " \t\r\n");
+	/* what the command's words may have before them: see words_split() of admin/ */
+	while ((text = console_skip_blanks(text)) && *text == ';')
+		text++;
+	if (!text)
+		return false;
+	text += *text == '"' || *text == '\'';
 	return strncasecmp(text, "SHOW", 4) == 0 || strncasecmp(text, "SELECT", 6) == 0;
 }
 

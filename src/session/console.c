@@ -1,5 +1,6 @@
 #include "session/console.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,28 @@ bool console_execute(struct console_request *request) {
 		return false;
 	installed(request);
 	return true;
+}
+
+const char *console_skip_blanks(const char *p) {
+	for (;;) {
+		if (isspace((unsigned char)*p)) {
+			p++;
+		} else if (p[0] == '-' && p[1] == '-') {
+			p += strcspn(p, "\r\n");
+		} else if (p[0] == '/' && p[1] == '*') {
+			int depth = 1;
+			for (p += 2; depth; p++) {
+				if (!*p)
+					return NULL;
+				if (p[0] == '/' && p[1] == '*')
+					depth++, p++;
+				else if (p[0] == '*' && p[1] == '/')
+					depth--, p++;
+			}
+		} else {
+			return p;
+		}
+	}
 }
 
 /*

@@ -57,6 +57,9 @@ void console_install(void (*execute)(struct console_request *request));
 /* On request->worker's thread. done() may be called from within. False: no console is there; done() is not called. */
 bool console_execute(struct console_request *request);
 
+/* Where a command goes on, past blanks and comments (nested ones too, as in SQL). NULL: a comment that does not end. */
+const char *console_skip_blanks(const char *text);
+
 /* Building a result: one thread at a time. False: out of memory (the result is marked failed). */
 bool console_columns(struct console_result *result, size_t count, const char *const *names,
 		     const enum console_type *types);

@@ -417,6 +417,15 @@ START_TEST(statements_have_names_and_results_are_text) {
 	ck_assert_str_eq(outcome(PQdescribePrepared(ops, "none"), "none").sqlstate, "26000");
 	ck_assert_str_eq(outcome(PQexecParams(ops, "SHOW LISTS", 0, NULL, NULL, NULL, NULL, 1), "binary").sqlstate, "0A000");
 	ck_assert_str_eq(say(ops, true, "SHOW NOTHING").sqlstate, "42601");
+	/* columns are told of a command that comes behind a comment, as tools put it there */
+	static const char *const WAYS[] = {"/* a tool's */ SHOW LISTS", "-- a tool's\nSHOW LISTS", "/* of /* two */ */\n ; show lists;",
+					   "\"SHOW\" lists"};
+	int columns = say(ops, true, "SHOW LISTS").columns;
+	for (size_t i = 0; i < sizeof(WAYS) / sizeof(WAYS[0]); i++) {
+		struct said said = say(ops, true, WAYS[i]);
+		ck_assert_msg(said.ok && said.columns == columns, "%s: %d columns %s", WAYS[i], said.columns, said.sqlstate);
+	}
+	ck_assert_str_eq(say(ops, true, "/* SHOW LISTS").sqlstate, "42601");
 	/* a hundred names, not more, and each error leaves the connection at work */
 	char name[20];
 	for (int i = 0; i < 97; i++) {

@@ -1,8 +1,11 @@
 /* How Forebay logs in to MySQL servers: by every secret, TLS mode and way, to MariaDB, to another Forebay, to liars. */
+#include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mariadb.h"
 #include "my_wire.h"
@@ -361,8 +364,11 @@ static void steal(struct raw *raw, void *context) {
 
 /* Only who is told to believe him shows him the password. */
 START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
-	char by_key[300];
+	char by_key[300], by_lost_key[300], copy[700];
 	snprintf(by_key, sizeof(by_key), "server_public_key_file = %s\n", harness_path("rsa.pub"));
+	snprintf(by_lost_key, sizeof(by_lost_key), "tls_mode = disable\nserver_public_key_file = %s\n", harness_path("lost.pub"));
+	snprintf(copy, sizeof(copy), "cp %s %s", harness_path("rsa.pub"), harness_path("lost.pub"));
+	ck_assert_int_eq(system(copy), 0);
 	const char *const monitor = "monitor_user = app\nmonitor_password = app-secret\nmonitor_interval = 100ms\n";
 	const struct {
 		const char *key;   /* what the pool says */
@@ -372,6 +378,7 @@ START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
 		{"", false, false, false}, {by_key, false, false, false}, {"get_server_public_key = true\n", false, false, true},
 		{"", false, true, false},  {"", true, false, false},      {by_key, true, false, false},
 		{"get_server_public_key = true\n", true, false, true},    {"", true, true, false},
+		{by_lost_key, true, false, false},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -390,7 +397,12 @@ START_TEST(a_man_in_the_middle_with_a_key_of_his_own_gets_nothing) {
 			ck_assert(mysql_query(my, "select 1") != 0);
 			mysql_close(my);
 		}
-		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&thief.asked) == 0;) {
+		int meetings = 1;
+		if (cases[i].key == by_lost_key) { /* it is read at the start, and cannot be read any more */
+			ck_assert_int_eq(unlink(harness_path("lost.pub")), 0);
+			meetings = atomic_load(&thief.asked) + 2;
+		}
+		for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&thief.asked) < meetings;) {
 			ck_assert_msg(harness_now_ms() < deadline, "case %zu: nobody came", i);
 			harness_pause_ms(1);
 		}
@@ -420,6 +432,64 @@ START_TEST(clear_password_goes_to_a_backend_only_where_nobody_is_in_between) {
 	outer = start(1, NULL, pool, NULL, false);
 	expect_works(outer, NULL, "app@%");
 	forebay_stop(outer);
+	forebay_stop(inner);
+}
+END_TEST
+
+struct hold {
+	int port; /* of whom it passes on to */
+	_Atomic int met;
+	_Atomic bool go_on;
+};
+
+static bool pass_on(int from, int to) {
+	char bytes[4096];
+	ssize_t n = read(from, bytes, sizeof(bytes));
+	return n > 0 && write(to, bytes, (size_t)n) == n;
+}
+
+/* Holds a connection's greeting back. */
+static void hold_greeting(struct raw *raw, void *context) {
+	struct hold *hold = context;
+	atomic_fetch_add(&hold->met, 1);
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+	     !atomic_load(&hold->go_on) && harness_now_ms() < deadline;)
+		harness_pause_ms(1);
+	struct raw there = raw_connect_port(hold->port);
+	struct pollfd fds[] = {{.fd = raw->fd, .events = POLLIN}, {.fd = there.fd, .events = POLLIN}};
+	while (poll(fds, 2, HARNESS_DEADLINE_MS) > 0 && (!fds[0].revents || pass_on(raw->fd, there.fd)) &&
+	       (!fds[1].revents || pass_on(there.fd, raw->fd)))
+		;
+	raw_close(&there);
+}
+
+/* A login is of one configuration: with the old one's word that TLS is verified, the new one's, which is not, shows nothing. */
+START_TEST(a_reload_during_a_login_does_not_take_its_verification_away) {
+	char verified[700], lenient[300];
+	struct forebay *inner = start(1, "auth = mysql_clear_password\ntls_mode = require", NULL, NULL, false);
+	struct hold hold = {.port = inner->port};
+	struct backend *backend = backend_start(hold_greeting, &hold);
+	int len = snprintf(lenient, sizeof(lenient),
+			   "hosts = 127.0.0.1:%d\nwhen_unavailable = fail\nmin_idle = 0\nmonitor_interval = 0\ntls_mode = ", backend->port);
+	snprintf(verified, sizeof(verified), "%sverify-full\ntls_ca_file = %s", lenient, harness_path("other-ca.crt"));
+	snprintf(lenient + len, sizeof(lenient) - (size_t)len, "prefer");
+	struct forebay *outer = start(1, NULL, verified, NULL, false);
+	MYSQL *my = maria_connect(outer, NULL);
+	ck_assert_int_eq(mysql_send_query(my, "select 1", 8), 0);
+	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS; atomic_load(&hold.met) == 0; harness_pause_ms(1))
+		ck_assert(harness_now_ms() < deadline);
+	struct forebay_setup setup = maria_setup(&(struct forebay_setup){.pool = lenient});
+	forebay_rewrite_ini(outer, &setup);
+	kill(outer->pid, SIGHUP);
+	forebay_await_log(outer, " reloaded ");
+	for (int i = 0; i < 2; i++) /* its worker has it by then */
+		mysql_close(maria_connect(outer, NULL));
+	atomic_store(&hold.go_on, true);
+	ck_assert_msg(mysql_read_query_result(my) != 0, "the password went to who knows whom");
+	ck_assert_int_eq(harness_count_in(inner->log, "client_connected"), 0);
+	mysql_close(my);
+	forebay_stop(outer);
+	backend_stop(backend);
 	forebay_stop(inner);
 }
 END_TEST
@@ -564,6 +634,7 @@ int main(void) {
 	tcase_add_test(tc, full_exchange_is_refused_where_nothing_proves_who_asks_for_it);
 	tcase_add_test(tc, a_man_in_the_middle_with_a_key_of_his_own_gets_nothing);
 	tcase_add_test(tc, clear_password_goes_to_a_backend_only_where_nobody_is_in_between);
+	tcase_add_test(tc, a_reload_during_a_login_does_not_take_its_verification_away);
 	LOOP(tc, a_backend_that_lies_at_the_login_harms_nobody);
 	suite_add_tcase(suite, tc);
 	return harness_run(suite);

@@ -269,6 +269,43 @@ START_TEST(a_user_kills_what_its_own_clients_do) {
 }
 END_TEST
 
+/* Of a long statement the end is seen last: by then, nearly all of it is with the server. */
+START_TEST(a_kill_at_the_end_of_a_long_statement_hits_nobody) {
+	static const struct {
+		size_t len; /* of the whole statement */
+		const char *rest;
+		int width; /* of the rest, with spaces */
+	} cases[] = {
+		{70000, "", 0}, /* what looks at the pieces keeps the last bytes of each for the next */
+		{70000, "", 200},
+		{70000, "; SELECT 1", 200},
+		{0xfffffe, "", 0}, /* with its command's byte just one packet: an empty one ends it */
+	};
+	const struct maria_login several = {.flags = CLIENT_MULTI_STATEMENTS};
+	struct forebay *forebay = start(1, "max_size = 3\nacquire_timeout = 10s\n");
+	MYSQL *victim = maria_connect(forebay, NULL);
+	char *sql = malloc(0xfffffe);
+	maria_execute(victim, "BEGIN");
+	long id = maria_long(victim, "SELECT CONNECTION_ID()");
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		MYSQL *killer = maria_connect(forebay, &several);
+		unsigned long most = MIB * 32UL;
+		mysql_options(killer, MYSQL_OPT_MAX_ALLOWED_PACKET, &most);
+		char end[300];
+		size_t n = (size_t)snprintf(end, sizeof end, "*/ KILL %ld%-*s", id, cases[i].width, cases[i].rest);
+		memset(sql, 'x', cases[i].len);
+		memcpy(sql, "/*", 2);
+		memcpy(sql + cases[i].len - n, end, n);
+		ck_assert_msg(mysql_real_query(killer, sql, cases[i].len) != 0, "case %zu", i);
+		mysql_close(killer);
+		ck_assert_int_eq(maria_long(victim, "SELECT CONNECTION_ID()"), id);
+	}
+	free(sql);
+	mysql_close(victim);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* ---- time limits ---- */
 
 START_TEST(what_runs_too_long_is_ended) {
@@ -585,6 +622,7 @@ int main(void) {
 	LOOP(large, a_file_that_breaks_off_loads_nothing);
 	LOOP(large, clients_without_a_schema_do_not_wear_out_connections);
 	LOOP(kills, a_user_kills_what_its_own_clients_do);
+	tcase_add_test(kills, a_kill_at_the_end_of_a_long_statement_hits_nobody);
 	tcase_add_test(kills, what_runs_too_long_is_ended);
 	LOOP(kills, a_transaction_left_idle_is_rolled_back_and_its_client_told);
 	tcase_add_test(ends, a_session_keeps_its_server_and_leaves_it_clean);

@@ -15,6 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "http.h"
+#include "takeover_wire.h"
 #include "traffic.h"
 #include "wire.h"
 
@@ -252,6 +254,101 @@ START_TEST(one_that_cannot_start_changes_nothing) {
 }
 END_TEST
 
+/* ---- a successor that is played: it stays between taking the sockets and being ready for as long as is wanted ---- */
+
+struct successor {
+	int socket, count, sockets[8];
+};
+
+static void successor_says(struct successor *s, enum takeover_type type, uint32_t number, const char *text) {
+	struct takeover_message message = {.type = type, .number = number};
+
+	snprintf(message.text, sizeof(message.text), "%s", text);
+	ck_assert_int_eq((int)send(s->socket, &message, sizeof(message), MSG_NOSIGNAL), (int)sizeof(message));
+}
+
+/* What the old process says next; with a socket or without. */
+static struct takeover_message successor_hears(struct successor *s) {
+	struct takeover_message message = {0};
+	struct iovec part = {&message, sizeof(message)};
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr header = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+
+	ck_assert_int_eq((int)recvmsg(s->socket, &header, MSG_CMSG_CLOEXEC), (int)sizeof(message));
+	struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+	if (c) {
+		ck_assert_int_lt(s->count, 8);
+		memcpy(&s->sockets[s->count++], CMSG_DATA(c), sizeof(int));
+	}
+	return message;
+}
+
+static struct successor successor_begin(void) {
+	struct successor s = {.socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const struct timeval wait = {.tv_sec = HARNESS_DEADLINE_MS / 1000};
+	struct takeover_message m;
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", harness_path("take"));
+	setsockopt(s.socket, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	ck_assert_int_eq(connect(s.socket, (struct sockaddr *)&un, sizeof(un)), 0);
+	successor_says(&s, TAKEOVER_HELLO, TAKEOVER_VERSION, "");
+	while ((m = successor_hears(&s)).type == TAKEOVER_SOCKET)
+		;
+	ck_assert_int_eq((int)m.type, TAKEOVER_SOCKETS_END);
+	ck_assert_int_eq((int)m.number, s.count);
+	return s;
+}
+
+static void successor_end(struct successor *s) {
+	close(s->socket);
+	for (int i = 0; i < s->count; i++)
+		close(s->sockets[i]);
+}
+
+/* Whoever connects gets into the queue of this very socket. */
+static void expect_listening(int listening) {
+	struct sockaddr_storage own = {0};
+	socklen_t len = sizeof(own);
+
+	ck_assert_int_eq(getsockname(listening, (struct sockaddr *)&own, &len), 0);
+	int client = socket(own.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_msg(connect(client, (struct sockaddr *)&own, len) == 0, "connect: %s", strerror(errno));
+	int served = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	ck_assert_msg(served >= 0, "accept: %s", strerror(errno));
+	close(served);
+	close(client);
+}
+
+/* The old one is told to end at once, by the console or by a second signal, while one is starting that has its sockets. */
+START_TEST(who_is_starting_keeps_the_sockets_of_one_that_ends_at_once) {
+	char process[100];
+
+	SKIP_WHEN_DIRECT();
+	snprintf(process, sizeof(process), "drain_delay = 1h\nmetrics_listen = 127.0.0.1:%d", harness_free_port());
+	struct forebay *old = start_with(2, process, NULL, NULL);
+	PGconn *ops = connect_operator(old);
+	struct successor s = successor_begin();
+	ck_assert_int_eq(s.count, 3); /* 127.0.0.1, a Unix socket, HTTP's */
+	if (_i == 0) {
+		PQclear(PQexec(ops, "SHUTDOWN NOW"));
+	} else {
+		ck_assert_int_eq(kill(old->pid, SIGTERM), 0);
+		forebay_await_log(old, " stopping ");
+		ck_assert_int_eq(kill(old->pid, SIGTERM), 0);
+	}
+	forebay_await_exit(old);
+	for (int i = 0; i < s.count; i++)
+		expect_listening(s.sockets[i]);
+	PQfinish(ops);
+	successor_end(&s);
+}
+END_TEST
+
 static void expect_pid(const char *path, pid_t pid) {
 	char *text = harness_read(path);
 
@@ -472,6 +569,115 @@ START_TEST(run_as_is_kept_through_takeovers) {
 }
 END_TEST
 
+/* One that only root can listen on. */
+static int free_low_port(void) {
+	for (int port = 1023; port > 600; port--) {
+		struct sockaddr_in in = {
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		bool is_free = bind(fd, (struct sockaddr *)&in, sizeof(in)) == 0;
+		close(fd);
+		if (is_free)
+			return port;
+	}
+	ck_abort_msg("no port below 1024 is free");
+}
+
+static void expect_healthy(int port) {
+	struct http_answer answer = http_get_tls(port, "/healthz", NULL);
+
+	ck_assert_int_eq(answer.status, 200);
+	http_free(&answer);
+}
+
+/* HTTP is handed over as well: that user could not listen there; and a key that it cannot read ends the new one in time. */
+START_TEST(http_outlives_takeovers_by_run_as) {
+	char process[1200], listener[400], dir[256], key[300];
+	struct stat st;
+
+	SKIP_WHEN_DIRECT();
+	if (geteuid() != 0)
+		return;
+	int port = free_low_port();
+	snprintf(dir, sizeof(dir), "%s", harness_path("http"));
+	snprintf(key, sizeof(key), "%s/metrics.key", dir);
+	harness_mkdir_as_postgres(dir);
+	ck_assert_int_eq(stat(dir, &st), 0);
+	char *text = harness_read(harness_path("server.key"));
+	harness_write_as_postgres(key, text);
+	ck_assert_int_eq(chmod(key, 0600), 0);
+	ck_assert_int_eq(chown(key, 0, 0), 0);
+	snprintf(process, sizeof(process),
+		 "run_as = %s\ntakeover_socket = %s/take\nmetrics_listen = 127.0.0.1:%d\nmetrics_tls_cert_file = %s\n"
+		 "metrics_tls_key_file = %s",
+		 getpwuid(st.st_uid)->pw_name, dir, port, harness_path("server.crt"), key);
+	int guard = guard_begin();
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_key_file = %s/server.key", dir);
+	harness_write_as_postgres(strstr(listener, "/"), text);
+	struct forebay *old = forebay_start(&(struct forebay_setup){.process = process, .listener = listener});
+	guard_say(guard, old->pid);
+	forebay_await_log(old, "run_as_cannot_read");
+	forebay_await_log(old, "metrics.key");
+	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
+	await_successor(old, 1);
+	forebay_await_log(old, "successor_ended");
+	expect_healthy(port);
+	ck_assert_int_eq(chown(key, st.st_uid, (gid_t)-1), 0);
+	ck_assert_int_eq(kill(old->pid, SIGUSR2), 0);
+	struct forebay next = *old;
+	next.pid = await_successor(old, 2);
+	guard_say(guard, next.pid);
+	await_count(old->log, "predecessor_gone", 1);
+	expect_healthy(port);
+	ck_assert_int_eq(harness_count_in(old->log, "http_failed"), 0);
+	ck_assert_int_eq(kill(next.pid, SIGTERM), 0);
+	await_count(old->log, " stopped ", 2);
+	guard_say(guard, 0);
+	close(guard);
+	free(text);
+	forebay_await_exit(old);
+}
+END_TEST
+
+/* A pgbouncer.ini's list of users is one thing that a start, and only that, goes on without. */
+START_TEST(a_list_of_users_that_run_as_cannot_read_is_told) {
+	char *text = NULL, list[300];
+	struct stat st;
+
+	SKIP_WHEN_DIRECT();
+	if (geteuid() != 0)
+		return;
+	harness_mkdir_as_postgres(harness_path("of-postgres"));
+	ck_assert_int_eq(stat(harness_path("of-postgres"), &st), 0);
+	snprintf(list, sizeof(list), "%s", harness_path("only-root-s.txt"));
+	int guard = guard_begin();
+	struct forebay *forebay = forebay_prepare();
+	ck_assert_int_gt(asprintf(&text,
+				  "[databases]\napp = host=127.0.0.1 port=%d\n"
+				  "[pgbouncer]\nuser = %s\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n"
+				  "auth_type = plain\nauth_file = %s\n",
+				  harness_postgres_port(), getpwuid(st.st_uid)->pw_name, forebay->port, list),
+			 0);
+	harness_write(forebay->ini, text);
+	harness_write(list, "\"app\" \"app-secret\"\n");
+	ck_assert_int_eq(chmod(forebay->ini, 0644), 0);
+	ck_assert_int_eq(chmod(list, 0600), 0);
+	forebay_launch(forebay);
+	guard_say(guard, forebay->pid);
+	forebay_await_log(forebay, " ready ");
+	ck_assert_int_eq(harness_count_in(forebay->log, "run_as_cannot_read"), 1);
+	PGconn *conn = connect_app(forebay); /* root has read it */
+	ck_assert_int_eq(kill(forebay->pid, SIGHUP), 0);
+	forebay_await_log(forebay, "reload_refused");
+	expect_value(conn, "select 1", "1");
+	PQfinish(conn);
+	free(text);
+	forebay_stop(forebay);
+	guard_say(guard, 0);
+	close(guard);
+}
+END_TEST
+
 /* ---- the service manager ---- */
 
 struct manager {
@@ -600,8 +806,11 @@ int main(void) {
 	LOOP(tcase, a_cancel_reaches_the_session_of_the_old_process);
 	LOOP(tcase, one_that_cannot_start_changes_nothing);
 	LOOP(tcase, pid_file_and_socket_files_are_the_new_one_s);
+	tcase_add_loop_test(tcase, who_is_starting_keeps_the_sockets_of_one_that_ends_at_once, 0, 2);
 	tcase_add_test(tcase, a_signal_starts_the_new_one);
 	tcase_add_test(tcase, run_as_is_kept_through_takeovers);
+	tcase_add_test(tcase, http_outlives_takeovers_by_run_as);
+	tcase_add_test(tcase, a_list_of_users_that_run_as_cannot_read_is_told);
 	tcase_add_test(tcase, the_service_manager_is_told);
 	tcase_add_test(tcase, sockets_of_the_service_manager_outlive_restarts);
 	return harness_run(suite);

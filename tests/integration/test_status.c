@@ -101,7 +101,7 @@ START_TEST(without_its_script_the_page_is_tables) {
 	ck_assert_int_eq(strncmp(strstr(script, "nonce=") + 7, nonce, 32), 0);
 	*script = 0;
 	must_have(a.body, "data-kind=\"leak\">Leak in pool app: app=&lt;b&gt;checkout&lt;/b&gt; &quot;&amp; (user app, ");
-	must_have(a.body, "data-kind=\"pool_full\">Pool full is full: 1 of 1 connections are in use, 1 clients wait");
+	must_have(a.body, "data-kind=\"pool_full\">Pool full is full: 1 of 1 connections are in use, 1 client waits");
 	must_have(a.body, "data-kind=\"backend_down\">Database host ");
 	must_have(a.body, "data-kind=\"pool_not_ready\">Pool dead cannot serve");
 	must_have(a.body, "<table id=\"pool-table\">");

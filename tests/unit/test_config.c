@@ -15,6 +15,7 @@
 #include "config/text_units.h"
 
 #define LISTENER "[listener:pg]\nlisten = 127.0.0.1:6432\n"
+#define TEN "0123456789"
 #define POOL "[pool:shop]\nhosts = 10.0.0.5:5432\n"
 
 /* ---- a folder for files, gone after each test ---- */
@@ -851,6 +852,9 @@ START_TEST(values_that_are_not_right_are_refused) {
 	refuse("[forebay]\nadmin_users = a, b, a\n" LISTENER, 2, "a is in the list twice");
 	refuse("[forebay]\nmetrics_listen = 9127\n" LISTENER, 2,
 	       "9127: the port is missing; expected host:port");
+	refuse("[forebay]\nlog_socket = dev/log\n" LISTENER, 2, "[forebay] log_socket: expected an absolute path, or @name");
+	refuse("[forebay]\nlog_socket = @" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "1234567\n" LISTENER, 2,
+	       "[forebay] log_socket: it is 108 bytes long; expected at most 107, as many as a socket's path may have");
 	refuse("[forebay]\nmetrics_user = grafana\n" LISTENER, 2,
 	       "[forebay] metrics_user: a user needs metrics_password as well");
 	refuse("[forebay]\nmetrics_password = x\n" LISTENER, 2,
@@ -917,6 +921,8 @@ START_TEST(settings_that_contradict_each_other_are_refused) {
 	       "tls_mode = verify-full needs tls_ca_file as well");
 	refuse(LISTENER POOL "max_size = 3\nmin_idle = 4\n", 6,
 	       "[pool:shop] min_idle: 4 is more than max_size, which is 3");
+	refuse(LISTENER POOL "server_public_key_file = k.pem\nget_server_public_key = true\n", 6,
+	       "[pool:shop] get_server_public_key: server_public_key_file is set too; expected one of the two");
 	refuse(LISTENER POOL "auth_query = SELECT 1\n", 5, "auth_query: auth_query needs auth_user as well");
 	refuse(LISTENER POOL "auth_password = x\n", 5,
 	       "auth_password: auth_password needs auth_user as well");

@@ -166,6 +166,27 @@ START_TEST(what_is_lost_at_the_end_is_told_on_stderr) {
 }
 END_TEST
 
+/* There is nothing to try again soon where nobody listens. */
+START_TEST(what_is_kept_is_sent_soon_only_where_somebody_listens) {
+	log_direct(LOG_TO_JOURNALD, path, "forebay", 3);
+	int taken = fill();
+	ck_assert(log_flush(false));
+	close(listener);
+	listener = -1;
+	ck_assert(!log_flush(false));
+	listener = listen_at(path);
+	ck_assert(log_flush(false));
+	int got = 0;
+	for (const char *line = next_datagram(); *line; line = next_datagram()) {
+		got += strstr(line, "FOREBAY_EVENT=flood") != NULL;
+		log_flush(false);
+	}
+	ck_assert_int_lt(got, taken); /* those went that the one who left had not read */
+	ck_assert_int_gt(got, LOG_BACKLOG_MAX / 512);
+	ck_assert(!log_flush(false));
+}
+END_TEST
+
 START_TEST(absent_socket_sends_lines_to_stderr_until_it_is_back) {
 	close(listener);
 	listener = -1;
@@ -217,6 +238,7 @@ int main(void) {
 	tcase_add_test(tc, long_datagram_is_cut_and_its_message_still_there);
 	tcase_add_test(tc, full_socket_holds_nobody_up_keeps_the_order_and_the_loss_is_told);
 	tcase_add_test(tc, what_is_lost_at_the_end_is_told_on_stderr);
+	tcase_add_test(tc, what_is_kept_is_sent_soon_only_where_somebody_listens);
 	tcase_add_test(tc, absent_socket_sends_lines_to_stderr_until_it_is_back);
 	tcase_add_test(tc, one_that_is_started_anew_misses_nothing);
 	tcase_add_test(tc, what_is_told_each_time_is_never_counted_together);

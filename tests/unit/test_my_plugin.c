@@ -1,8 +1,12 @@
 /* The arithmetic of MySQL's authentication, against known vectors, and what a credential learns. */
 #include <check.h>
+#include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "mysql/credential.h"
 #include "mysql/plugin.h"
@@ -145,6 +149,47 @@ END_TEST
 
 static const char STORED[] = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
 
+/* Reads it where there is no terminal but for stdin: 0 where nothing was asked there and it is no key. */
+static int read_alone(const char *pem, size_t len, int input) {
+	int left = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setsid();
+		dup2(input, STDIN_FILENO);
+		_exit(my_rsa_read_public(pem, len) ? 2 : ioctl(STDIN_FILENO, FIONREAD, &left) != 0 || left == 0);
+	}
+	int status = -1;
+	ck_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* What a backend sends as its key may be a private one that is locked. */
+START_TEST(nobody_is_asked_for_the_passphrase_of_a_public_key) {
+	struct evp_pkey_st *key = my_rsa_generate();
+	BIO *locked = BIO_new(BIO_s_mem());
+	char *pem, public[MY_RSA_PEM_MAX];
+	int ends[2];
+
+	ck_assert(key && locked && pipe(ends) == 0 && write(ends[1], "secret\n", 7) == 7);
+	ck_assert_int_eq(PEM_write_bio_PKCS8PrivateKey(locked, key, EVP_aes_256_cbc(), "secret", 6, NULL, NULL), 1);
+	long len = BIO_get_mem_data(locked, &pem);
+	ck_assert(len > 0 && len <= MY_RSA_PEM_MAX);
+	ck_assert_int_eq(read_alone(pem, (size_t)len, ends[0]), 0);
+	/* the old kind of lock, on a key that is public */
+	size_t head = strlen("-----BEGIN PUBLIC KEY-----\n"), rest = my_rsa_public(key, public);
+	static const char lock[] = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n";
+	ck_assert(rest > head && rest + sizeof lock <= sizeof public);
+	memmove(public + head + sizeof lock - 1, public + head, rest - head);
+	memcpy(public + head, lock, sizeof lock - 1);
+	ck_assert_int_eq(read_alone(public, rest + sizeof lock - 1, ends[0]), 0);
+	close(ends[0]);
+	close(ends[1]);
+	BIO_free(locked);
+	my_rsa_free(key);
+}
+END_TEST
+
 START_TEST(credential_of_a_password_knows_all) {
 	struct my_credential *c = my_credential_new("password");
 	uint8_t key[MY_SHA256];
@@ -217,6 +262,7 @@ int main(void) {
 	tcase_add_test(tc, native_proof_shows_the_key_and_no_other_passes);
 	tcase_add_test(tc, sha2_proof_shows_the_key_and_no_other_passes);
 	tcase_add_test(tc, rsa_hides_and_yields_a_password_only_by_its_key_and_scramble);
+	tcase_add_test(tc, nobody_is_asked_for_the_passphrase_of_a_public_key);
 	tcase_add_test(tc, credential_of_a_password_knows_all);
 	tcase_add_test(tc, credential_learns_from_proofs_and_keeps_what_it_knew);
 	tcase_add_test(tc, postgresqls_secret_is_no_password);

@@ -293,6 +293,11 @@ START_TEST(functions_may_be_quoted) {
 	EXPECT("SET sql_mode = f()", "set set_calls");
 	EXPECT("SET sql_mode = `concat`()", "set set_calls");
 	EXPECT("SET sql_mode = app.concat('x')", "set set_calls");
+	EXPECT("SET sql_mode = \xd1\x84\xd1\x83\xd0\xbd()", "set set_calls");
+	EXPECT("SET sql_mode = IF\xc3\xa9()", "set set_calls");
+	EXPECT("SET sql_mode = \xc3\xa9" "IF()", "set set_calls");
+	EXPECT("SET sql_mode = '\xc3\xa9', time_zone = CONCAT('x', '')", "set");
+	EXPECT("SET sql_mode = `a_name_of_sixty_four_letters_which_is_as_long_as_a_name_may_be_ab`()", "set set_calls");
 	EXPECT("SET sql_mode = (SELECT a FROM v)", "set set_calls");
 	EXPECT("SET sql_mode = CONCAT('x', f ('y'))", "set set_calls");
 	EXPECT("SELECT \"get_lock\"", "");
