@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "config/config.h"
+#include "session/admission.h"
 #include "session/cancel.h"
 #include "session/client.h"
 #include "session/server.h"
@@ -13,6 +15,8 @@ struct kill_ticket {
 	int asker_worker;
 	const struct protocol *protocol;
 	const struct user_places *places; /* of the asker's user: compared, never looked into */
+	const struct database *database;  /* the asker's; the same */
+	bool everywhere;                  /* that user is the same person in all databases */
 	bool connection;
 	enum kill_result result;
 	void (*done)(struct client *asker, enum kill_result result, uint32_t id);
@@ -30,8 +34,9 @@ static void deliver_result(struct mail *mail, void *receiver) {
 static enum kill_result strike(const struct kill_ticket *ticket, struct client *client) {
 	if (!client || !client->places || client->protocol != ticket->protocol)
 		return KILL_UNKNOWN;
-	if (client->places != ticket->places)
-		return KILL_DENIED;
+	bool elsewhere = client->database != ticket->database;
+	if (client->places != ticket->places || (elsewhere && !ticket->everywhere))
+		return elsewhere ? KILL_UNKNOWN : KILL_DENIED;
 	if (ticket->connection) {
 		client_end(client, REFUSAL_KILLED, "Connection was killed");
 		return KILL_DONE;
@@ -53,6 +58,12 @@ static void deliver_request(struct mail *mail, void *receiver) {
 	mailbox_post(&session_worker(ticket->asker_worker)->worker->mailbox, &ticket->mail);
 }
 
+/* Whether its password is the configuration's: what a database's auth_query tells of a name holds in that database only. */
+static bool is_known_here(const struct client *client) {
+	const struct user_config *user = config_user(client->sw->generation->config, user_places_name(client->places));
+	return user && user->password;
+}
+
 bool kill_request(struct client *asker, uint32_t id, bool connection,
 		  void (*done)(struct client *asker, enum kill_result result, uint32_t id)) {
 	struct kill_ticket *ticket = calloc(1, sizeof *ticket);
@@ -64,6 +75,8 @@ bool kill_request(struct client *asker, uint32_t id, bool connection,
 	ticket->asker_worker = asker->sw->worker->id;
 	ticket->protocol = asker->protocol;
 	ticket->places = asker->places;
+	ticket->database = asker->database;
+	ticket->everywhere = is_known_here(asker);
 	ticket->connection = connection;
 	ticket->done = done;
 	ticket->result = KILL_UNKNOWN;
