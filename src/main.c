@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "control/check.h"
 #include "mysql/internal.h"
+#include "net/tls.h"
 #include "pgsql/pgsql.h"
 #include "run.h"
 #include "session/generation.h"
@@ -153,6 +154,7 @@ int main(int argc, char **argv) {
 	if (!file)
 		file = access("forebay.ini", F_OK) == 0 ? "forebay.ini" : DEFAULT_FILE;
 	process_harden();
+	tls_never_ask();
 	protocol_register(&mysql_protocol);
 	protocol_register(&pgsql_protocol);
 	return checking ? check(file) : run(file, take_over);

@@ -129,14 +129,6 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	return true;
 }
 
-/* A KILL that is on its way was meant for what ran before: what is sent now, ours or the client's, it must not hit. */
-static bool await_kills(struct my_client *mc, const struct my_server *ms) {
-	if (!ms->base.cancels_sent && !(ms->base.cut.late && !list_empty(&ms->base.cancels)))
-		return false;
-	mc->base.hold = HOLD_OUTCOME;
-	return true;
-}
-
 struct my_server *mf_want_server(struct my_client *mc, uint64_t hints) {
 	struct my_server *ms = mf_server_of(mc);
 	if (!ms) {
@@ -144,7 +136,7 @@ struct my_server *mf_want_server(struct my_client *mc, uint64_t hints) {
 			return NULL;
 		ms = mf_server_of(mc);
 	}
-	if (!usable(ms) || await_kills(mc, ms))
+	if (!usable(ms))
 		return NULL;
 	if (ms->relay.unknown) {
 		my_prepare_again(mc, ms);
@@ -340,8 +332,6 @@ static taken on_reset_connection(struct my_client *mc, const struct command *c) 
 	if (!mf_small_and_whole(mc, c, &n))
 		return n;
 	struct my_server *ms = mf_server_of(mc);
-	if (ms && await_kills(mc, ms))
-		return 0;
 	if (!mc->relay.reset_done && !forget_session(mc))
 		return mf_out_of_memory(mc);
 	if (ms && !mc->relay.reset_done) {
@@ -556,6 +546,14 @@ static bool is_answer_due(const struct my_server *ms) {
 	return false;
 }
 
+/* A KILL that is on its way was meant for what ran before: what is sent now, ours or the client's, it must not hit. */
+static bool await_kills(struct my_client *mc, const struct my_server *ms) {
+	if (!ms->base.cancels_sent && !(ms->base.cut.late && !list_empty(&ms->base.cancels)))
+		return false;
+	mc->base.hold = HOLD_OUTCOME;
+	return true;
+}
+
 static taken next_command(struct my_client *mc, const uint8_t *data, size_t len) {
 	struct my_server *ms = mf_server_of(mc);
 	struct my_header header;
@@ -575,6 +573,8 @@ static taken next_command(struct my_client *mc, const uint8_t *data, size_t len)
 	if (header.length == 0)
 		return mf_error(mc, &c, MY_ER_UNKNOWN_COM_ERROR, "Unknown command");
 	c.type = *(data + MY_HEADER);
+	if (ms && c.type != MY_COM_QUIT && c.type != MY_COM_PING && await_kills(mc, ms))
+		return 0;
 	mc->relay.silent = c.type == MY_COM_STMT_SEND_LONG_DATA || c.type == MY_COM_STMT_CLOSE;
 	return on_command(mc, &c);
 }

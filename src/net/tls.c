@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/ui.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,6 +58,18 @@ static const char *reason(void) {
 
 static bool given(const char *s) {
 	return s && *s;
+}
+
+static int refuse_to_open(UI *ui) {
+	(void)ui;
+	return -1;
+}
+
+void tls_never_ask(void) {
+	UI_METHOD *nobody = UI_create_method("nobody to ask"); /* OpenSSL's from then on, while the process lives */
+
+	if (nobody && UI_method_set_opener(nobody, refuse_to_open) == 0)
+		UI_set_default_method(nobody);
 }
 
 /* Never asks on the terminal for a key's passphrase. */

@@ -25,6 +25,10 @@ struct tls_settings {
 	const char *alpn;                 /* server: the one protocol that direct TLS must offer; NULL: any */
 };
 
+/* No code in this process is to ask for a passphrase on the terminal: the client libraries, too, read with OpenSSL what servers
+ * send, which may be locked, and would wait for ever. Once, before any thread starts. */
+void tls_never_ask(void);
+
 /* NULL: `error` names the file and what is wrong with it. */
 struct tls_context *tls_context_server(const struct tls_settings *settings, struct error *error);
 struct tls_context *tls_context_client(const struct tls_settings *settings, struct error *error);

@@ -75,3 +75,7 @@ void user_place_return(struct user_places *places) {
 bool user_places_are(const struct user_places *places, const char *name) {
 	return places && strcmp(places->name, name) == 0;
 }
+
+const char *user_places_name(const struct user_places *places) {
+	return places->name;
+}

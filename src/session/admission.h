@@ -21,5 +21,7 @@ struct user_places *user_place_take(const char *name, uint32_t limit, bool *no_m
 void user_place_return(struct user_places *places);
 /* Whether they are this user's. */
 bool user_places_are(const struct user_places *places, const char *name);
+/* Lives as long as a place that was taken. */
+const char *user_places_name(const struct user_places *places);
 
 #endif

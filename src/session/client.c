@@ -626,9 +626,11 @@ void client_lose_server(struct client *client) {
 }
 
 void client_lose_untouched(struct client *client) {
-	client->claim->retrying = client->hold == HOLD_PREPARE || buf_len(&client->in) > 0;
+	bool answer_due = client->hold == HOLD_LOGIN; /* of another's making (KILL): what it has sent since waits for that */
+	client->claim->retrying = client->hold == HOLD_PREPARE || (!answer_due && buf_len(&client->in) > 0);
 	client_unlink(client);
-	client->hold = HOLD_NONE;
+	if (!answer_due)
+		client->hold = HOLD_NONE;
 	client_wake(client);
 }
 

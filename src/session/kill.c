@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "config/config.h"
+#include "session/admission.h"
 #include "session/cancel.h"
 #include "session/client.h"
 #include "session/server.h"
@@ -14,6 +16,8 @@ struct kill_ticket {
 	int asker_worker;
 	const struct protocol *protocol;
 	const struct user_places *places; /* of the asker's user: compared, never looked into */
+	const struct database *database;  /* the asker's; the same */
+	bool everywhere;                  /* that user is the same person in all databases */
 	bool connection;
 	enum kill_result result;
 	void (*done)(struct client *asker, enum kill_result result, uint32_t id);
@@ -43,8 +47,9 @@ static bool strike(struct kill_ticket *ticket, struct client *client, enum kill_
 	*result = KILL_UNKNOWN;
 	if (!client || !client->places || client->protocol != ticket->protocol)
 		return true;
-	*result = KILL_DENIED;
-	if (client->places != ticket->places)
+	bool elsewhere = client->database != ticket->database;
+	*result = elsewhere ? KILL_UNKNOWN : KILL_DENIED;
+	if (client->places != ticket->places || (elsewhere && !ticket->everywhere))
 		return true;
 	*result = KILL_DONE;
 	if (ticket->connection) {
@@ -72,6 +77,12 @@ static void deliver_request(struct mail *mail, void *receiver) {
 		answer(ticket, result);
 }
 
+/* Whether its password is the configuration's: what a database's auth_query tells of a name holds in that database only. */
+static bool is_known_here(const struct client *client) {
+	const struct user_config *user = config_user(client->sw->generation->config, user_places_name(client->places));
+	return user && user->password;
+}
+
 bool kill_request(struct client *asker, uint32_t id, bool connection,
 		  void (*done)(struct client *asker, enum kill_result result, uint32_t id)) {
 	struct kill_ticket *ticket = calloc(1, sizeof *ticket);
@@ -83,6 +94,8 @@ bool kill_request(struct client *asker, uint32_t id, bool connection,
 	ticket->asker_worker = asker->sw->worker->id;
 	ticket->protocol = asker->protocol;
 	ticket->places = asker->places;
+	ticket->database = asker->database;
+	ticket->everywhere = is_known_here(asker);
 	ticket->connection = connection;
 	ticket->done = done;
 	ticket->result = KILL_UNKNOWN;

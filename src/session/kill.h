@@ -1,6 +1,7 @@
 /*
  * Ending what another client does, or that client, by its id, as MySQL's KILL has it: a user may do that to its own
- * clients only. The other client may live with any worker.
+ * clients only. One whose password the configuration has may do it in all databases; else a name means a user in its own
+ * database only, and the clients of others are not known there. The other client may live with any worker.
  */
 #ifndef SESSION_KILL_H
 #define SESSION_KILL_H

@@ -269,6 +269,36 @@ START_TEST(a_user_kills_what_its_own_clients_do) {
 }
 END_TEST
 
+/* Whom auth_query knows is somebody in his own pool only; whom the configuration knows, in all. */
+START_TEST(a_kill_reaches_no_namesake_in_another_pool) {
+	char more[600];
+	const char *const auth = "auth_user = authuser\nauth_password = authuser-secret\nmonitor_interval = 0\n";
+	for (int known = 0; known < 2; known++) {
+		snprintf(more, sizeof more, "[pool:other]\nprotocol = mysql\nhosts = 127.0.0.1:%d\n%s%s", maria_port(), auth,
+			 known ? "[user:app]\npassword = app-secret\n" : "");
+		struct forebay *forebay = maria_forebay(
+			&(struct forebay_setup){.workers = WORKERS(_i), .pool = auth, .more = more, .no_default_users = true});
+		MYSQL *mine = maria_connect(forebay, NULL), *same = maria_connect(forebay, NULL);
+		MYSQL *namesake = maria_connect(forebay, &(struct maria_login){.database = "other"});
+		char sql[100];
+		snprintf(sql, sizeof sql, "KILL %lu", mysql_thread_id(namesake));
+		if (known) {
+			maria_execute(mine, "%s", sql);
+		} else {
+			maria_expect_error(mine, sql, 1094);
+			maria_expect(namesake, "SELECT 1", "1");
+		}
+		maria_execute(mine, "KILL %lu", mysql_thread_id(same));
+		ck_assert_int_ne(mysql_query(same, "SELECT 1"), 0);
+		ck_assert_int_eq(mysql_query(namesake, "SELECT 1") != 0, known);
+		mysql_close(mine);
+		mysql_close(same);
+		mysql_close(namesake);
+		forebay_stop(forebay);
+	}
+}
+END_TEST
+
 /* Of a long statement the end is seen last: by then, nearly all of it is with the server. */
 START_TEST(a_kill_at_the_end_of_a_long_statement_hits_nobody) {
 	static const struct {
@@ -622,6 +652,7 @@ int main(void) {
 	LOOP(large, a_file_that_breaks_off_loads_nothing);
 	LOOP(large, clients_without_a_schema_do_not_wear_out_connections);
 	LOOP(kills, a_user_kills_what_its_own_clients_do);
+	LOOP(kills, a_kill_reaches_no_namesake_in_another_pool);
 	tcase_add_test(kills, a_kill_at_the_end_of_a_long_statement_hits_nobody);
 	tcase_add_test(kills, what_runs_too_long_is_ended);
 	LOOP(kills, a_transaction_left_idle_is_rolled_back_and_its_client_told);

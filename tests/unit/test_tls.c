@@ -8,6 +8,8 @@
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
 
 #include "net/tls.h"
 #include "net_harness.h"
@@ -812,6 +814,31 @@ START_TEST(context_lives_until_its_last_reference_goes) {
 }
 END_TEST
 
+/* As client libraries do: without a callback. In a process without a terminal, where stdin is asked. */
+START_TEST(nobody_is_asked_for_a_passphrase) {
+	BIO *locked = BIO_new(BIO_s_mem());
+	EVP_PKEY *key = EVP_RSA_gen(2048);
+	int ends[2], left = 0, status = -1;
+
+	must(key && locked && pipe(ends) == 0 && write(ends[1], "secret\n", 7) == 7);
+	must(PEM_write_bio_PKCS8PrivateKey(locked, key, EVP_aes_256_cbc(), "secret", 6, NULL, NULL) == 1);
+	pid_t pid = fork();
+	if (pid == 0) {
+		setsid();
+		dup2(ends[0], STDIN_FILENO);
+		tls_never_ask();
+		bool reads = PEM_read_bio_PrivateKey(locked, NULL, NULL, NULL);
+		_exit(reads ? 1 : ioctl(STDIN_FILENO, FIONREAD, &left) == 0 && left == 7 ? 0 : 2);
+	}
+	ck_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", (unsigned)status);
+	close(ends[0]);
+	close(ends[1]);
+	BIO_free(locked);
+	EVP_PKEY_free(key);
+}
+END_TEST
+
 int main(void) {
 	Suite *suite = suite_create("tls");
 	TCase *tc = tcase_create("tls");
@@ -840,6 +867,7 @@ int main(void) {
 	tcase_add_test(tc, unread_session_tickets_do_not_make_a_stream_unquiet_and_bytes_do_and_come);
 	tcase_add_test(tc, stream_that_moves_between_workers_loses_nothing);
 	tcase_add_test(tc, setting_that_cannot_work_is_refused_and_named);
+	tcase_add_test(tc, nobody_is_asked_for_a_passphrase);
 	tcase_add_test(tc, context_lives_until_its_last_reference_goes);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
