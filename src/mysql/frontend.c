@@ -223,7 +223,8 @@ static taken on_long_query(struct my_client *mc, const struct command *c) {
 		return n;
 	}
 	uint64_t hints = hints_of_long(r->lexer->text.hints);
-	struct my_server *ms = mf_want_server(mc, hints | SQL_DIAGNOSTICS);
+	/* and another that is still to come may ask what came of the statement before */
+	struct my_server *ms = mf_want_server(mc, hints | SQL_DIAGNOSTICS | SQL_FOUND_ROWS);
 	if (!ms || !mf_push(mc, ms, c, MY_ASKED_QUERY, hints)) {
 		free(r->lexer); /* what has come by then may be more */
 		r->lexer = NULL;

@@ -413,6 +413,34 @@ START_TEST(a_schema_that_is_not_there_is_no_session) {
 }
 END_TEST
 
+/* What is asked stands further behind than what is read before the statement goes on. */
+START_TEST(a_long_statement_is_not_told_of_anothers_rows) {
+	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 10s\n"};
+	struct forebay *forebay = maria_forebay(&setup);
+	MYSQL *a = maria_connect(forebay, NULL), *b = maria_connect(forebay, NULL);
+	enum { LONG = 100000 };
+	char *sql = malloc(LONG + 100);
+	ck_assert_ptr_nonnull(sql);
+	memset(sql, ' ', LONG);
+	memcpy(sql, "SELECT", 6);
+	strcpy(sql + LONG, "FOUND_ROWS() = 7 OR ROW_COUNT() = 3");
+	maria_execute(a, "CREATE OR REPLACE TABLE app.three (a INT)");
+	maria_expect(a, "SELECT COUNT(*) FROM (SELECT seq FROM seq_1_to_7) s", "7");
+	for (int i = 0; i < 2; i++) {
+		const char *before = i ? "SELECT seq FROM seq_1_to_7" : "INSERT INTO app.three VALUES (1), (2), (3)";
+		ck_assert_msg(mysql_query(a, before) == 0, "%s: %u %s", before, mysql_errno(a), mysql_error(a));
+		mysql_free_result(mysql_store_result(a));
+		maria_expect(b, sql, "0");
+		ck_assert_int_eq(mysql_reset_connection(b), 0); /* who asks for them keeps the server */
+	}
+	maria_execute(a, "DROP TABLE app.three");
+	free(sql);
+	mysql_close(a);
+	mysql_close(b);
+	forebay_stop(forebay);
+}
+END_TEST
+
 /* USE is not told where the client has said so, and a reset leaves the schema as it is. */
 START_TEST(a_schema_that_was_not_told_stays_with_its_client) {
 	struct forebay_setup setup = {.workers = WORKERS(_i), .pool = "max_size = 1\nacquire_timeout = 10s\n"};
@@ -480,6 +508,7 @@ int main(void) {
 	tcase_add_test(given, a_schema_that_is_not_there_is_no_session);
 	LOOP(pins, a_pin_ends_with_its_cause);
 	LOOP(pins, a_schema_that_was_not_told_stays_with_its_client);
+	LOOP(pins, a_long_statement_is_not_told_of_anothers_rows);
 	suite_add_tcase(suite, given);
 	suite_add_tcase(suite, pins);
 	return harness_run(suite);
