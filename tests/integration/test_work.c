@@ -467,8 +467,8 @@ static const char *const uncounted[] = {
 	"regerror", "regexec", "regfree",
 	/* the log's and the configuration's, and of start, reload and end */
 	"__dprintf_chk", "__fprintf_chk", "__getdelim", "__open_2", "__printf_chk", "__vdprintf_chk", "__vfprintf_chk",
-	"abort", "chmod", "chown", "dprintf", "exit", "fclose", "fflush", "getcwd",
-	"flock", "fopen", "fprintf", "fputc", "fputs", "ftruncate",
+	"abort", "chmod", "chown", "dprintf", "exit", "fchown", "fclose", "fflush", "getcwd",
+	"flock", "fopen", "fprintf", "fputc", "fputs", "ftruncate", "pwritev2", "pwritev64v2",
 	"fwrite", "getdelim", "getgrnam", "getpwnam", "getpwuid_r", "getrlimit", "initgroups", "perror", "printf",
 	"pthread_create", "pthread_join", "pthread_setname_np", "puts", "putchar", "scandir", "setgid", "setrlimit",
 	"setuid", "signal", "vdprintf", "vfprintf",
