@@ -294,6 +294,26 @@ bool database_set_paused(struct database *database, bool paused) {
 	return changed;
 }
 
+struct fixed {
+	const struct database *database;
+	const struct pool_config *config;
+};
+
+static void teach(struct pool_user *user, const struct fixed *f) {
+	void *credential = f->database->protocol->credential_fixed(f->config->user, f->config->password);
+	if (credential)
+		account_set_credential(account_of(user), credential);
+}
+
+static void teach_variant(struct pool_user *user, void *context) {
+	const struct fixed *f = context;
+	const char *name = pool_user_name(user);
+	size_t len = strlen(f->config->user);
+
+	if (account_of(user) && strncmp(name, f->config->user, len) == 0 && name[len] == ACCOUNT_VARIANT)
+		teach(user, f);
+}
+
 /* A pool with a user of its own has an account from the start, so that min_idle needs no client, and
  * no client comes before its password. */
 static void fixed_account(struct database *d, const struct pool_config *c) {
@@ -302,9 +322,9 @@ static void fixed_account(struct database *d, const struct pool_config *c) {
 	struct pool_user *user = database_user(d, c->user);
 	if (!user)
 		return;
-	void *credential = d->protocol->credential_fixed(c->user, c->password);
-	if (credential)
-		account_set_credential(account_of(user), credential);
+	teach(user, &(struct fixed){d, c});
+	/* variants that clients have asked for: their password may be another now */
+	pool_each_user(d->pool, teach_variant, &(struct fixed){d, c});
 	/* the reference is kept while the pool lives */
 	if (d->fixed)
 		pool_user_unref(d->fixed);

@@ -133,6 +133,35 @@ START_TEST(pools_own_user_serves_all) {
 }
 END_TEST
 
+START_TEST(another_password_of_the_pools_own_user_is_that_of_all_its_connections) {
+	struct forebay_setup setup = maria_setup(&(struct forebay_setup){
+		.workers = WORKERS(_i), .pool = "user = rotated\npassword = one\nmonitor_interval = 0\nwhen_unavailable = fail"});
+	MYSQL *control = maria_control();
+	maria_execute(control, "CREATE OR REPLACE USER rotated IDENTIFIED BY 'one'");
+	maria_execute(control, "GRANT ALL ON app.* TO rotated");
+	struct forebay *forebay = start(WORKERS(_i), NULL, setup.pool, NULL, false);
+	MYSQL *clients[] = {maria_connect(forebay, NULL), maria_connect(forebay, &(struct maria_login){.flags = CLIENT_FOUND_ROWS}),
+			    maria_connect(forebay, &(struct maria_login){.database = ""})};
+	for (int i = 0; i < 3; i++)
+		maria_expect(clients[i], "select current_user()", "rotated@%");
+	maria_execute(control, "ALTER USER rotated IDENTIFIED BY 'two'");
+	setup = maria_setup(&(struct forebay_setup){
+		.workers = WORKERS(_i), .pool = "user = rotated\npassword = two\nmonitor_interval = 0\nwhen_unavailable = fail"});
+	forebay_rewrite_ini(forebay, &setup);
+	kill(forebay->pid, SIGHUP);
+	forebay_await_log(forebay, " reloaded ");
+	maria_execute(control, "KILL USER rotated");
+	maria_await(control, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'rotated'", "0");
+	for (int i = 0; i < 3; i++) {
+		maria_expect(clients[i], "select current_user()", "rotated@%");
+		mysql_close(clients[i]);
+	}
+	forebay_stop(forebay);
+	maria_execute(control, "DROP USER rotated");
+	mysql_close(control);
+}
+END_TEST
+
 START_TEST(backends_refusal_is_told_with_its_code_and_place) {
 	struct forebay *forebay = start(WORKERS(_i), NULL, "when_unavailable = fail", "[user:app]\npassword = other\n", true);
 	char where[64];
@@ -625,6 +654,7 @@ int main(void) {
 	LOOP(tc, trust_takes_nothing_from_what_a_proof_has_shown);
 	LOOP(tc, pools_own_user_serves_all);
 	LOOP(tc, backends_refusal_is_told_with_its_code_and_place);
+	LOOP(tc, another_password_of_the_pools_own_user_is_that_of_all_its_connections);
 	LOOP(tc, found_rows_is_what_each_client_asked_for);
 	LOOP(tc, tls_is_as_the_pool_says);
 	LOOP(tc, a_user_who_must_be_encrypted_is_so_with_allow);
