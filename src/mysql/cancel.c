@@ -55,6 +55,7 @@ static bool say(struct my_cancel *c, const char *sql) {
 }
 
 static void act(struct my_cancel *c, enum my_dial_step step, struct my_builder *out) {
+	stream_secret(&c->base.stream);
 	bool sent = out->ok && (buf_len(&out->buf) == 0 ||
 				stream_write(&c->base.stream, buf_bytes(&out->buf), buf_len(&out->buf)));
 	my_builder_wipe(out);

@@ -81,6 +81,7 @@ static void succeeded(struct my_server *server) {
 
 /* Takes over the builder: what it holds is sent, and wiped here. False: the server has failed. */
 static bool send_built(struct my_server *server, struct my_builder *out) {
+	stream_secret(&server->base.stream);
 	bool ok = out->ok && (buf_len(&out->buf) == 0 ||
 			      server_write(&server->base, buf_bytes(&out->buf), buf_len(&out->buf)));
 

@@ -75,6 +75,14 @@ static void feed(struct stream *s, int revents) {
 	ev_feed_event(s->worker->loop, &s->io, revents);
 }
 
+static void release_out(struct stream *s, struct buf_cache *buffers) {
+	if (s->secret)
+		buf_release_wiped(buffers, &s->out);
+	else
+		buf_release(buffers, &s->out);
+	s->secret = false;
+}
+
 /* Marks it broken. Nothing is sent any more. */
 static void set_broken(struct stream *s, int error) {
 	if (s->error)
@@ -82,7 +90,7 @@ static void set_broken(struct stream *s, int error) {
 	s->error = (uint16_t)(error ? error : EIO);
 	s->held_up = false;
 	list_remove(&s->dirty);
-	buf_release(s->worker->buffers, &s->out);
+	release_out(s, s->worker->buffers);
 	ev_io_stop(s->worker->loop, &s->io);
 }
 
@@ -262,7 +270,10 @@ const char *stream_error(const struct stream *stream) {
 /* Sending */
 
 static void consume_out(struct stream *s, size_t n) {
-	buf_consume(s->worker->buffers, &s->out, n);
+	if (s->secret && n >= buf_len(&s->out))
+		release_out(s, s->worker->buffers);
+	else
+		buf_consume(s->worker->buffers, &s->out, n);
 }
 
 /* Sends queued bytes and, behind them, `data`, in one call: what went (may be less), STREAM_AGAIN, STREAM_BROKEN. */
@@ -380,6 +391,10 @@ bool stream_write(struct stream *stream, const void *data, size_t len) {
 		return false;
 	worker_send_later(stream->worker, &stream->dirty);
 	return true;
+}
+
+void stream_secret(struct stream *stream) {
+	stream->secret = true;
 }
 
 bool stream_flush(struct stream *stream) {
@@ -637,7 +652,7 @@ void stream_close(struct stream *stream) {
 	if (!stream->error && !read_to_end && stream->phase != PHASE_CONNECTING)
 		discard_input(stream->fd);
 	close(stream->fd);
-	buf_release(buffers, &stream->out);
+	release_out(stream, buffers);
 	stream->fd = -1;
 	stream->phase = PHASE_CLOSED;
 }

@@ -54,6 +54,7 @@ struct stream {
 	bool tls_write_wants_read : 1, failure_told : 1; /* private */
 	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
 	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */
+	bool secret : 1;      /* private: what is queued is wiped when it has gone */
 };
 
 /* What a peer is, for logs and rules; small, for every connection keeps one. */
@@ -99,6 +100,8 @@ ssize_t stream_peek(struct stream *stream, void *buf, size_t len);
  * done; large ones (8 KiB and more) are sent at once (behind what is queued) and only what the socket does not take is copied.
  * On a stream that is broken or closed the bytes are dropped. False: out of memory; the stream is broken then. */
 bool stream_write(struct stream *stream, const void *data, size_t len);
+/* What is written from now on is a secret, until all of it has gone: its copy is wiped then. */
+void stream_secret(struct stream *stream);
 /* Bytes that the socket has not taken yet. */
 static inline size_t stream_pending(const struct stream *stream) {
 	return buf_len(&stream->out);

@@ -91,6 +91,7 @@ static void fail_memory(struct pg_server *server) {
 
 /* Takes over the builder: sends what it holds, wiped behind it. False: the server has failed. */
 static bool send_built(struct pg_server *server, struct pg_builder *b) {
+	stream_secret(&server->base.stream);
 	bool ok = b->ok && server_write(&server->base, buf_bytes(&b->buf), buf_len(&b->buf));
 
 	buf_release_wiped(b->cache, &b->buf);
