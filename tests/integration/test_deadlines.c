@@ -454,10 +454,19 @@ START_TEST(each_query_of_a_pipeline_has_its_own_time) {
 	put_query(&b, "select pg_sleep(60)");
 	put_query(&b, "insert into noted values ('behind')");
 	raw_send_bytes(&raw, &b);
-	raw_answers(&raw, "C Z:I T E:57014 Z:I C Z:I");
+	raw_answers(&raw, "C Z:I T E:57014 Z:I");
+	/* PostgreSQL signals twice for a cancel; on a busy machine the second may come late enough to hit what is behind */
+	struct message m;
+	ck_assert_int_eq(raw_read(&raw, &m), RAW_MESSAGE);
+	bool hit = m.type == 'E';
+	if (hit)
+		ck_assert_msg(strstr(error_field(&m, 'M'), "which came late"), "%s", error_field(&m, 'M'));
+	else
+		ck_assert_int_eq(m.type, 'C');
+	raw_answers(&raw, "Z:I");
 	put_query(&b, "select count(*) from noted");
 	raw_send_bytes(&raw, &b);
-	raw_answers(&raw, "T D:2 C Z:I");
+	raw_answers(&raw, hit ? "T D:1 C Z:I" : "T D:2 C Z:I");
 	raw_close(&raw);
 	forebay_stop(forebay);
 }
