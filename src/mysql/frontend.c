@@ -102,7 +102,7 @@ static bool give_hidden_state(struct my_client *mc, struct my_server *ms, uint64
 	bool former = s->shared && !mc->base.keeps_server && !(s->status & MY_STATUS_IN_TRANS);
 	if (former && (hints & SQL_FOUND_ROWS) && !my_clear_warnings(ms)) /* outlives a reset, but no query */
 		return false;
-	if (former && (hints & (SQL_SEQUENCE_LAST | SQL_ROW_COUNT))) {
+	if (former && (hints & SQL_SEQUENCE_LAST || (hints & SQL_ROW_COUNT && s->count_foreign))) {
 		my_prepare_again(mc, ms);
 		return false;
 	}

@@ -119,6 +119,7 @@ struct my_server_relay {
 	bool warnings;                /* its list may hold some ... */
 	bool warnings_foreign;        /* ... of another client's statement */
 	bool shared;                  /* more than one client has been on it since its session began */
+	bool count_foreign;           /* ROW_COUNT() would tell of another client's statement */
 	bool multi;
 	bool learning;
 	bool recovering;

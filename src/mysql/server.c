@@ -213,6 +213,7 @@ bool my_client_linked(struct client *client, struct server *server) {
 	}
 	worker_timeout_clear(server->sw->worker, &s->hold); /* that of its client before */
 	s->shared |= another;
+	s->count_foreign |= another;
 	if (s->unknown || s->learn_charsets || (another && s->touched)) {
 		send_reset(ms);
 		return false;

@@ -490,6 +490,7 @@ void my_note_end(struct my_client *mc, struct my_server *ms, const struct my_req
 	struct my_server_relay *s = &ms->relay;
 	if (r->command != MY_COM_QUERY && r->command != MY_COM_STMT_EXECUTE && r->command != MY_COM_STMT_PREPARE)
 		return;
+	s->count_foreign &= r->command == MY_COM_STMT_PREPARE;
 	bool diagnostics = r->hints & SQL_DIAGNOSTICS;
 	if (!diagnostics && (failed || warnings > 0)) {
 		s->warnings = true;
@@ -760,7 +761,7 @@ bool my_back_to_fresh(struct my_server *ms) {
 	settings_unref(s->has);
 	s->has = next;
 	s->touched = s->unknown = s->warnings = s->warnings_foreign = s->characteristics = s->transaction_state = false;
-	s->read_lock = s->learn_charsets = s->shared = false;
+	s->read_lock = s->learn_charsets = s->shared = s->count_foreign = false;
 	s->insert_id = 0;
 	s->insert_id_known = true;
 	my_prepareds_clear(&s->prepareds);
