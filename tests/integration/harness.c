@@ -317,6 +317,35 @@ int harness_free_port(void) {
 	give_up("no free port");
 }
 
+static bool stands_still(const char *stat_path) {
+	char *text = read_file(stat_path), *behind_name = text ? strrchr(text, ')') : NULL;
+	bool still = !behind_name || behind_name[2] == 'T'; /* a thread that has gone does nothing either */
+
+	free(text);
+	return still;
+}
+
+void harness_freeze(pid_t pid) {
+	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
+	char pattern[64];
+
+	snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/stat", (int)pid);
+	if (kill(pid, SIGSTOP) != 0)
+		give_up("process %d cannot be stopped: %s", (int)pid, strerror(errno));
+	for (bool still = false; !still; harness_pause_ms(1)) {
+		glob_t threads;
+
+		if (harness_now_ms() > deadline)
+			give_up("process %d does not stand still", (int)pid);
+		if (glob(pattern, GLOB_NOSORT, NULL, &threads) != 0)
+			give_up("process %d has no threads", (int)pid);
+		still = true;
+		for (size_t i = 0; i < threads.gl_pathc && still; i++)
+			still = stands_still(threads.gl_pathv[i]);
+		globfree(&threads);
+	}
+}
+
 bool harness_port_accepts(int port) {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

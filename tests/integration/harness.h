@@ -55,6 +55,8 @@ void harness_write(const char *path, const char *text);
 char *harness_read(const char *path);
 /* How often `needle` occurs in a file. */
 int harness_count_in(const char *path, const char *needle);
+/* Stops a process, and returns when each of its threads stands still: SIGSTOP alone may come later than what is sent next. */
+void harness_freeze(pid_t pid);
 const char *harness_postgres_log(void);
 /* As an operator would (fast), or at once as in a crash. */
 void harness_postgres_stop(bool crash);

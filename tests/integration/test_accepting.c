@@ -448,7 +448,7 @@ START_TEST(a_crowd_at_a_listener_that_goes_is_served) {
 	snprintf(more, sizeof(more), "[listener:second]\nprotocol = postgresql\nlisten = 127.0.0.1:%d\nauth = trust\n", port);
 	both.more = more;
 	struct forebay *forebay = forebay_start(&both);
-	ck_assert_int_eq(kill(forebay->pid, SIGSTOP), 0);
+	harness_freeze(forebay->pid);
 	for (int i = 0; i < CROWD; i++)
 		raws[i] = raw_connect_port(port);
 	forebay_rewrite_ini(forebay, &plain);

@@ -177,7 +177,7 @@ START_TEST(who_has_connected_is_served) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(WORKERS(_i), NULL, NULL);
-	ck_assert_int_eq(kill(forebay->pid, SIGSTOP), 0); /* they stand in the socket's queue */
+	harness_freeze(forebay->pid); /* they stand in the socket's queue */
 	for (int i = 0; i < CLIENTS; i++) {
 		struct bytes b = {0};
 		raws[i] = raw_connect(forebay);

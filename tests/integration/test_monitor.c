@@ -118,7 +118,7 @@ static void await_signalled(pid_t pid, char state) {
 }
 
 static void freeze(pid_t pid) {
-	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+	harness_freeze(pid);
 	await_signalled(pid, 'T');
 }
 

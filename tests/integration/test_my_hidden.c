@@ -345,7 +345,7 @@ START_TEST(a_transaction_is_not_lost_in_silence_while_a_statement_is_prepared) {
 	free(pid_file);
 	maria_execute(a, "BEGIN");
 	maria_execute(a, "INSERT INTO app.written VALUES (1)");
-	kill(pid, SIGSTOP); /* the PREPARE that goes ahead is not answered in time */
+	harness_freeze(pid); /* the PREPARE that goes ahead is not answered in time */
 	int failed = mysql_stmt_execute(stmt);
 	kill(pid, SIGCONT);
 	ck_assert_int_ne(failed, 0);

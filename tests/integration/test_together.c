@@ -104,7 +104,7 @@ START_TEST(client_that_leaves_while_its_server_is_cleaned_costs_no_server) {
 	execute(conn, "begin; set work_mem = '7MB'; commit");
 	pid = (int)query_long(conn, "select pg_backend_pid()");
 	raw_login(&raw);
-	kill(pid, SIGSTOP);
+	harness_freeze(pid);
 	raw_put(&raw, 'Q', "s", "select 1");
 	harness_pause_ms(100); /* it is linked, and cleaned */
 	raw_close(&raw);
@@ -207,7 +207,7 @@ START_TEST(server_that_falls_silent_while_it_is_made_ready_is_given_up) {
 
 	execute(other, "select 1");
 	execute(conn, "select 1");
-	kill(pid, SIGSTOP);
+	harness_freeze(pid);
 	send_query(other, "select 'served by another'");
 	/* within acquire_timeout, though nothing but the other client's settings had been sent */
 	expect_text(next_result(other), "served by another");
