@@ -8,68 +8,19 @@
 
 #include "query.h"
 
-#define SKIP_WHEN_DIRECT()                                                                                             \
-	do {                                                                                                           \
-		if (harness_direct())                                                                                  \
-			return;                                                                                        \
-	} while (0)
-
-static PGconn *operator_of(const struct forebay *forebay) {
-	return connect_with(forebay, "user=ops dbname=forebay");
-}
-
 static struct forebay *start(int i, const char *pool) {
 	return forebay_start(&(struct forebay_setup){.workers = WORKERS(i), .pool = pool, .listener = "auth = trust"});
 }
 
-/* The value of a column in the row whose column `by` is `key`; "" where there is none. */
-static char *cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column) {
-	PGresult *res = PQexec(conn, sql);
-	int n = PQfnumber(res, column), k = PQfnumber(res, by);
-	char *value = NULL;
-
-	ck_assert_msg(n >= 0 && k >= 0, "%s: %s", sql, PQresultErrorMessage(res));
-	for (int row = 0; row < PQntuples(res) && !value; row++)
-		if (strcmp(PQgetvalue(res, row, k), key) == 0)
-			value = strdup(PQgetvalue(res, row, n));
-	PQclear(res);
-	return value ? value : strdup("");
-}
-
 static void expect_cell(PGconn *conn, const char *sql, const char *key, const char *column, const char *expected) {
-	char *value = cell(conn, sql, "name", key, column);
+	char *value = table_cell(conn, sql, "name", key, column);
 
 	ck_assert_msg(strcmp(value, expected) == 0, "%s: %s of %s is \"%s\", not \"%s\"", sql, column, key, value, expected);
 	free(value);
 }
 
-static void await_cell(PGconn *conn, const char *sql, const char *by, const char *key, const char *column,
-		       const char *expected) {
-	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
-
-	for (;;) {
-		char *value = cell(conn, sql, by, key, column);
-		bool same = strcmp(value, expected) == 0;
-
-		ck_assert_msg(same || harness_now_ms() < deadline, "%s: %s of %s is still \"%s\", not \"%s\"", sql, column,
-			      key, value, expected);
-		free(value);
-		if (same)
-			return;
-		harness_pause_ms(5);
-	}
-}
-
 static void await_waiting(PGconn *ops, const char *database, const char *expected) {
-	await_cell(ops, "SHOW POOLS", "database", database, "cl_waiting", expected);
-}
-
-static void expect_says(PGconn *conn, const char *sql, const char *tag) {
-	PGresult *res = PQexec(conn, sql);
-
-	ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s: %s", sql, PQresultErrorMessage(res));
-	ck_assert_str_eq(PQcmdStatus(res), tag);
-	PQclear(res);
+	await_table_cell(ops, "SHOW POOLS", "database", database, "cl_waiting", expected);
 }
 
 static void check_failure(PGresult *res, const char *sql, const char *sqlstate, const char *words) {
@@ -188,7 +139,7 @@ START_TEST(only_admins_may_and_only_of_what_there_is) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, NULL);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	watcher = connect_with(forebay, "user=watcher dbname=forebay");
 	app = connect_app(forebay);
 	execute(app, "select 1");
@@ -220,15 +171,15 @@ START_TEST(only_admins_may_and_only_of_what_there_is) {
 	expect_cell(ops, "SHOW DATABASES", "app", "paused", "0");
 	expect_cell(ops, "SHOW DATABASES", "app", "disabled", "0");
 	/* And what does has its tag, by both protocols. */
-	expect_says(ops, "pause \"app\";", "PAUSE");
+	expect_tag(ops, "pause \"app\";", "PAUSE");
 	expect_fails(ops, "PAUSE app", "55000", "database \"app\" is paused already");
-	expect_says(ops, "RESUME app", "RESUME");
-	expect_says(ops, "Reconnect app", "RECONNECT");
-	expect_says(ops, "WAIT_CLOSE", "WAIT_CLOSE");
-	expect_says(ops, "RECONNECT", "RECONNECT");
-	expect_says(ops, "WAIT_CLOSE app", "WAIT_CLOSE");
-	expect_says(ops, "DISABLE app", "DISABLE");
-	expect_says(ops, "ENABLE app", "ENABLE");
+	expect_tag(ops, "RESUME app", "RESUME");
+	expect_tag(ops, "Reconnect app", "RECONNECT");
+	expect_tag(ops, "WAIT_CLOSE", "WAIT_CLOSE");
+	expect_tag(ops, "RECONNECT", "RECONNECT");
+	expect_tag(ops, "WAIT_CLOSE app", "WAIT_CLOSE");
+	expect_tag(ops, "DISABLE app", "DISABLE");
+	expect_tag(ops, "ENABLE app", "ENABLE");
 	expect_result(PQexecParams(ops, "PAUSE", 0, NULL, NULL, NULL, NULL, 0), PGRES_COMMAND_OK);
 	expect_fails(ops, "PAUSE", "55000", "everything is paused already");
 	expect_result(PQexecParams(ops, "RESUME", 0, NULL, NULL, NULL, NULL, 0), PGRES_COMMAND_OK);
@@ -249,15 +200,15 @@ START_TEST(pause_waits_for_transactions_and_closes_every_connection) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 3\nmin_idle = 2");
-	ops = operator_of(forebay);
-	pauser = operator_of(forebay);
+	ops = connect_operator(forebay);
+	pauser = connect_operator(forebay);
 	a = connect_app(forebay);
 	b = connect_app(forebay);
 	c = connect_app(forebay);
 	expect_value(b, "select 1", "1");
 	begin_holding(a);
 	send_query(pauser, "PAUSE app");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	send_query(b, "select 'b was served'");
 	await_waiting(ops, "app", "1");
 	/* Only the one in use is left. */
@@ -275,12 +226,12 @@ START_TEST(pause_waits_for_transactions_and_closes_every_connection) {
 	await_waiting(ops, "app", "3");
 	expect_value(control, CONNECTIONS, "0");
 	{
-		char *state = cell(ops, "SHOW STATE", "key", "paused", "value");
+		char *state = table_cell(ops, "SHOW STATE", "key", "paused", "value");
 
 		ck_assert_str_eq(state, "yes");
 		free(state);
 	}
-	expect_says(ops, "RESUME app", "RESUME");
+	expect_tag(ops, "RESUME app", "RESUME");
 	expect_text(next_result(b), "b was served");
 	expect_text(next_result(c), "c was served");
 	expect_text(next_result(later), "the later one too");
@@ -302,12 +253,12 @@ START_TEST(pause_waits_for_sessions_to_end) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "pool_mode = session");
-	ops = operator_of(forebay);
-	pauser = operator_of(forebay);
+	ops = connect_operator(forebay);
+	pauser = connect_operator(forebay);
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");
 	send_query(pauser, "PAUSE app");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	for (int i = 0; i < 5; i++)
 		expect_value(a, "select 'still in'", "still in");
 	expect_busy(pauser, "PAUSE");
@@ -315,7 +266,7 @@ START_TEST(pause_waits_for_sessions_to_end) {
 	expect_result(next_result(pauser), PGRES_COMMAND_OK);
 	expect_end(pauser);
 	await_value(control, CONNECTIONS, "0");
-	expect_says(ops, "RESUME", "RESUME");
+	expect_tag(ops, "RESUME", "RESUME");
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");
 	PQfinish(a);
@@ -332,13 +283,13 @@ START_TEST(who_waits_too_long_is_told_of_the_pause) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "acquire_timeout = 600ms");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");
-	expect_says(ops, "PAUSE", "PAUSE");
+	expect_tag(ops, "PAUSE", "PAUSE");
 	expect_fails(a, "select 1", "53300", "pool \"app\" is paused");
 	expect_fails(a, "select 1", "53300", "RESUME");
-	expect_says(ops, "RESUME", "RESUME");
+	expect_tag(ops, "RESUME", "RESUME");
 	/* A busy machine may need longer than that for a login. */
 	for (long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;;) {
 		PGresult *res = PQexec(a, "select 1");
@@ -363,14 +314,14 @@ START_TEST(postgresql_restarts_unseen_by_clients_within_a_pause) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 4\nmin_idle = 2");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	load_begin(&load, forebay, 8);
 	for (int round = 0; round < 2; round++) {
 		load_await(&load, 50);
-		expect_says(ops, round ? "PAUSE" : "PAUSE app", "PAUSE");
+		expect_tag(ops, round ? "PAUSE" : "PAUSE app", "PAUSE");
 		harness_postgres_stop(false);
 		harness_postgres_start();
-		expect_says(ops, round ? "RESUME" : "RESUME app", "RESUME");
+		expect_tag(ops, round ? "RESUME" : "RESUME app", "RESUME");
 		load_await(&load, 50);
 	}
 	load_end(&load);
@@ -390,37 +341,37 @@ START_TEST(pause_without_a_name_holds_for_all_and_those_to_come) {
 		 harness_postgres_port(), harness_postgres_port());
 	forebay = forebay_start(
 		&(struct forebay_setup){.workers = WORKERS(_i), .listener = "auth = trust", .more = more});
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	a = connect_app(forebay);
 	o = connect_with(forebay, "dbname=other");
 	expect_value(a, "select 1", "1");
 	expect_value(o, "select 1", "1");
-	expect_says(ops, "PAUSE", "PAUSE");
+	expect_tag(ops, "PAUSE", "PAUSE");
 	send_query(a, "select 'a was served'");
 	send_query(o, "select 'o was served'");
 	await_waiting(ops, "app", "1");
 	await_waiting(ops, "other", "1");
 	expect_refused(try_connect(forebay, "dbname=postgres"), "pool \"postgres\" is paused");
 	expect_fails(ops, "PAUSE template1", "55000", "paused already");
-	expect_says(ops, "RESUME app", "RESUME");
+	expect_tag(ops, "RESUME app", "RESUME");
 	expect_text(next_result(a), "a was served");
 	expect_end(a);
 	expect_busy(o, "a query to a paused pool");
 	expect_cell(ops, "SHOW DATABASES", "other", "paused", "1");
-	expect_says(ops, "PAUSE", "PAUSE"); /* for one is not */
-	expect_says(ops, "RESUME", "RESUME");
+	expect_tag(ops, "PAUSE", "PAUSE"); /* for one is not */
+	expect_tag(ops, "RESUME", "RESUME");
 	expect_text(next_result(o), "o was served");
 	expect_end(o);
 	expect_value(a, "select 1", "1");
 	expect_cell(ops, "SHOW DATABASES", "postgres", "paused", "0");
 	/* A database that nobody has asked for yet may be paused, too; but perhaps it was a slip. */
 	PQsetNoticeProcessor(ops, keep_notice, notice);
-	expect_says(ops, "PAUSE othr", "PAUSE");
+	expect_tag(ops, "PAUSE othr", "PAUSE");
 	ck_assert_msg(strstr(notice, "database \"othr\" was not in use until now; [pool:*] serves it; did you mean "
 				     "\"other\"?") != NULL,
 		      "%s", notice);
 	expect_cell(ops, "SHOW DATABASES", "othr", "paused", "1");
-	expect_says(ops, "PAUSE template0", "PAUSE");
+	expect_tag(ops, "PAUSE template0", "PAUSE");
 	expect_cell(ops, "SHOW DATABASES", "template0", "paused", "1");
 	expect_refused(try_connect(forebay, "dbname=template0"), "pool \"template0\" is paused");
 	PQfinish(a);
@@ -437,17 +388,17 @@ START_TEST(a_paused_pool_stays_so_over_a_reload) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = forebay_start(&setup);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	a = connect_app(forebay);
 	expect_value(a, "select 1", "1");
-	expect_says(ops, "PAUSE app", "PAUSE");
-	expect_says(ops, "DISABLE app", "DISABLE");
+	expect_tag(ops, "PAUSE app", "PAUSE");
+	expect_tag(ops, "DISABLE app", "DISABLE");
 	send_query(a, "select 'a was served'");
 	await_waiting(ops, "app", "1");
 	setup.pool = "max_size = 3\nmin_idle = 1";
 	forebay_rewrite_ini(forebay, &setup);
-	expect_says(ops, "RELOAD", "RELOAD");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "pool_size", "3");
+	expect_tag(ops, "RELOAD", "RELOAD");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "pool_size", "3");
 	expect_cell(ops, "SHOW DATABASES", "app", "paused", "1");
 	expect_cell(ops, "SHOW DATABASES", "app", "disabled", "1");
 	for (int i = 0; i < 5; i++) {
@@ -455,7 +406,7 @@ START_TEST(a_paused_pool_stays_so_over_a_reload) {
 		await_value(control, CONNECTIONS, "0");
 	}
 	expect_busy(a, "a query to a paused pool");
-	expect_says(ops, "RESUME app", "RESUME");
+	expect_tag(ops, "RESUME app", "RESUME");
 	expect_text(next_result(a), "a was served");
 	expect_end(a);
 	PQfinish(a);
@@ -473,21 +424,21 @@ START_TEST(a_pause_outlives_whoever_waits_for_it) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, NULL);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	a = connect_app(forebay);
 	begin_holding(a);
 	/* It goes away. */
-	pauser = operator_of(forebay);
+	pauser = connect_operator(forebay);
 	send_query(pauser, "PAUSE app");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	PQfinish(pauser);
-	await_cell(ops, "SHOW LISTS", "list", "console_clients", "items", "1");
+	await_table_cell(ops, "SHOW LISTS", "list", "console_clients", "items", "1");
 	expect_cell(ops, "SHOW DATABASES", "app", "paused", "1");
-	expect_says(ops, "RESUME app", "RESUME");
+	expect_tag(ops, "RESUME app", "RESUME");
 	/* It cancels its command. */
-	pauser = operator_of(forebay);
+	pauser = connect_operator(forebay);
 	send_query(pauser, "PAUSE");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	cancel = PQgetCancel(pauser);
 	expect_busy(pauser, "PAUSE");
 	/* One that comes before it waits is without effect, as for any query. */
@@ -500,18 +451,18 @@ START_TEST(a_pause_outlives_whoever_waits_for_it) {
 	expect_end(pauser);
 	PQfreeCancel(cancel);
 	expect_cell(ops, "SHOW DATABASES", "app", "paused", "1");
-	expect_says(pauser, "RESUME", "RESUME");
+	expect_tag(pauser, "RESUME", "RESUME");
 	/* Somebody else ends it. */
 	send_query(pauser, "PAUSE app");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
-	expect_says(ops, "RESUME app", "RESUME");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	expect_tag(ops, "RESUME app", "RESUME");
 	check_failure(next_result(pauser), "PAUSE", "55000", "\"app\" was resumed before");
 	expect_end(pauser);
 	/* The process ends under it, at once. */
 	send_query(pauser, "PAUSE app");
-	await_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
+	await_table_cell(ops, "SHOW DATABASES", "name", "app", "paused", "1");
 	expect_busy(pauser, "PAUSE");
-	expect_says(ops, "SHUTDOWN NOW", "SHUTDOWN");
+	expect_tag(ops, "SHUTDOWN NOW", "SHUTDOWN");
 	forebay_await_exit(forebay);
 	PQfinish(a);
 	PQfinish(ops);
@@ -527,15 +478,15 @@ START_TEST(a_disabled_database_lets_nobody_in_and_keeps_those_it_has) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, NULL);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	a = connect_app(forebay);
-	expect_says(ops, "DISABLE app", "DISABLE");
+	expect_tag(ops, "DISABLE app", "DISABLE");
 	expect_refused(try_connect(forebay, " "), "database \"app\" is not currently accepting connections");
 	expect_value(a, "select 'goes on'", "goes on");
-	expect_says(ops, "DISABLE app", "DISABLE");
-	expect_says(ops, "RELOAD", "RELOAD");
+	expect_tag(ops, "DISABLE app", "DISABLE");
+	expect_tag(ops, "RELOAD", "RELOAD");
 	expect_refused(try_connect(forebay, " "), "is disabled");
-	expect_says(ops, "ENABLE app", "ENABLE");
+	expect_tag(ops, "ENABLE app", "ENABLE");
 	b = connect_app(forebay);
 	expect_value(b, "select 1", "1");
 	PQfinish(a);
@@ -554,7 +505,7 @@ START_TEST(reconnect_changes_every_backend_under_load_without_an_error) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, "max_size = 5");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	load_begin(&load, forebay, 8);
 	for (int round = 0; round < 3; round++) {
 		char *before, sql[512];
@@ -563,8 +514,8 @@ START_TEST(reconnect_changes_every_backend_under_load_without_an_error) {
 		before = query(control, "select coalesce(string_agg(pid::text, ','), '0') from pg_stat_activity where "
 					"usename = 'app'");
 		ck_assert_str_ne(before, "0");
-		expect_says(ops, round ? "RECONNECT app" : "RECONNECT", "RECONNECT");
-		expect_says(ops, round ? "WAIT_CLOSE app" : "WAIT_CLOSE", "WAIT_CLOSE");
+		expect_tag(ops, round ? "RECONNECT app" : "RECONNECT", "RECONNECT");
+		expect_tag(ops, round ? "WAIT_CLOSE app" : "WAIT_CLOSE", "WAIT_CLOSE");
 		/* What Forebay has closed, PostgreSQL is about to end. */
 		snprintf(sql, sizeof(sql), "select count(*) from pg_stat_activity where pid in (%s)", before);
 		await_value(control, sql, "0");
@@ -585,12 +536,12 @@ START_TEST(wait_close_waits_for_the_transaction_on_the_old_connection) {
 
 	SKIP_WHEN_DIRECT();
 	forebay = start(_i, NULL);
-	ops = operator_of(forebay);
-	waiter = operator_of(forebay);
+	ops = connect_operator(forebay);
+	waiter = connect_operator(forebay);
 	a = connect_app(forebay);
 	execute(a, "begin");
 	before = query(a, "select pg_backend_pid()");
-	expect_says(ops, "RECONNECT app", "RECONNECT");
+	expect_tag(ops, "RECONNECT app", "RECONNECT");
 	send_query(waiter, "WAIT_CLOSE app");
 	during = query(a, "select pg_backend_pid()");
 	ck_assert_str_eq(before, during);
@@ -629,7 +580,7 @@ static void await_waiting_in_login(PGconn *ops, PGconn *conn) {
 		bool waits;
 
 		ck_assert_msg(PQconnectPoll(conn) != PGRES_POLLING_FAILED, "%s", PQerrorMessage(conn));
-		waiting = cell(ops, "SHOW POOLS", "database", "app", "cl_waiting");
+		waiting = table_cell(ops, "SHOW POOLS", "database", "app", "cl_waiting");
 		waits = strcmp(waiting, "1") == 0;
 		free(waiting);
 		if (waits)
@@ -648,7 +599,7 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 	snprintf(more, sizeof(more), "[pool:other]\nhosts = 127.0.0.1:%d\n", harness_postgres_port());
 	forebay = forebay_start(&(struct forebay_setup){
 		.workers = WORKERS(_i), .listener = "auth = trust", .pool = "max_size = 1", .more = more});
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	for (int round = 0; round < 2; round++) {
 		holder = connect_app(forebay);
 		idle = connect_app(forebay);
@@ -660,15 +611,15 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 		await_running(control, "pg_sleep(60)");
 		send_query(waiter, "select 'never'");
 		await_waiting(ops, "app", "1");
-		expect_says(ops, round ? "KILL \"app\"" : "KILL app", "KILL");
+		expect_tag(ops, round ? "KILL \"app\"" : "KILL app", "KILL");
 		check_failure(next_result(holder), "killed", "57P01", "KILL of its database");
 		check_failure(next_result(waiter), "killed", "57P01", "administrator command");
 		PQfinish(holder);
 		PQfinish(waiter);
 		expect_terminated(idle);
 		/* With nobody left of it. What runs on PostgreSQL notices when it next looks. */
-		await_cell(ops, "SHOW DATABASES", "name", "app", "current_connections", "0");
-		await_cell(ops, "SHOW DATABASES", "name", "app", "current_client_connections", "0");
+		await_table_cell(ops, "SHOW DATABASES", "name", "app", "current_connections", "0");
+		await_table_cell(ops, "SHOW DATABASES", "name", "app", "current_client_connections", "0");
 		PQclear(PQexec(control, "select pg_terminate_backend(pid) from pg_stat_activity where query like "
 					"'%pg_sleep(60)%' and usename = 'app'"));
 		expect_value(bystander, "select 'untouched'", "untouched");
@@ -677,7 +628,7 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 		expect_cell(ops, "SHOW DATABASES", "other", "paused", "0");
 		later = begin_to_connect(forebay, "app");
 		await_waiting_in_login(ops, later);
-		expect_says(ops, "RESUME app", "RESUME");
+		expect_tag(ops, "RESUME app", "RESUME");
 		while (PQconnectPoll(later) != PGRES_POLLING_OK)
 			ck_assert_msg(PQstatus(later) != CONNECTION_BAD, "%s", PQerrorMessage(later));
 		expect_value(later, "select 'served'", "served");
@@ -689,14 +640,14 @@ START_TEST(kill_drops_all_of_one_database_and_pauses_it) {
 	bystander = connect_with(forebay, "dbname=other");
 	begin_holding(holder);
 	begin_holding(bystander);
-	idle = operator_of(forebay);
+	idle = connect_operator(forebay);
 	send_query(idle, "PAUSE");
-	await_cell(ops, "SHOW DATABASES", "name", "other", "paused", "1");
-	expect_says(ops, "KILL", "KILL");
+	await_table_cell(ops, "SHOW DATABASES", "name", "other", "paused", "1");
+	expect_tag(ops, "KILL", "KILL");
 	expect_result(next_result(idle), PGRES_COMMAND_OK);
 	expect_terminated(holder);
 	expect_terminated(bystander);
-	expect_says(ops, "RESUME", "RESUME");
+	expect_tag(ops, "RESUME", "RESUME");
 	PQfinish(idle);
 	PQfinish(ops);
 	PQfinish(control);
@@ -712,7 +663,7 @@ START_TEST(a_killed_client_is_rolled_back_and_its_server_is_used_again) {
 	SKIP_WHEN_DIRECT();
 	execute(control, "drop table if exists killed; create table killed(n int); grant all on killed to app");
 	forebay = start(_i, "max_size = 1");
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	for (int round = 0; round < 3; round++) {
 		a = connect_with(forebay, "application_name=victim");
 		b = connect_app(forebay);
@@ -725,10 +676,10 @@ START_TEST(a_killed_client_is_rolled_back_and_its_server_is_used_again) {
 		}
 		send_query(b, "select pg_backend_pid()");
 		await_waiting(ops, "app", "1");
-		id = cell(ops, "SHOW CLIENTS", "application_name", "victim", round ? "id" : "ptr");
+		id = table_cell(ops, "SHOW CLIENTS", "application_name", "victim", round ? "id" : "ptr");
 		ck_assert_str_ne(id, "");
 		snprintf(sql, sizeof(sql), "KILL_CLIENT %s", id);
-		expect_says(ops, sql, "KILL_CLIENT");
+		expect_tag(ops, sql, "KILL_CLIENT");
 		if (round == 1) {
 			check_failure(next_result(a), "killed", "57P01", "KILL_CLIENT");
 			PQfinish(a);
@@ -745,7 +696,7 @@ START_TEST(a_killed_client_is_rolled_back_and_its_server_is_used_again) {
 		}
 		ck_assert_str_eq(pid, again);
 		expect_value(b, "select count(*) from killed", "0");
-		await_cell(ops, "SHOW DATABASES", "name", "app", "current_client_connections", "1");
+		await_table_cell(ops, "SHOW DATABASES", "name", "app", "current_client_connections", "1");
 		expect_fails(ops, sql, "42704", "there is no client with the id");
 		free(id);
 		free(pid);
@@ -753,7 +704,7 @@ START_TEST(a_killed_client_is_rolled_back_and_its_server_is_used_again) {
 		PQfinish(b);
 	}
 	/* The operator's own. */
-	id = cell(ops, "SHOW CLIENTS", "database", "forebay", "ptr");
+	id = table_cell(ops, "SHOW CLIENTS", "database", "forebay", "ptr");
 	snprintf(sql, sizeof(sql), "KILL_CLIENT %s", id);
 	send_query(ops, sql);
 	check_failure(next_result(ops), sql, "57P01", "administrator command");
@@ -828,14 +779,14 @@ static void places_are_exact(int i, const struct forebay_setup *setup, const cha
 	with.listener = "auth = trust";
 	with.more = more;
 	forebay = forebay_start(&with);
-	ops = operator_of(forebay);
+	ops = connect_operator(forebay);
 	/* What a server says of itself is known from now on, so that none of the crowd waits for one. */
 	for (int d = 0; d < 2; d++) {
 		first[d] = connect_with(forebay, "dbname=%s", databases[d]);
 		PQfinish(first[d]);
 	}
 	for (int round = 0; round < 5; round++) {
-		await_cell(ops, "SHOW LISTS", "list", "used_clients", "items", "1");
+		await_table_cell(ops, "SHOW LISTS", "list", "used_clients", "items", "1");
 		ck_assert_int_eq(crowd_in(forebay, conn, databases, words), limit);
 		/* Those who were refused hold no place: one that leaves makes room for one. */
 		for (int left = 0, k = 0; k < CROWD && left < 2; k++) {
