@@ -2,57 +2,14 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "pool_sim.h"
+#include "pool_case.h"
 
 static const int worker_counts[] = {1, 2, 8};
-static struct sim *sim;
-static int workers, last; /* the last worker: another one than 0, where there are others */
-static struct pool_user *alice, *bob;
 
-static void begin(int round, struct pool_limits limits) {
-	workers = worker_counts[round];
-	last = workers - 1;
-	sim = sim_new(workers, &limits);
-	alice = sim_user(sim, "alice");
-	bob = sim_user(sim, "bob");
-}
-
-static void sound(void) {
-	sim_deliver_all(sim);
-	const char *wrong = sim_check(sim);
-	if (!wrong)
-		wrong = sim_check_quiet(sim);
-	ck_assert_msg(!wrong, "%s", wrong);
-}
-
-static void end(void) {
-	sound();
-	pool_user_unref(alice);
-	pool_user_unref(bob);
-	ck_assert_msg(sim_free(sim), "something was left over");
-}
-
-#define BEGIN(...) begin(_i, (struct pool_limits){__VA_ARGS__})
-
-/* A client with a connection that was opened for it. */
-static struct sim_client *served(int worker, struct pool_user *user) {
-	struct sim_client *client = sim_acquire(sim, worker, user, 0);
-	if (client->outcome == SIM_WAITING)
-		sim_login(sim_opening(sim), true);
-	sim_deliver_all(sim);
-	ck_assert_int_eq(client->outcome, SIM_SERVED);
-	return client;
-}
+#define BEGIN(...) begin_with(worker_counts[_i], &(struct pool_limits){__VA_ARGS__})
 
 static const struct pool_shard_stats *stats(int worker) {
 	return pool_shard_stats(pool_shard(sim->pool, worker));
-}
-
-static uint64_t moved(void) {
-	uint64_t n = 0;
-	for (int i = 0; i < workers; i++)
-		n += stat_read(&stats(i)->moved);
-	return n;
 }
 
 /* --- acquire and release --- */

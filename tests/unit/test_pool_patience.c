@@ -1,55 +1,21 @@
 /*
  * Waiters whom a connection of their own worker will serve soon do not have one sent from another; all others do, and
- * soon. With 2 and 8 workers. The pool's own check in pool_sim.c and audit.c goes with it.
+ * soon. With 2 and 8 workers.
  */
 #include <check.h>
 #include <stdlib.h>
 
 #include "pool/internal.h"
-#include "pool_sim.h"
+#include "pool_case.h"
 
 static const int worker_counts[] = {2, 8};
-static struct sim *sim;
-static int workers, last;
-static struct pool_user *alice, *bob;
 
 #define SHORT_NS (100 * NS_PER_US) /* a hold: two and a half of them are within POOL_PATIENCE_NS */
-
-static void sound(void) {
-	sim_deliver_all(sim);
-	const char *wrong = sim_check(sim);
-	if (!wrong)
-		wrong = sim_check_quiet(sim);
-	ck_assert_msg(!wrong, "%s", wrong);
-}
-
-static void end(void) {
-	sound();
-	pool_user_unref(alice);
-	pool_user_unref(bob);
-	ck_assert_msg(sim_free(sim), "something was left over");
-}
-
-static struct sim_client *served(int worker) {
-	struct sim_client *client = sim_acquire(sim, worker, alice, 0);
-	if (client->outcome == SIM_WAITING)
-		sim_login(sim_opening(sim), true);
-	sim_deliver_all(sim);
-	ck_assert_int_eq(client->outcome, SIM_SERVED);
-	return client;
-}
-
-static uint64_t moved(void) {
-	uint64_t n = 0;
-	for (int i = 0; i < workers; i++)
-		n += stat_read(&pool_shard_stats(pool_shard(sim->pool, i))->moved);
-	return n;
-}
 
 /* What each client of the worker will be taken to hold a connection for. */
 static void learn(int worker, uint64_t hold_ns) {
 	for (int i = 0; i < 8; i++) {
-		struct sim_client *client = served(worker);
+		struct sim_client *client = served(worker, alice);
 		sim->now_ns += hold_ns;
 		sim_release(client);
 	}
@@ -57,14 +23,10 @@ static void learn(int worker, uint64_t hold_ns) {
 
 /* A connection that is busy at worker 0, whose clients hold them for so long, and one that is idle at the last. */
 static struct sim_client *begin(int round, uint32_t max_size, uint64_t hold_ns) {
-	workers = worker_counts[round];
-	last = workers - 1;
-	sim = sim_new(workers, &(struct pool_limits){.max_size = max_size});
-	alice = sim_user(sim, "alice");
-	bob = sim_user(sim, "bob");
+	begin_with(worker_counts[round], &(struct pool_limits){.max_size = max_size});
 	learn(0, hold_ns);
-	struct sim_client *holder = served(0);
-	sim_release(served(last));
+	struct sim_client *holder = served(0, alice);
+	sim_release(served(last, alice));
 	atomic_store(&alice->slots[last].queued_ns, 0); /* for its login only */
 	ck_assert_uint_eq(sim->opens, 2);
 	ck_assert_uint_eq(moved(), 0);
@@ -109,7 +71,7 @@ END_TEST
 
 START_TEST(each_waiter_has_patience_of_its_own) {
 	begin(_i, 3, SHORT_NS);
-	struct sim_client *a = served(last), *b = served(last); /* two are there */
+	struct sim_client *a = served(last, alice), *b = served(last, alice); /* two are there */
 	sim_release(a);
 	sim_release(b);
 	a = waiter();
@@ -140,7 +102,7 @@ END_TEST
 
 START_TEST(where_somebody_had_to_wait_of_late_idle_connections_are_not_asked_for) {
 	begin(_i, 2, SHORT_NS);
-	struct sim_client *x = served(last), *y = sim_acquire(sim, last, alice, 0);
+	struct sim_client *x = served(last, alice), *y = sim_acquire(sim, last, alice, 0);
 	sim_release(x);
 	ck_assert_int_eq(y->outcome, SIM_SERVED);
 	sim_release(y);
@@ -160,7 +122,7 @@ END_TEST
 START_TEST(where_somebody_had_to_wait_of_late_released_connections_stay_for_now) {
 	for (int rest = 0; rest < 2; rest++) {
 		begin(_i, 2, SHORT_NS);
-		struct sim_client *x = served(last), *y = sim_acquire(sim, last, alice, 0);
+		struct sim_client *x = served(last, alice), *y = sim_acquire(sim, last, alice, 0);
 		sim_release(x);
 		ck_assert_int_eq(y->outcome, SIM_SERVED);
 		if (rest)
@@ -257,7 +219,7 @@ END_TEST
 
 START_TEST(waiter_elsewhere_is_not_given_a_released_connection_while_it_is_patient) {
 	struct sim_client *holder = begin(_i, 2, SHORT_NS);
-	struct sim_client *there = served(last), *a = waiter();
+	struct sim_client *there = served(last, alice), *a = waiter();
 	sim_release(there);
 	sound();
 	ck_assert_int_eq(a->outcome, SIM_WAITING);
@@ -270,7 +232,7 @@ END_TEST
 
 START_TEST(long_waiter_counts_though_its_worker_has_not_come_to_say_so) {
 	begin(_i, 2, SHORT_NS);
-	struct sim_client *there = served(last), *a = waiter();
+	struct sim_client *there = served(last, alice), *a = waiter();
 	sim->now_ns += POOL_PATIENCE_MAX_NS; /* no tick: the worker is at something else */
 	sim_release(there);
 	ck_assert_uint_eq(moved(), 1);
@@ -282,7 +244,7 @@ END_TEST
 
 START_TEST(question_is_answered_though_the_clocks_differ) {
 	begin(_i, 2, SHORT_NS);
-	struct sim_client *x = served(last), *y = sim_acquire(sim, last, alice, 0);
+	struct sim_client *x = served(last, alice), *y = sim_acquire(sim, last, alice, 0);
 	sim_release(x);
 	ck_assert_int_eq(y->outcome, SIM_SERVED);
 	sim_release(y);
@@ -330,7 +292,7 @@ START_TEST(connections_that_are_all_at_one_worker_spread_soon_and_then_stay) {
 	alice = sim_user(sim, "alice");
 	bob = sim_user(sim, "bob");
 	for (int i = 0; i < CONNS; i++)
-		clients[i] = served(0);
+		clients[i] = served(0, alice);
 	for (int i = 0; i < CONNS; i++)
 		sim_release(clients[i]);
 	for (int i = 0; i < CLIENTS; i++)
