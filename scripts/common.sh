@@ -49,7 +49,7 @@ install_packages() {
 
 # What the build needs, and what both scripts need beside it.
 build_packages=(gcc libc6-dev make autoconf automake pkg-config libev-dev libinih-dev libpq-dev
-	default-libmysqlclient-dev libssl-dev libidn-dev libmicrohttpd-dev uthash-dev)
+	default-libmysqlclient-dev libssl-dev libidn-dev libmicrohttpd-dev liburing-dev uthash-dev)
 
 # copy_sources DIRECTORY: the project's files as they are now, so that nothing is generated among them.
 copy_sources() {

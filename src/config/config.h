@@ -139,6 +139,7 @@ struct config {
 	/* [forebay] */
 	const char *file;
 	int workers; /* as resolved: at least 1 */
+	bool io_uring;
 	uint32_t max_clients;
 	uint32_t max_login_clients; /* clients that have not logged in yet, over all workers */
 	uint32_t max_connections_per_user; /* 0: no limit */

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "net/send_ring.h"
 #include "net/worker.h"
 
 enum { PHASE_CLOSED, PHASE_CONNECTING, PHASE_HANDSHAKING, PHASE_OPEN }; /* a zeroed stream is closed */
@@ -295,26 +296,36 @@ static ssize_t plain_send(struct stream *s, const void *data, size_t len) {
 	return errno == EAGAIN || errno == EWOULDBLOCK ? STREAM_AGAIN : STREAM_BROKEN;
 }
 
+/* What became of a send of all that was queued: `n` as plain_send() and tls_send() give it. True: there is more to be sent now. */
+static bool sent(struct stream *s, ssize_t n, int error) {
+	size_t queued = buf_len(&s->out);
+
+	if (n == STREAM_BROKEN) {
+		fail(s, error);
+		return false;
+	}
+	if (n > 0)
+		consume_out(s, (size_t)n);
+	if (n == STREAM_AGAIN || (!s->ssl && (size_t)n < queued)) {
+		hold_up(s);
+		return false;
+	}
+	return buf_len(&s->out) > 0;
+}
+
 /* Sends what is queued until all went or the socket is full. False: broken. */
 static bool send_queued(struct stream *s) {
 	bool was_held_up = s->held_up;
+	ssize_t n;
 
 	s->held_up = false;
-	while (buf_len(&s->out) > 0) {
-		size_t queued = buf_len(&s->out);
-		ssize_t n = s->ssl ? tls_send(s, buf_bytes(&s->out), queued) : plain_send(s, NULL, 0);
-		if (n == STREAM_BROKEN) {
-			fail(s, errno);
-			return false;
-		}
-		if (n > 0)
-			consume_out(s, (size_t)n);
-		if (n == STREAM_AGAIN || (!s->ssl && (size_t)n < queued)) {
-			hold_up(s);
-			return true;
-		}
-	}
-	if (was_held_up)
+	if (buf_len(&s->out) > 0)
+		do
+			n = s->ssl ? tls_send(s, buf_bytes(&s->out), buf_len(&s->out)) : plain_send(s, NULL, 0);
+		while (sent(s, n, errno));
+	if (s->error)
+		return false;
+	if (was_held_up && !s->held_up)
 		watch(s);
 	return true;
 }
@@ -406,6 +417,46 @@ bool stream_flush(struct stream *stream) {
 	if (stream->phase != PHASE_OPEN || stream->held_up || buf_len(&stream->out) == 0)
 		return true;
 	return send_queued(stream);
+}
+
+/* Sends by the ring what these streams have queued. False: the ring has failed. */
+static bool send_together(struct send_ring *ring, struct stream *const streams[], int count) {
+	int results[SEND_RING_SIZE];
+
+	for (int i = 0; i < count; i++)
+		send_ring_add(ring, streams[i]->fd, buf_bytes(&streams[i]->out), buf_len(&streams[i]->out));
+	bool works = send_ring_run(ring, results);
+	for (int i = 0; i < count; i++) {
+		int n = results[i];
+		if (n == SEND_RING_UNTRIED || n == -EINTR)
+			send_queued(streams[i]);
+		else
+			sent(streams[i], n >= 0 ? n : n == -EAGAIN ? STREAM_AGAIN : STREAM_BROKEN, n < 0 ? -n : 0);
+	}
+	return works;
+}
+
+bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
+	struct stream *together[SEND_RING_SIZE];
+	int count = 0;
+	bool works = true;
+
+	for (struct list *node; (node = list_first(dirty));) {
+		struct stream *s = list_entry(node, struct stream, dirty);
+		/* with one send, nothing is saved */
+		bool alone = count == 0 && node->next == dirty;
+		if (!ring || !works || alone || s->ssl || s->phase != PHASE_OPEN || s->held_up || buf_len(&s->out) == 0) {
+			stream_flush(s);
+		} else {
+			list_remove(node);
+			together[count++] = s;
+		}
+		if (count > 0 && (count == SEND_RING_SIZE || list_empty(dirty))) {
+			works = send_together(ring, together, count);
+			count = 0;
+		}
+	}
+	return works;
 }
 
 /* Receiving */

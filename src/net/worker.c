@@ -12,6 +12,8 @@
 #endif
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "net/send_ring.h"
 #include "net/stream.h"
 
 static _Thread_local struct worker *current;
@@ -36,9 +38,30 @@ static bool run_deferred(struct worker *worker) {
  * at the end of each callback it would wake for the first, and run beside us for the others.
  */
 static void send_gathered(struct worker *worker) {
-	for (struct list *node; (node = list_first(&worker->dirty));)
-		/* takes the stream off the list; a failure is told to its owner by an event of its own */
-		stream_flush(list_entry(node, struct stream, dirty));
+	if (stream_flush_all(&worker->dirty, worker->ring))
+		return;
+	log_warning("io_uring_failed", LOG_FIELDS(LOG_NUMBER("worker", worker->id)),
+		    "io_uring has failed in worker %d: %s; each send is a system call of its own from now on", worker->id,
+		    strerror(send_ring_error(worker->ring)));
+	send_ring_free(worker->ring);
+	worker->ring = NULL;
+}
+
+/* It belongs to the thread that makes it. */
+static void make_ring(struct worker *worker) {
+	int e = 0;
+
+	if (!worker->io_uring)
+		return;
+	worker->ring = send_ring_new(&e);
+	/* the same for all workers */
+	if (!worker->ring && worker->id == 0)
+		log_info("io_uring_unavailable", LOG_FIELDS(LOG_TEXT("reason", strerror(e))),
+			 "io_uring is not to be had (%s): each send is a system call of its own, which works as well and costs "
+			 "a little more CPU",
+			 e == EPERM	   ? "a seccomp profile or kernel.io_uring_disabled forbids it"
+			 : e == ENOSYS ? "it wants Linux 6.1 and a build with liburing"
+				       : strerror(e));
 }
 
 /*
@@ -176,11 +199,14 @@ static void *run_worker(void *arg) {
 	current = worker;
 	worker->now_ns = clock_monotonic_ns();
 	ev_now_update(worker->loop);
+	make_ring(worker);
 	ev_run(worker->loop, 0);
 	/* What is still under way: mail may defer, and what was deferred may post. */
 	while (mailbox_deliver(&worker->mailbox) || run_deferred(worker))
 		;
 	send_gathered(worker);
+	send_ring_free(worker->ring);
+	worker->ring = NULL;
 	current = NULL;
 	return NULL;
 }

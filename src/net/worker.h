@@ -22,9 +22,12 @@ enum {
 	WORKER_READ_SIZE = 64 * 1024 /* what is received at once, until a stream is seen to fill it (stream_room()) */
 };
 
+struct send_ring;
+
 struct worker {
 	/* immutable after worker_start() */
-	int id; /* from 0 */
+	int id;        /* from 0 */
+	bool io_uring; /* may send by it; set before worker_start() */
 	pthread_t thread;
 	struct ev_loop *loop;
 	int epoll_fd;  /* what `loop` waits with, for worker_forget_fd(); -1: unknown, or no epoll */
@@ -41,6 +44,7 @@ struct worker {
 	uint64_t now_ns;        /* monotonic; refreshed at each wake-up of the loop */
 	uint8_t *scratch;       /* WORKER_SCRATCH_SIZE bytes to receive into, valid within one callback */
 	struct list dirty;      /* streams with bytes gathered since the loop's last wait: worker_send_later() */
+	struct send_ring *ring; /* sends them in one system call; NULL: there is none, each is a call of its own */
 
 	/* any thread */
 	struct mailbox mailbox;

@@ -56,6 +56,7 @@
 	X(splice, long, (int in, void *at, int out, void *to, size_t n, unsigned flags),                               \
 	  (in, at, out, to, n, flags))                                                                                 \
 	X(sendfile, long, (int out, int in, void *at, size_t n), (out, in, at, n))                                     \
+	X(io_uring_submit_and_wait, int, (void *ring, unsigned n), (ring, n))                                          \
 	X(epoll_create, int, (int n), (n))                                                                             \
 	X(epoll_create1, int, (int flags), (flags))                                                                    \
 	X(epoll_ctl, int, (int epoll, int what, int fd, void *event), (epoll, what, fd, event))                        \

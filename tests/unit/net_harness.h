@@ -83,12 +83,17 @@ static inline void on_worker(struct worker *worker, void (*fn)(struct worker *, 
 	gate_wait(&call.gate, 1);
 }
 
-static inline void worker_begin(struct worker *worker, int id) {
+static inline void worker_begin_with(struct worker *worker, int id, bool io_uring) {
 	struct error error = {0};
 
 	memset(worker, 0, sizeof *worker);
 	must(worker_init(worker, id, &error));
+	worker->io_uring = io_uring;
 	must(worker_start(worker, &error));
+}
+
+static inline void worker_begin(struct worker *worker, int id) {
+	worker_begin_with(worker, id, true);
 }
 
 static inline void worker_end(struct worker *worker) {

@@ -1,0 +1,376 @@
+/* Sends for many sockets in one system call: what becomes of each, with the ring, without it, and when it fails half-way. */
+#include <check.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/send_ring.h"
+#include "net_harness.h"
+
+#ifdef HAVE_LIBURING
+#include <liburing.h>
+
+/* The kernel's part, made to fail: it takes so many entries of a run, and then no more. -1: it does its work. */
+static _Atomic int entries_taken = -1;
+
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_for) {
+	static int (*real)(struct io_uring *, unsigned);
+
+	if (!real)
+		real = (int (*)(struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
+	int taken = atomic_exchange(&entries_taken, -1);
+	if (taken < 0)
+		return real(ring, wait_for);
+	if (taken > 0) {
+		unsigned tail = ring->sq.sqe_tail;
+		ring->sq.sqe_tail = tail - wait_for + (unsigned)taken;
+		must(real(ring, (unsigned)taken) == taken);
+		ring->sq.sqe_tail = tail;
+	}
+	return taken > 0 ? taken : -EAGAIN;
+}
+#endif
+
+/* The calls that the ring is there to save. */
+static _Atomic int plain_sends;
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags) {
+	plain_sends++;
+	return sendto(fd, bytes, len, flags, NULL, 0);
+}
+
+/* NULL, and a word about it, where there is no io_uring. */
+static struct send_ring *ring_or_skip(void) {
+	int e = 0;
+	struct send_ring *ring = send_ring_new(&e);
+
+	if (!ring)
+		printf("skipped: no io_uring here: %s\n", strerror(e));
+	ck_assert(ring || e != 0);
+	return ring;
+}
+
+static void pair(int type, int fds[2]) {
+	ck_assert_int_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+}
+
+static void close_pair(const int fds[2]) {
+	close(fds[0]);
+	close(fds[1]);
+}
+
+START_TEST(sends_of_one_run_leave_in_their_order) {
+	struct send_ring *ring = ring_or_skip();
+	int fds[2], results[SEND_RING_SIZE];
+
+	if (!ring)
+		return;
+	pair(SOCK_STREAM, fds);
+	for (int run = 0; run < 300; run++) {
+		uint8_t bytes[SEND_RING_SIZE], got[SEND_RING_SIZE + 1];
+		for (int i = 0; i < SEND_RING_SIZE; i++) {
+			bytes[i] = (uint8_t)(run + i * 7);
+			send_ring_add(ring, fds[0], &bytes[i], 1);
+		}
+		ck_assert(send_ring_run(ring, results));
+		for (int i = 0; i < SEND_RING_SIZE; i++)
+			ck_assert_int_eq(results[i], 1);
+		ck_assert_int_eq(read(fds[1], got, sizeof got), SEND_RING_SIZE);
+		ck_assert_mem_eq(got, bytes, SEND_RING_SIZE);
+	}
+	close_pair(fds);
+	send_ring_free(ring);
+}
+END_TEST
+
+/* Each socket has its own result, and one that is full is not waited for. */
+START_TEST(one_result_says_nothing_of_another) {
+	enum { LARGE = 32 << 20 };
+	struct send_ring *ring = ring_or_skip();
+	int good[2], full[2], gone[2], partly[2], results[SEND_RING_SIZE];
+	char *large = calloc(1, LARGE), got[20];
+
+	if (!ring) {
+		free(large);
+		return;
+	}
+	pair(SOCK_STREAM, good);
+	pair(SOCK_STREAM, full);
+	pair(SOCK_STREAM, gone);
+	pair(SOCK_STREAM, partly);
+	while (send(full[0], large, LARGE, 0) > 0)
+		;
+	close(gone[1]);
+	send_ring_add(ring, good[0], "first ", 6);
+	send_ring_add(ring, full[0], "more", 4);
+	send_ring_add(ring, gone[0], "to nobody", 9);
+	send_ring_add(ring, 1000000, "nowhere", 7);
+	send_ring_add(ring, partly[0], large, LARGE);
+	send_ring_add(ring, good[0], "last", 4);
+	ck_assert(send_ring_run(ring, results));
+	ck_assert_int_eq(results[0], 6);
+	ck_assert_int_eq(results[1], -EAGAIN);
+	ck_assert_int_eq(results[2], -EPIPE);
+	ck_assert_int_eq(results[3], -EBADF);
+	ck_assert_int_gt(results[4], 0);
+	ck_assert_int_lt(results[4], LARGE);
+	ck_assert_int_eq(results[5], 4);
+	ck_assert_int_eq(read(good[1], got, sizeof got), 10);
+	ck_assert_mem_eq(got, "first last", 10);
+	/* what it says it took is there, and no more */
+	ssize_t came = 0, n;
+	while ((n = read(partly[1], large, LARGE)) > 0)
+		came += n;
+	ck_assert_int_eq(came, results[4]);
+	close_pair(good);
+	close_pair(full);
+	close(gone[0]);
+	close_pair(partly);
+	free(large);
+	send_ring_free(ring);
+}
+END_TEST
+
+/* Streams of one worker, more than one run has room for */
+
+enum { STREAMS = SEND_RING_SIZE + 40, TO_SEND = 400000 };
+
+static struct worker worker;
+static struct end ends[STREAMS];
+static int peers[STREAMS];
+static uint64_t received[STREAMS];
+
+static void open_ends(struct worker *w, void *arg) {
+	for (int i = 0; i < STREAMS; i++)
+		stream_open(&ends[i].stream, w, ((int *)arg)[i], end_ready);
+}
+
+static void begin(bool io_uring) {
+	static int fds[STREAMS];
+
+	worker_begin_with(&worker, 0, io_uring);
+	for (int i = 0; i < STREAMS; i++) {
+		int two[2];
+		pair(SOCK_STREAM, two);
+		fds[i] = two[0];
+		peers[i] = two[1];
+		received[i] = 0;
+		end_init(&ends[i], &worker);
+	}
+	on_worker(&worker, open_ends, fds);
+}
+
+static void close_ends(struct worker *w, void *arg) {
+	(void)w, (void)arg;
+	for (int i = 0; i < STREAMS; i++)
+		stream_close(&ends[i].stream);
+}
+
+static void end_all(void) {
+	on_worker(&worker, close_ends, NULL);
+	worker_end(&worker);
+	for (int i = 0; i < STREAMS; i++)
+		close(peers[i]);
+}
+
+/* Writes so many bytes of its pattern to each, in one wake-up. */
+static void write_to_all(struct worker *w, void *arg) {
+	size_t n = *(size_t *)arg;
+	uint8_t bytes[4096];
+
+	(void)w;
+	for (int i = 0; i < STREAMS; i++) {
+		pattern_fill(bytes, ends[i].sent, n);
+		must(stream_write(&ends[i].stream, bytes, n));
+		ends[i].sent += n;
+	}
+}
+
+/* Takes what has come for one of them. False: nothing has. */
+static bool take(int i) {
+	static uint8_t bytes[65536], expected[65536];
+	ssize_t n = read(peers[i], bytes, sizeof bytes);
+
+	if (n <= 0)
+		return false;
+	pattern_fill(expected, received[i], (size_t)n);
+	ck_assert_msg(memcmp(bytes, expected, (size_t)n) == 0, "stream %d: other bytes than were written", i);
+	received[i] += (uint64_t)n;
+	return true;
+}
+
+static void take_all(int i, uint64_t until) {
+	uint64_t deadline_ns = clock_monotonic_ns() + 20 * NS_PER_S;
+
+	while (received[i] < until)
+		ck_assert_msg(take(i) || clock_monotonic_ns() < deadline_ns, "stream %d: %d of %d bytes", i, (int)received[i],
+			      (int)until);
+}
+
+static void nothing(struct worker *w, void *arg) {
+	(void)w, (void)arg;
+}
+
+/* Returns when all that was written by then has been sent. */
+static void sent(void) {
+	on_worker(&worker, nothing, NULL);
+}
+
+START_TEST(what_one_wake_up_has_written_leaves_without_a_call_for_each) {
+	bool io_uring = _i;
+	struct send_ring *ring = ring_or_skip();
+	size_t n = 100;
+
+	if (io_uring && !ring)
+		return;
+	send_ring_free(ring);
+	begin(io_uring);
+	for (int round = 1; round <= 20; round++) {
+		on_worker(&worker, write_to_all, &n);
+		sent();
+		for (int i = 0; i < STREAMS; i++)
+			take_all(i, n * (uint64_t)round);
+	}
+	if (io_uring)
+		ck_assert_int_lt(plain_sends, 20);
+	else
+		ck_assert_int_eq(plain_sends, 20 * STREAMS);
+	end_all();
+}
+END_TEST
+
+static void pump_all(struct worker *w, void *arg) {
+	(void)w, (void)arg;
+	for (int i = 0; i < STREAMS; i++) {
+		ends[i].to_send = TO_SEND;
+		end_pump(&ends[i]);
+	}
+}
+
+/* Peers that read late, each at another pace: what a socket does not take waits for its turn and comes once, in its order. */
+START_TEST(streams_whose_peers_are_slow_lose_nothing) {
+	size_t n = 3000;
+
+	begin(_i);
+	/* fills the sockets by small writes, that all go through the ring */
+	for (int round = 0; round < 120; round++)
+		on_worker(&worker, write_to_all, &n);
+	on_worker(&worker, pump_all, NULL);
+	for (int open = STREAMS, round = 0; open > 0; round++) {
+		open = 0;
+		for (int i = 0; i < STREAMS; i++) {
+			if (received[i] >= TO_SEND)
+				continue;
+			open++;
+			if (round % (1 + i % 7) == 0)
+				take(i);
+		}
+	}
+	for (int i = 0; i < STREAMS; i++)
+		ck_assert_uint_eq(received[i], TO_SEND);
+	end_all();
+}
+END_TEST
+
+static bool has_failed(struct end *end) {
+	return end->failed > 0;
+}
+
+START_TEST(peers_that_are_gone_are_told_of_once_and_hurt_no_other) {
+	size_t n = 50;
+
+	begin(_i);
+	for (int i = 0; i < STREAMS; i += 3) {
+		stream_pause(&ends[i].stream); /* so that sending finds it */
+		close(peers[i]);
+		peers[i] = -1;
+	}
+	on_worker(&worker, write_to_all, &n);
+	on_worker(&worker, write_to_all, &n);
+	for (int i = 0; i < STREAMS; i++) {
+		if (i % 3 == 0)
+			end_wait(&ends[i], has_failed);
+		else
+			take_all(i, 2 * n);
+	}
+	sent();
+	for (int i = 0; i < STREAMS; i++) {
+		ck_assert_int_eq(ends[i].failed, i % 3 == 0);
+		if (i % 3 == 0)
+			ck_assert_str_eq(ends[i].error, strerror(EPIPE));
+	}
+	end_all();
+}
+END_TEST
+
+#ifdef HAVE_LIBURING
+
+static char logged[4096];
+
+static void keep_log(const char *line, size_t len) {
+	size_t have = strlen(logged);
+
+	if (have + len < sizeof logged)
+		memcpy(logged + have, line, len);
+}
+
+static void look_for_ring(struct worker *w, void *arg) {
+	*(bool *)arg = w->ring != NULL;
+}
+
+/* Whatever the kernel has taken of a run when it fails: each byte is sent once, and from then on without the ring. */
+START_TEST(a_ring_that_fails_half_way_loses_and_doubles_nothing) {
+	struct send_ring *ring = ring_or_skip();
+	size_t n = 200;
+	bool has_ring;
+
+	if (!ring)
+		return;
+	send_ring_free(ring);
+	log_set_sink(keep_log);
+	begin(true);
+	on_worker(&worker, write_to_all, &n);
+	sent();
+	on_worker(&worker, look_for_ring, &has_ring);
+	ck_assert(has_ring);
+	entries_taken = _i * SEND_RING_SIZE / 4;
+	on_worker(&worker, write_to_all, &n);
+	sent();
+	on_worker(&worker, look_for_ring, &has_ring);
+	ck_assert(!has_ring);
+	on_worker(&worker, write_to_all, &n);
+	sent();
+	for (int i = 0; i < STREAMS; i++) {
+		take_all(i, 3 * n);
+		ck_assert(!take(i));
+		ck_assert(!ends[i].failed);
+	}
+	end_all();
+	log_set_sink(NULL);
+	ck_assert_msg(strstr(logged, "io_uring_failed"), "logged: %s", logged);
+}
+END_TEST
+
+#endif
+
+int main(void) {
+	Suite *suite = suite_create("send_ring");
+	TCase *tc = tcase_create("send_ring");
+
+	tcase_set_timeout(tc, 60);
+	suite_add_tcase(suite, tc);
+	tcase_add_test(tc, sends_of_one_run_leave_in_their_order);
+	tcase_add_test(tc, one_result_says_nothing_of_another);
+	tcase_add_loop_test(tc, what_one_wake_up_has_written_leaves_without_a_call_for_each, 0, 2);
+	tcase_add_loop_test(tc, streams_whose_peers_are_slow_lose_nothing, 0, 2);
+	tcase_add_loop_test(tc, peers_that_are_gone_are_told_of_once_and_hurt_no_other, 0, 2);
+#ifdef HAVE_LIBURING
+	tcase_add_loop_test(tc, a_ring_that_fails_half_way_loses_and_doubles_nothing, 0, 4);
+#endif
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
