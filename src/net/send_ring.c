@@ -16,9 +16,10 @@ struct send_ring {
 };
 
 struct send_ring *send_ring_new(int *error) {
-	/* One thread submits and reaps, and wants nothing done for it meanwhile. Kernels before 6.1 refuse these flags; what they
-	 * have instead is not worth a second way. */
-	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+	/* One thread submits and reaps, and wants nothing done for it meanwhile; a send that fails does not keep those behind it.
+	 * Kernels before 6.1 refuse these flags; what they have instead is not worth a second way. */
+	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+						  IORING_SETUP_SUBMIT_ALL};
 	struct send_ring *ring = calloc(1, sizeof(*ring));
 
 	if (!ring) {
@@ -75,12 +76,11 @@ bool send_ring_run(struct send_ring *ring, int results[SEND_RING_SIZE]) {
 	unsigned came = reap(ring, added, results);
 	if (came == added)
 		return true;
-	/* The kernel takes entries in their order: those from `taken` on it never saw. The others it has answered, or, if it can
-	 * break that promise too, nobody can tell what was sent of them: these connections are broken. */
+	/* The kernel takes entries in their order: those from `taken` on it never saw. */
 	unsigned taken = added - io_uring_sq_ready(&ring->uring);
 	for (unsigned i = 0; i < taken; i++)
 		if (results[i] == SEND_RING_UNTRIED)
-			results[i] = -EIO;
+			results[i] = SEND_RING_UNKNOWN;
 	ring->error = rc < 0 ? -rc : EIO;
 	return false;
 }

@@ -419,43 +419,65 @@ bool stream_flush(struct stream *stream) {
 	return send_queued(stream);
 }
 
-/* Sends by the ring what these streams have queued. False: the ring has failed. */
+/* What the ring says became of the send of all that was queued. */
+static void sent_by_ring(struct stream *s, int result) {
+	switch (result) {
+	case SEND_RING_UNTRIED:
+	case -EINTR:
+	case -ENOMEM: /* may be the ring's own want; nothing has gone */
+		send_queued(s);
+		break;
+	case SEND_RING_UNKNOWN:
+		/* The kernel may still look at the bytes, whose memory is another's soon: it must not find a way to the peer. */
+		shutdown(s->fd, SHUT_RDWR);
+		sent(s, STREAM_BROKEN, EIO);
+		break;
+	case -EAGAIN:
+		sent(s, STREAM_AGAIN, 0);
+		break;
+	default:
+		sent(s, result >= 0 ? result : STREAM_BROKEN, -result);
+	}
+}
+
+/* Sends what these streams have queued. False: the ring has failed. */
 static bool send_together(struct send_ring *ring, struct stream *const streams[], int count) {
 	int results[SEND_RING_SIZE];
 
+	if (count == 1) /* nothing to be saved */
+		return send_queued(streams[0]), true;
 	for (int i = 0; i < count; i++)
 		send_ring_add(ring, streams[i]->fd, buf_bytes(&streams[i]->out), buf_len(&streams[i]->out));
 	bool works = send_ring_run(ring, results);
-	for (int i = 0; i < count; i++) {
-		int n = results[i];
-		if (n == SEND_RING_UNTRIED || n == -EINTR)
-			send_queued(streams[i]);
-		else
-			sent(streams[i], n >= 0 ? n : n == -EAGAIN ? STREAM_AGAIN : STREAM_BROKEN, n < 0 ? -n : 0);
-	}
+	for (int i = 0; i < count; i++)
+		sent_by_ring(streams[i], results[i]);
 	return works;
 }
 
 bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
 	struct stream *together[SEND_RING_SIZE];
+	struct list alone;
 	int count = 0;
 	bool works = true;
 
-	for (struct list *node; (node = list_first(dirty));) {
+	list_init(&alone);
+	for (struct list *node; (node = list_pop_front(dirty));) {
 		struct stream *s = list_entry(node, struct stream, dirty);
-		/* with one send, nothing is saved */
-		bool alone = count == 0 && node->next == dirty;
-		if (!ring || !works || alone || s->ssl || s->phase != PHASE_OPEN || s->held_up || buf_len(&s->out) == 0) {
-			stream_flush(s);
-		} else {
-			list_remove(node);
-			together[count++] = s;
+		if (!ring || !works || s->ssl || s->phase != PHASE_OPEN || s->held_up || buf_len(&s->out) == 0) {
+			list_push_back(&alone, node);
+			continue;
 		}
-		if (count > 0 && (count == SEND_RING_SIZE || list_empty(dirty))) {
+		together[count++] = s;
+		if (count == SEND_RING_SIZE) {
 			works = send_together(ring, together, count);
 			count = 0;
 		}
 	}
+	if (count > 0)
+		works = send_together(ring, together, count);
+	/* encrypts, while the others' peers are at work already; takes each off the list */
+	for (struct list *node; (node = list_first(&alone));)
+		stream_flush(list_entry(node, struct stream, dirty));
 	return works;
 }
 

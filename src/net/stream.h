@@ -109,8 +109,8 @@ static inline size_t stream_pending(const struct stream *stream) {
 }
 /* Sends what is queued. True: all of it went, or the rest waits for the socket. False: broken. */
 bool stream_flush(struct stream *stream);
-/* The same for all streams of a list (by their `dirty`), which is empty afterwards: plain ones in one system call, where there is a
- * ring. A failure is told to the owner of its stream. False: the ring has failed, and the rest was sent without it. For net/worker. */
+/* The same for all streams of a list (by their `dirty`), which is empty afterwards: where there is a ring, plain ones in
+ * one system call for SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the rest was sent without it. For net/worker. */
 bool stream_flush_all(struct list *dirty, struct send_ring *ring);
 /* Stops and goes on reading (user-space gate first: the watcher is stopped only when bytes do come in). */
 void stream_pause(struct stream *stream);

@@ -47,6 +47,17 @@ static void send_gathered(struct worker *worker) {
 	worker->ring = NULL;
 }
 
+static const char *why_no_ring(int error) {
+	switch (error) {
+	case EPERM:
+		return "a seccomp profile or the kernel's setting io_uring_disabled forbids it";
+	case ENOSYS:
+		return "it wants Linux 6.1 or later, a build with liburing, and a seccomp profile that allows it";
+	default:
+		return strerror(error);
+	}
+}
+
 /* It belongs to the thread that makes it. */
 static void make_ring(struct worker *worker) {
 	int e = 0;
@@ -54,14 +65,12 @@ static void make_ring(struct worker *worker) {
 	if (!worker->io_uring)
 		return;
 	worker->ring = send_ring_new(&e);
-	/* the same for all workers */
-	if (!worker->ring && worker->id == 0)
+	/* what is forbidden or not there is so for all workers */
+	if (!worker->ring && (worker->id == 0 || (e != EPERM && e != ENOSYS)))
 		log_info("io_uring_unavailable", LOG_FIELDS(LOG_TEXT("reason", strerror(e))),
 			 "io_uring is not to be had (%s): each send is a system call of its own, which works as well and costs "
 			 "a little more CPU",
-			 e == EPERM	   ? "a seccomp profile or kernel.io_uring_disabled forbids it"
-			 : e == ENOSYS ? "it wants Linux 6.1 and a build with liburing"
-				       : strerror(e));
+			 why_no_ring(e));
 }
 
 /*

@@ -798,12 +798,20 @@ static bool unix_accepts(const struct forebay *forebay) {
 	return ok;
 }
 
-static void await_listening(struct forebay *forebay) {
+/* Whether it has said that it listens everywhere; true also where the test has its log elsewhere, or without that line. */
+static bool says_ready(const struct forebay *forebay, const struct forebay_setup *setup) {
+	return setup->shell || harness_count_in(forebay->ini, "log_level") > 0 ||
+	       harness_count_in(forebay->ini, "log_destination") > 0 || harness_count_in(forebay->log, " ready version=") > 0 ||
+	       harness_count_in(forebay->log, "\"ready\"") > 0;
+}
+
+static void await_listening(struct forebay *forebay, const struct forebay_setup *setup) {
 	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
 	int status;
 
 	/* Every address that it listens on: they do not all begin in the same instant. */
-	while ((!forebay->sockets_only && !harness_port_accepts(forebay->port)) || !unix_accepts(forebay)) {
+	while ((!forebay->sockets_only && !harness_port_accepts(forebay->port)) || !unix_accepts(forebay) ||
+	       !says_ready(forebay, setup)) {
 		if (waitpid(forebay->pid, &status, WNOHANG) != 0) {
 			char *log = read_file(forebay->log);
 
@@ -844,7 +852,7 @@ static void launch(struct forebay *forebay, const struct forebay_setup *setup) {
 	else
 		forebay->pid = start((const char *const[]){harness.forebay, "-c", forebay->ini, NULL}, forebay->log, false);
 	harness.passed = 0;
-	await_listening(forebay);
+	await_listening(forebay, setup);
 }
 
 void forebay_launch(struct forebay *forebay) {

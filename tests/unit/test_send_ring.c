@@ -11,24 +11,41 @@
 #ifdef HAVE_LIBURING
 #include <liburing.h>
 
-/* The kernel's part, made to fail: it takes so many entries of a run, and then no more. -1: it does its work. */
-static _Atomic int entries_taken = -1;
+/*
+ * The kernel's part, made to fail once: after so many runs it takes so many entries of one and then no more, or answers all but
+ * so many.
+ */
+static struct {
+	_Atomic bool armed;
+	int runs_before;
+	int taken;  /* -1: all */
+	int silent; /* the first so many of those that it took */
+} fault;
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_for) {
 	static int (*real)(struct io_uring *, unsigned);
 
 	if (!real)
 		real = (int (*)(struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
-	int taken = atomic_exchange(&entries_taken, -1);
-	if (taken < 0)
+	if (!fault.armed || fault.runs_before-- > 0)
 		return real(ring, wait_for);
+	fault.armed = false;
+	int taken = fault.taken < 0 ? (int)wait_for : fault.taken;
 	if (taken > 0) {
 		unsigned tail = ring->sq.sqe_tail;
 		ring->sq.sqe_tail = tail - wait_for + (unsigned)taken;
 		must(real(ring, (unsigned)taken) == taken);
 		ring->sq.sqe_tail = tail;
+		io_uring_cq_advance(ring, (unsigned)fault.silent);
 	}
 	return taken > 0 ? taken : -EAGAIN;
+}
+
+static void arm(int runs_before, int taken, int silent) {
+	fault.runs_before = runs_before;
+	fault.taken = taken;
+	fault.silent = silent;
+	fault.armed = true;
 }
 #endif
 
@@ -151,8 +168,10 @@ static void begin(bool io_uring) {
 
 	worker_begin_with(&worker, 0, io_uring);
 	for (int i = 0; i < STREAMS; i++) {
+		const int small = 2304; /* the least: what is written at a time may find room for a part of it */
 		int two[2];
 		pair(SOCK_STREAM, two);
+		ck_assert_int_eq(setsockopt(two[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
 		fds[i] = two[0];
 		peers[i] = two[1];
 		received[i] = 0;
@@ -177,7 +196,7 @@ static void end_all(void) {
 /* Writes so many bytes of its pattern to each, in one wake-up. */
 static void write_to_all(struct worker *w, void *arg) {
 	size_t n = *(size_t *)arg;
-	uint8_t bytes[4096];
+	uint8_t bytes[8000];
 
 	(void)w;
 	for (int i = 0; i < STREAMS; i++) {
@@ -219,12 +238,14 @@ static void sent(void) {
 
 START_TEST(what_one_wake_up_has_written_leaves_without_a_call_for_each) {
 	bool io_uring = _i;
-	struct send_ring *ring = ring_or_skip();
 	size_t n = 100;
 
-	if (io_uring && !ring)
-		return;
-	send_ring_free(ring);
+	if (io_uring) {
+		struct send_ring *ring = ring_or_skip();
+		if (!ring)
+			return;
+		send_ring_free(ring);
+	}
 	begin(io_uring);
 	for (int round = 1; round <= 20; round++) {
 		on_worker(&worker, write_to_all, &n);
@@ -248,13 +269,17 @@ static void pump_all(struct worker *w, void *arg) {
 	}
 }
 
+static bool has_drained(struct end *end) {
+	return end->drained > 0;
+}
+
 /* Peers that read late, each at another pace: what a socket does not take waits for its turn and comes once, in its order. */
 START_TEST(streams_whose_peers_are_slow_lose_nothing) {
-	size_t n = 3000;
+	size_t n = 6000;
 
 	begin(_i);
-	/* fills the sockets by small writes, that all go through the ring */
-	for (int round = 0; round < 120; round++)
+	/* the first are sent together, and sockets take a part of them */
+	for (int round = 0; round < 20; round++)
 		on_worker(&worker, write_to_all, &n);
 	on_worker(&worker, pump_all, NULL);
 	for (int open = STREAMS, round = 0; open > 0; round++) {
@@ -267,8 +292,10 @@ START_TEST(streams_whose_peers_are_slow_lose_nothing) {
 				take(i);
 		}
 	}
-	for (int i = 0; i < STREAMS; i++)
+	for (int i = 0; i < STREAMS; i++) {
 		ck_assert_uint_eq(received[i], TO_SEND);
+		end_wait(&ends[i], has_drained);
+	}
 	end_all();
 }
 END_TEST
@@ -319,36 +346,116 @@ static void look_for_ring(struct worker *w, void *arg) {
 	*(bool *)arg = w->ring != NULL;
 }
 
-/* Whatever the kernel has taken of a run when it fails: each byte is sent once, and from then on without the ring. */
-START_TEST(a_ring_that_fails_half_way_loses_and_doubles_nothing) {
-	struct send_ring *ring = ring_or_skip();
-	size_t n = 200;
-	bool has_ring;
+static bool has_ring(void) {
+	bool has;
 
-	if (!ring)
-		return;
-	send_ring_free(ring);
+	on_worker(&worker, look_for_ring, &has);
+	return has;
+}
+
+/* A run with and one without a fault, and one after it, in a worker that has a ring until then. */
+static void write_through_a_fault(int runs_before, int taken, int silent) {
+	size_t n = 200;
+
 	log_set_sink(keep_log);
 	begin(true);
 	on_worker(&worker, write_to_all, &n);
 	sent();
-	on_worker(&worker, look_for_ring, &has_ring);
-	ck_assert(has_ring);
-	entries_taken = _i * SEND_RING_SIZE / 4;
+	ck_assert(has_ring());
+	arm(runs_before, taken, silent);
 	on_worker(&worker, write_to_all, &n);
 	sent();
-	on_worker(&worker, look_for_ring, &has_ring);
-	ck_assert(!has_ring);
+	ck_assert(!has_ring());
 	on_worker(&worker, write_to_all, &n);
 	sent();
+	log_set_sink(NULL);
+	ck_assert_msg(strstr(logged, "io_uring_failed"), "logged: %s", logged);
+}
+
+/* Whatever the kernel has taken of a run when it fails: each byte is sent once, and from then on without the ring. */
+START_TEST(a_ring_that_fails_half_way_loses_and_doubles_nothing) {
+	static const int takes[] = {0, 1, SEND_RING_SIZE / 2, SEND_RING_SIZE - 1};
+	struct send_ring *ring = ring_or_skip();
+
+	if (!ring)
+		return;
+	send_ring_free(ring);
+	bool in_the_second_run = _i >= 4;
+	write_through_a_fault(in_the_second_run, in_the_second_run ? takes[_i - 4] % (STREAMS - SEND_RING_SIZE) : takes[_i], 0);
 	for (int i = 0; i < STREAMS; i++) {
-		take_all(i, 3 * n);
+		take_all(i, 600);
 		ck_assert(!take(i));
 		ck_assert(!ends[i].failed);
 	}
 	end_all();
-	log_set_sink(NULL);
-	ck_assert_msg(strstr(logged, "io_uring_failed"), "logged: %s", logged);
+}
+END_TEST
+
+/* What nobody can tell the fate of is not sent again: these connections end. */
+START_TEST(sends_that_are_never_answered_break_their_streams_and_no_other) {
+	enum { SILENT = 10 };
+	struct send_ring *ring = ring_or_skip();
+
+	if (!ring)
+		return;
+	send_ring_free(ring);
+	write_through_a_fault(0, -1, SILENT);
+	for (int i = 0; i < STREAMS; i++) {
+		bool broken = i < SILENT;
+		if (broken)
+			end_wait(&ends[i], has_failed);
+		take_all(i, broken ? 400 : 600);
+		ck_assert(!take(i));
+		ck_assert_int_eq(ends[i].failed, broken);
+	}
+	end_all();
+}
+END_TEST
+
+/* The words of a login, sent by the ring, are wiped as those that are sent alone. */
+
+static const char secret_words[] = "these words are for nobody but the one who asks for them";
+
+static void write_secrets(struct worker *w, void *arg) {
+	(void)w, (void)arg;
+	for (int i = 0; i < STREAMS; i++) {
+		stream_secret(&ends[i].stream);
+		must(stream_write(&ends[i].stream, secret_words, sizeof secret_words));
+	}
+}
+
+/* Takes all of the small blocks that the worker's buffers keep, and looks what lies in them. */
+static void look_for_secrets(struct worker *w, void *arg) {
+	static struct buf blocks[2 * STREAMS];
+
+	*(int *)arg = 0;
+	for (int i = 0; i < 2 * STREAMS; i++) {
+		must(buf_reserve(w->buffers, &blocks[i], 1));
+		*(int *)arg += memmem(blocks[i].data, blocks[i].cap, secret_words + 20, sizeof secret_words - 20) != NULL;
+	}
+	for (int i = 0; i < 2 * STREAMS; i++)
+		buf_release(w->buffers, &blocks[i]);
+}
+
+START_TEST(secrets_that_left_together_are_wiped) {
+	struct send_ring *ring = ring_or_skip();
+	char got[100];
+	int left;
+
+	if (!ring)
+		return;
+	send_ring_free(ring);
+	begin(true);
+	on_worker(&worker, write_secrets, NULL);
+	sent();
+	ck_assert_int_eq(plain_sends, 0);
+	on_worker(&worker, look_for_secrets, &left);
+	ck_assert_int_eq(left, 0);
+	for (int i = 0; i < STREAMS; i++) {
+		ck_assert_int_eq(read(peers[i], got, sizeof got), sizeof secret_words);
+		ck_assert_str_eq(got, secret_words);
+	}
+	end_all();
 }
 END_TEST
 
@@ -366,7 +473,9 @@ int main(void) {
 	tcase_add_loop_test(tc, streams_whose_peers_are_slow_lose_nothing, 0, 2);
 	tcase_add_loop_test(tc, peers_that_are_gone_are_told_of_once_and_hurt_no_other, 0, 2);
 #ifdef HAVE_LIBURING
-	tcase_add_loop_test(tc, a_ring_that_fails_half_way_loses_and_doubles_nothing, 0, 4);
+	tcase_add_loop_test(tc, a_ring_that_fails_half_way_loses_and_doubles_nothing, 0, 8);
+	tcase_add_test(tc, sends_that_are_never_answered_break_their_streams_and_no_other);
+	tcase_add_test(tc, secrets_that_left_together_are_wiped);
 #endif
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

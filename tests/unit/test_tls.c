@@ -592,6 +592,55 @@ START_TEST(bytes_that_tls_holds_wait_for_a_paused_reader) {
 }
 END_TEST
 
+/* A TLS stream and two plain ones of the same worker, each with the start of its pattern, in one wake-up. */
+struct mixed {
+	int fds[2][2];
+	struct end ends[2];
+};
+
+static void open_plain(struct worker *worker, void *arg) {
+	struct mixed *mixed = arg;
+
+	for (int i = 0; i < 2; i++)
+		stream_open(&mixed->ends[i].stream, worker, mixed->fds[i][0], end_ready);
+}
+
+static void write_mixed(struct worker *worker, void *arg) {
+	struct mixed *mixed = arg;
+	uint8_t bytes[200];
+
+	(void)worker;
+	pattern_fill(bytes, 0, sizeof bytes);
+	must(stream_write(&mixed->ends[0].stream, bytes, sizeof bytes));
+	must(stream_write(&server.stream, bytes, sizeof bytes));
+	must(stream_write(&mixed->ends[1].stream, bytes, sizeof bytes));
+	must(stream_pending(&server.stream) == sizeof bytes);
+}
+
+START_TEST(what_leaves_together_with_plain_streams_output_is_encrypted) {
+	struct mixed mixed;
+	uint8_t got[300];
+
+	handshake(server_context(), client_context(), NULL, NULL);
+	for (int i = 0; i < 2; i++) {
+		must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, mixed.fds[i]) == 0);
+		set_nonblocking(mixed.fds[i][0]);
+		end_init(&mixed.ends[i], &workers[0]);
+	}
+	on_worker(&workers[0], open_plain, &mixed);
+	on_worker(&workers[0], write_mixed, &mixed);
+	end_wait(&client, got_200);
+	ck_assert(!client.bad);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(recv(mixed.fds[i][1], got, sizeof got, 0), 200);
+		for (uint64_t k = 0; k < 200; k++)
+			ck_assert_uint_eq(got[k], pattern_at(k));
+		on_worker(&workers[0], close_end, &mixed.ends[i]);
+		close(mixed.fds[i][1]);
+	}
+}
+END_TEST
+
 static bool at_end(struct end *e) {
 	return e->eof > 0;
 }
@@ -861,6 +910,7 @@ int main(void) {
 	tcase_add_test(tc, answer_that_announces_tls_goes_out_before_it_in_the_clear);
 	tcase_add_loop_test(tc, large_transfers_go_both_ways_at_once, 0, 2);
 	tcase_add_test(tc, peer_that_does_not_read_holds_output_up_until_it_does);
+	tcase_add_test(tc, what_leaves_together_with_plain_streams_output_is_encrypted);
 	tcase_add_test(tc, bytes_that_tls_holds_are_announced_though_the_socket_is_silent);
 	tcase_add_test(tc, bytes_that_tls_holds_wait_for_a_paused_reader);
 	tcase_add_test(tc, close_after_bytes_is_seen_as_bytes_and_then_the_end);
