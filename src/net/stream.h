@@ -58,21 +58,6 @@ struct stream {
 	bool secret : 1;      /* private: what is queued is wiped when it has gone */
 };
 
-/* What a peer is, for logs and rules; small, for every connection keeps one. */
-struct stream_peer {
-	uint16_t family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: unknown */
-	uint16_t port;   /* of AF_INET and AF_INET6 */
-	union {
-		uint8_t ip[16]; /* AF_INET (the first four bytes) and AF_INET6: in network order */
-		struct {
-			int pid; /* 0: the system does not tell */
-			int uid; /* -1: unknown */
-		} process;       /* AF_UNIX */
-	};
-};
-_Static_assert(sizeof(struct stream_peer) == 20, "a peer is kept small");
-enum { STREAM_PEER_TEXT = 64 };
-
 /* Takes over a connected, non-blocking descriptor and starts reading. */
 void stream_open(struct stream *stream, struct worker *worker, int fd, void (*on_ready)(struct stream *, int));
 /* Begins to connect; STREAM_CONNECTED or STREAM_FAILED follows (never from within the call). False: failed at
@@ -109,8 +94,9 @@ static inline size_t stream_pending(const struct stream *stream) {
 }
 /* Sends what is queued. True: all of it went, or the rest waits for the socket. False: broken. */
 bool stream_flush(struct stream *stream);
-/* The same for all streams of a list (by their `dirty`), which is empty afterwards: where there is a ring, plain ones in
- * one system call for SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the rest was sent without it. For net/worker. */
+/* The same for all streams of a list (by their `dirty`), which is empty afterwards: where there is a ring, plain ones in one
+ * system call for SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the
+ * rest was sent without it. For net/worker. */
 bool stream_flush_all(struct list *dirty, struct send_ring *ring);
 /* Stops and goes on reading (user-space gate first: the watcher is stopped only when bytes do come in). */
 void stream_pause(struct stream *stream);
@@ -125,14 +111,5 @@ bool stream_quiet(struct stream *stream);
 void stream_input_over(struct stream *stream);
 /* Closes; may be called twice. Output that is queued is tried once. No callback follows. */
 void stream_close(struct stream *stream);
-/* Fills `peer` from its address, as accept4() tells it; asks a Unix socket for SO_PEERCRED. Any thread, as are the next
- * three. */
-void stream_peer_from(int fd, const struct sockaddr *address, socklen_t len, struct stream_peer *peer);
-/* "10.0.0.7:51234", "[::1]:51234", "unix:1234@501" (pid@uid), "unknown"; written to `out`, which is returned. */
-const char *stream_peer_text(const struct stream_peer *peer, char out[STREAM_PEER_TEXT]);
-/* The same with room of its own, which lasts until the end of the block. */
-#define STREAM_PEER_SAY(peer) stream_peer_text(peer, (char[STREAM_PEER_TEXT]){0})
-/* As a socket address, an unnamed one for AF_UNIX. */
-struct sockaddr_storage stream_peer_address(const struct stream_peer *peer);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/list.h"
 #include "net/stream.h"
+#include "net/stream_peer.h"
 #include "net/worker.h"
 #include "pool/pool.h"
 #include "session/protocol.h"

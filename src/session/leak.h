@@ -19,7 +19,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
-#include "net/stream.h"
+#include "net/stream_peer.h"
 #include "session/protocol.h"
 
 struct client;

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
+#include "net/stream_peer.h"
 #include "net_harness.h"
 
 static struct worker workers[2];
