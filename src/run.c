@@ -272,11 +272,12 @@ static bool start_workers(struct error *error) {
 	forebay.workers = calloc((size_t)count, sizeof *forebay.workers);
 	if (!forebay.workers)
 		return error_set(error, 0, "out of memory");
-	for (; forebay.workers_made < count; forebay.workers_made++)
-		if (!worker_init(&forebay.workers[forebay.workers_made], forebay.workers_made, error))
+	for (; forebay.workers_made < count; forebay.workers_made++) {
+		struct worker *worker = &forebay.workers[forebay.workers_made];
+		if (!worker_init(worker, forebay.workers_made, error))
 			return false;
-	for (int i = 0; i < count; i++)
-		forebay.workers[i].io_uring = forebay.generation->config->io_uring;
+		worker->io_uring = forebay.generation->config->io_uring;
+	}
 	forebay.offload_made = offload_start(count < 2 ? 2 : count > 4 ? 4 : count);
 	forebay.resolver_made = resolver_start();
 	if (!forebay.offload_made || !forebay.resolver_made)

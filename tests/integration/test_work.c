@@ -21,13 +21,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef HAVE_LIBURING
-#include <liburing.h>
-#include <sys/syscall.h>
-#endif
 
 #include "harness.h"
 #include "http.h"
+#include "net/send_ring.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SANITIZED = 1 };
@@ -286,15 +283,11 @@ static void compare_all(const struct row *row, const uint64_t *of) {
 
 /* Whether this build of Forebay could use io_uring here. */
 static bool has_io_uring(void) {
-#ifdef HAVE_LIBURING
-	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
-	int fd = (int)syscall(SYS_io_uring_setup, 1, &params);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
-#else
-	return false;
-#endif
+	int e;
+	struct send_ring *ring = send_ring_new(&e);
+
+	send_ring_free(ring);
+	return ring != NULL;
 }
 
 START_TEST(work_of_a_transaction_is_within_its_limits) {

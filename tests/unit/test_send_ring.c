@@ -68,8 +68,15 @@ static struct send_ring *ring_or_skip(void) {
 	return ring;
 }
 
-static void pair(int type, int fds[2]) {
-	ck_assert_int_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+static bool skipped(void) {
+	struct send_ring *ring = ring_or_skip();
+
+	send_ring_free(ring);
+	return !ring;
+}
+
+static void pair(int fds[2]) {
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
 }
 
 static void close_pair(const int fds[2]) {
@@ -83,7 +90,7 @@ START_TEST(sends_of_one_run_leave_in_their_order) {
 
 	if (!ring)
 		return;
-	pair(SOCK_STREAM, fds);
+	pair(fds);
 	for (int run = 0; run < 300; run++) {
 		uint8_t bytes[SEND_RING_SIZE], got[SEND_RING_SIZE + 1];
 		for (int i = 0; i < SEND_RING_SIZE; i++) {
@@ -112,10 +119,10 @@ START_TEST(one_result_says_nothing_of_another) {
 		free(large);
 		return;
 	}
-	pair(SOCK_STREAM, good);
-	pair(SOCK_STREAM, full);
-	pair(SOCK_STREAM, gone);
-	pair(SOCK_STREAM, partly);
+	pair(good);
+	pair(full);
+	pair(gone);
+	pair(partly);
 	while (send(full[0], large, LARGE, 0) > 0)
 		;
 	close(gone[1]);
@@ -170,7 +177,7 @@ static void begin(bool io_uring) {
 	for (int i = 0; i < STREAMS; i++) {
 		const int small = 2304; /* the least: what is written at a time may find room for a part of it */
 		int two[2];
-		pair(SOCK_STREAM, two);
+		pair(two);
 		ck_assert_int_eq(setsockopt(two[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
 		fds[i] = two[0];
 		peers[i] = two[1];
@@ -240,12 +247,8 @@ START_TEST(what_one_wake_up_has_written_leaves_without_a_call_for_each) {
 	bool io_uring = _i;
 	size_t n = 100;
 
-	if (io_uring) {
-		struct send_ring *ring = ring_or_skip();
-		if (!ring)
-			return;
-		send_ring_free(ring);
-	}
+	if (io_uring && skipped())
+		return;
 	begin(io_uring);
 	for (int round = 1; round <= 20; round++) {
 		on_worker(&worker, write_to_all, &n);
@@ -353,7 +356,7 @@ static bool has_ring(void) {
 	return has;
 }
 
-/* A run with and one without a fault, and one after it, in a worker that has a ring until then. */
+/* Three times 200 bytes to each; the second meets a fault, until which the worker has a ring. */
 static void write_through_a_fault(int runs_before, int taken, int silent) {
 	size_t n = 200;
 
@@ -375,12 +378,10 @@ static void write_through_a_fault(int runs_before, int taken, int silent) {
 /* Whatever the kernel has taken of a run when it fails: each byte is sent once, and from then on without the ring. */
 START_TEST(a_ring_that_fails_half_way_loses_and_doubles_nothing) {
 	static const int takes[] = {0, 1, SEND_RING_SIZE / 2, SEND_RING_SIZE - 1};
-	struct send_ring *ring = ring_or_skip();
-
-	if (!ring)
-		return;
-	send_ring_free(ring);
 	bool in_the_second_run = _i >= 4;
+
+	if (skipped())
+		return;
 	write_through_a_fault(in_the_second_run, in_the_second_run ? takes[_i - 4] % (STREAMS - SEND_RING_SIZE) : takes[_i], 0);
 	for (int i = 0; i < STREAMS; i++) {
 		take_all(i, 600);
@@ -394,11 +395,9 @@ END_TEST
 /* What nobody can tell the fate of is not sent again: these connections end. */
 START_TEST(sends_that_are_never_answered_break_their_streams_and_no_other) {
 	enum { SILENT = 10 };
-	struct send_ring *ring = ring_or_skip();
 
-	if (!ring)
+	if (skipped())
 		return;
-	send_ring_free(ring);
 	write_through_a_fault(0, -1, SILENT);
 	for (int i = 0; i < STREAMS; i++) {
 		bool broken = i < SILENT;
@@ -438,13 +437,11 @@ static void look_for_secrets(struct worker *w, void *arg) {
 }
 
 START_TEST(secrets_that_left_together_are_wiped) {
-	struct send_ring *ring = ring_or_skip();
 	char got[100];
 	int left;
 
-	if (!ring)
+	if (skipped())
 		return;
-	send_ring_free(ring);
 	begin(true);
 	on_worker(&worker, write_secrets, NULL);
 	sent();
