@@ -27,6 +27,11 @@ def pool_names(row):
     return [f"bench{i}" for i in range(row.pools)] if row.pools else ["bench"]
 
 
+def pool_size(row, name):
+    """Those that are there to be many are small: 1,000 pools of 20 would want more descriptors than most machines give."""
+    return row.servers if name in ("bench", "bench0") else min(row.servers, 2)
+
+
 class Contestant:
     """Something to send load through. start() gives the port."""
 
@@ -115,7 +120,7 @@ class Forebay(Contestant):
 [pool:{name}]
 protocol = {protocol}
 hosts = {self.backend_host(row)}:{backend}
-max_size = {row.servers}
+max_size = {pool_size(row, name)}
 {"min_idle = 0" if row.pools else ""}
 monitor_interval = 0
 tls_mode = {"require" if row.tls else "disable"}
@@ -164,7 +169,8 @@ class PgBouncer(Contestant):
     def start(self, row, backend):
         port = free_port()
         users = self.file("users.txt", f'"bench" "{self.bench.secret}"\n')
-        databases = "\n".join(f"{name} = host={self.backend_host(row)} port={backend} dbname=bench" for name in pool_names(row))
+        databases = "\n".join(f"{name} = host={self.backend_host(row)} port={backend} dbname=bench "
+                              f"pool_size={pool_size(row, name) // row.workers}" for name in pool_names(row))
         for i in range(row.workers):
             more = ""
             if row.mode in ("prepared", "pipelined"):
@@ -186,7 +192,6 @@ unix_socket_dir =
 auth_type = {"scram-sha-256" if row.scram else "trust"}
 auth_file = {users}
 pool_mode = transaction
-default_pool_size = {row.servers // row.workers}
 max_client_conn = {row.total_clients() + 100}
 log_connections = 0
 log_disconnections = 0

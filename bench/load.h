@@ -11,6 +11,7 @@
 #include <openssl/ssl.h>
 
 #include "histogram.h"
+#include "net/send_ring.h"
 #include "scram.h"
 #include "wire.h"
 
@@ -48,6 +49,7 @@ struct client {
 	enum client_state state;
 	bool is_slow;
 	bool waits_out; /* registered for EPOLLOUT, as the socket did not take all of the request */
+	bool gathered;  /* its request is among those that the thread sends next */
 	unsigned char head[5];
 	unsigned char head_len;
 	unsigned char round_trip; /* of the transaction under way */
@@ -71,6 +73,9 @@ struct thread {
 	int clients_count;
 	struct client *clients;
 	char *input;
+	struct send_ring *ring; /* NULL: each request is sent by itself */
+	struct client *gathered[SEND_RING_SIZE];
+	int gathered_count;
 	uint64_t now_ns;
 	int logins;   /* under way */
 	int begun;    /* clients that have begun to log in */
@@ -140,7 +145,9 @@ void client_close(struct client *c);
 void client_event(struct thread *t, struct client *c, uint32_t events);
 /* Receives once, at most so many bytes. */
 void client_input(struct thread *t, struct client *c, size_t at_most);
+/* Sends it: now, or with others' requests by send_gathered(). */
 bool client_send(struct thread *t, struct client *c, const struct bytes *what);
+void send_gathered(struct thread *t);
 const struct bytes *client_startup(const struct client *c);
 /* Its login, or the answer to its request, has come to its end. False if the connection is lost. */
 bool client_ready(struct thread *t, struct client *c);

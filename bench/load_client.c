@@ -98,7 +98,49 @@ bool client_send(struct thread *t, struct client *c, const struct bytes *request
 {
 	c->out = request->data;
 	c->out_left = request->len;
-	return client_flush(t, c);
+	if (!t->ring || c->ssl || c->is_slow || c->state != CLIENT_BUSY || conf.mode == CONNECT)
+		return client_flush(t, c);
+	if (t->gathered_count == SEND_RING_SIZE)
+		send_gathered(t);
+	c->gathered = true;
+	t->gathered[t->gathered_count++] = c;
+	return true;
+}
+
+static void sent_by_ring(struct thread *t, struct client *c, int result)
+{
+	if (result < 0 && result != -EAGAIN) {
+		client_lost(t, c, result > SEND_RING_UNTRIED ? strerror(-result) : "io_uring has failed");
+		return;
+	}
+	if (result > 0) {
+		c->out += result;
+		c->out_left -= (size_t)result;
+	}
+	watch_out(t, c, c->out_left > 0);
+}
+
+/* What the answers of one wake-up have made the clients ask for next leaves in one system call. */
+void send_gathered(struct thread *t)
+{
+	struct client *sent[SEND_RING_SIZE];
+	int results[SEND_RING_SIZE], count = 0;
+
+	for (int i = 0; i < t->gathered_count; i++) {
+		struct client *c = t->gathered[i];
+
+		if (!c->gathered) /* lost meanwhile */
+			continue;
+		c->gathered = false;
+		send_ring_add(t->ring, c->fd, c->out, c->out_left);
+		sent[count++] = c;
+	}
+	t->gathered_count = 0;
+	if (!count)
+		return;
+	send_ring_run(t->ring, results);
+	for (int i = 0; i < count; i++)
+		sent_by_ring(t, sent[i], results[i]);
 }
 
 /* Ports of one address are not enough for tens of thousands of connections. */

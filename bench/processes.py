@@ -168,9 +168,9 @@ def free_port():
         return s.getsockname()[1]
 
 
-def come_and_go(port, clients):
+def come_and_go(port, clients, database):
     """So many clients log in at once and leave: what a process does or allocates only once is done then."""
-    words = b"user\0bench\0database\0bench\0\0"
+    words = b"user\0bench\0database\0" + database.encode() + b"\0\0"
     startup = struct.pack(">II", 8 + len(words), 196608) + words
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(clients)]

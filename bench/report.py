@@ -28,9 +28,20 @@ class Report:
         values = [r[key] for r in self.rounds(row, name) if key in r]
         return statistics.median(values) if values else None
 
+    def paired(self, ours, theirs, key):
+        """The ratio of one to the other, each a row and a contestant: the median of the rounds that both have had one after the
+        other, so that a machine that becomes slower meanwhile does so for both; and its standard error. None: not measured."""
+        ours, theirs = ({r["round"]: r for r in self.bench.results.get(place, []) if r.get(key)} for place in (ours, theirs))
+        common = sorted(ours.keys() & theirs.keys())
+        quiet = [n for n in common if not ours[n]["noisy"] and not theirs[n]["noisy"]] or common
+        ratios = [ours[n][key] / theirs[n][key] for n in quiet]
+        if not ratios:
+            return None
+        return statistics.median(ratios), (1.25 * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0)
+
     def ratio(self, row, name, to, key="cpu_us"):
-        a, b = self.median(row, name, key), self.median(row, to, key)
-        return f"{a / b:.2f}" if a and b and name != to else ""
+        pair = self.paired((row, name), (row, to), key) if name != to else None
+        return f"{pair[0]:.2f}" if pair else ""
 
     def table(self, head, body):
         self.lines.append("| " + " | ".join(head) + " |")
@@ -103,21 +114,22 @@ class Report:
         body = []
         names = {"pgbouncer": " of PgBouncer's", "haproxy": " of HAProxy's"}
 
-        def tell(what, value, most=None, least=None, of="", noisy=False, note=""):
+        def tell(what, value, most=None, least=None, of="", error=0.0, noisy=False, note=""):
             met = value <= most if least is None else value >= least
-            body.append([what, (f"at most {most:g}" if least is None else f"at least {least:g}") + of, f"{value:,.2f}",
+            body.append([what, (f"at most {most:g}" if least is None else f"at least {least:g}") + of,
+                         f"{value:,.2f}" + (f" ± {error:.2f}" if error else ""),
                          ("yes" if met else "**no**") + (" (noisy)" if noisy else "") + note])
 
         def noisy(*places):
             return any(r["noisy"] for place in places for r in self.rounds(*place))
 
         def against(what, row, key, to, most=None, least=None, note=""):
-            """A median of Forebay's to another's: to is a contestant, or (row, contestant)."""
+            """Forebay's to another's: to is a contestant, or (row, contestant)."""
             row_to, name_to = to if isinstance(to, tuple) else (row, to)
-            ours, theirs = self.median(row, "forebay", key), self.median(row_to, name_to, key)
-            if ours is not None and theirs:
+            pair = self.paired((row, "forebay"), (row_to, name_to), key)
+            if pair:
                 counted = key in ("calls", "memory", "instructions")
-                tell(what, ours / theirs, most, least, names.get(to, f" of {row_to}'s"),
+                tell(what, pair[0], most, least, names.get(to, f" of {row_to}'s"), 0.0 if counted else pair[1],
                      not counted and noisy((row, "forebay"), (row_to, name_to)), note)
 
         def alone(what, row, key, most):
@@ -192,9 +204,10 @@ class Report:
         self.lines += [
             f"{len(models)} CPUs ({models[0] if models else os.uname().machine}), {release}Linux {os.uname().release}. "
             f"Load average before {load_before[0]:.2f}, after {os.getloadavg()[0]:.2f}. {o.rounds} interleaved rounds of "
-            f"{o.seconds:g} s after {o.warm_up:g} s of warm-up (at most 3 in the rows of less weight). One worker, pinned "
+            f"{o.seconds:g} s after {o.warm_up:g} s of warm-up (at most 4 in the rows of less weight). One worker, pinned "
             "to a CPU, and load and stub on the other CPUs, unless a row says otherwise. Noisy rounds are left out where "
-            "there are quiet ones. \"Its own\" and \"instructions\" are without the kernel's part.", ""]
+            "there are quiet ones. Ratios are medians of the rounds' ratios, ± their standard error. \"Its own\" and "
+            "\"instructions\" are without the kernel's part.", ""]
         self.lines += [f"- {c.name}: {c.version()}" for c in self.bench.contestants if c.version()] + [""]
 
     def build(self, load_before):

@@ -3,7 +3,8 @@
  *
  * It plays a PostgreSQL 15, or with --mysql a MariaDB, that lets everybody in: every query has one row of one column, BEGIN
  * and COMMIT change the status, SET and the like succeed, and a query that begins with "SELECT (slash)* large N" gets N MiB
- * of rows. The answers to all that one receive brings leave in one send.
+ * of rows. The answers to all that one receive brings leave in one send, and the sends of a wake-up in one call where there is
+ * io_uring.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "net/send_ring.h"
 #include "stub.h"
 
 enum {
@@ -36,6 +38,9 @@ struct loop {
 	int epoll, listeners[2]; /* by TCP, and by a Unix socket or -1 */
 	char *input;
 	struct bytes answer;
+	struct send_ring *ring; /* NULL: each answer is sent by itself */
+	struct conn *gathered[SEND_RING_SIZE];
+	int gathered_count;
 };
 
 static SSL_CTX *tls;
@@ -49,8 +54,11 @@ static _Noreturn void fail(const char *what)
 	exit(1);
 }
 
-static void conn_close(struct conn *c)
+static void conn_close(struct loop *l, struct conn *c)
 {
+	for (int i = 0; c->gathered && i < l->gathered_count; i++)
+		if (l->gathered[i] == c)
+			l->gathered[i--] = l->gathered[--l->gathered_count];
 	close(c->fd);
 	SSL_free(c->ssl);
 	free(c->in.data);
@@ -126,6 +134,44 @@ static bool flush(struct loop *l, struct conn *c)
 	return true;
 }
 
+/* The answers to all that one wake-up has brought leave in one system call. */
+static void send_gathered(struct loop *l)
+{
+	int results[SEND_RING_SIZE];
+	struct conn *c;
+
+	if (!l->gathered_count)
+		return;
+	for (int i = 0; i < l->gathered_count; i++) {
+		c = l->gathered[i];
+		send_ring_add(l->ring, c->fd, c->out.data, c->out.len);
+	}
+	send_ring_run(l->ring, results);
+	int count = l->gathered_count;
+
+	l->gathered_count = 0;
+	for (int i = 0; i < count; i++) {
+		c = l->gathered[i];
+		c->gathered = false;
+		if (results[i] > 0)
+			c->out_at = (size_t)results[i];
+		if ((results[i] < 0 && results[i] != -EAGAIN) || !flush(l, c))
+			conn_close(l, c);
+	}
+}
+
+static bool gather(struct loop *l, struct conn *c)
+{
+	bytes_add(&c->out, l->answer.data, l->answer.len);
+	if (c->gathered)
+		return true;
+	if (l->gathered_count == SEND_RING_SIZE)
+		send_gathered(l);
+	c->gathered = true;
+	l->gathered[l->gathered_count++] = c;
+	return true;
+}
+
 static bool take(struct loop *l, struct conn *c, char *data, size_t len)
 {
 	ssize_t used;
@@ -148,6 +194,8 @@ static bool take(struct loop *l, struct conn *c, char *data, size_t len)
 	}
 	size_t at = 0;
 
+	if (l->ring && l->answer.len && (!c->out.len || c->gathered) && !c->ssl && !c->large_rows)
+		return gather(l, c);
 	if (l->answer.len && !c->out.len) {
 		ssize_t n = conn_send(c, l->answer.data, l->answer.len);
 
@@ -227,7 +275,7 @@ static void accept_all(struct loop *l, int listener)
 		if (protocol->greet) {
 			protocol->greet(c, &c->out);
 			if (!flush(l, c))
-				conn_close(c);
+				conn_close(l, c);
 		}
 	}
 }
@@ -272,7 +320,9 @@ static void *run(void *arg)
 {
 	struct loop *l = arg;
 	struct epoll_event events[EVENTS];
+	int why_no_ring;
 
+	l->ring = send_ring_new(&why_no_ring); /* it works without, too */
 	for (;;) {
 		int n = epoll_wait(l->epoll, events, EVENTS, -1);
 
@@ -284,8 +334,9 @@ static void *run(void *arg)
 				if (l->listeners[1] >= 0)
 					accept_all(l, l->listeners[1]);
 			} else if (!(c->wants_out ? writable(l, c) : readable(l, c)))
-				conn_close(c);
+				conn_close(l, c);
 		}
+		send_gathered(l);
 	}
 	return NULL;
 }

@@ -25,6 +25,7 @@ struct conn {
 	enum stub_state state;
 	bool in_transaction;
 	bool wants_out;      /* registered for EPOLLOUT: its input waits */
+	bool gathered;       /* its answer is among those that the loop sends next */
 	SSL *ssl;
 	struct bytes in;     /* a message that has come in part */
 	struct bytes out;    /* not sent yet */
