@@ -74,16 +74,19 @@ static uint32_t block_size(size_t need) {
 	return size;
 }
 
-static uint8_t *block_take(struct buf_cache *cache, uint32_t size) {
-	int c = cache ? class_of(size) : -1;
-
-	if (c < 0 || !cache->free[c])
-		return malloc(size);
+static uint8_t *cached_take(struct buf_cache *cache, int c) {
 	struct block *block = cache->free[c];
-	BLOCK_UNPOISON(block, size);
+
+	BLOCK_UNPOISON(block, class_size[c]);
 	cache->free[c] = block->next;
 	cache->count[c]--;
 	return (uint8_t *)block;
+}
+
+static uint8_t *block_take(struct buf_cache *cache, uint32_t size) {
+	int c = cache ? class_of(size) : -1;
+
+	return c < 0 || !cache->free[c] ? malloc(size) : cached_take(cache, c);
 }
 
 static void block_give(struct buf_cache *cache, void *data, uint32_t size) {
@@ -111,6 +114,11 @@ static void move_to_front(struct buf *b) {
 bool buf_reserve(struct buf_cache *cache, struct buf *b, size_t need) {
 	uint32_t len = b->end - b->start;
 
+	/* as a rule: a request or an answer, into an empty buffer */
+	if (!b->data && need <= class_size[0] && cache && cache->free[0]) {
+		*b = (struct buf){.data = cached_take(cache, 0), .cap = class_size[0]};
+		return true;
+	}
 	if (need <= b->cap - b->end)
 		return b->data || need == 0;
 	if (need > BUF_MAX || len + need > BUF_MAX)

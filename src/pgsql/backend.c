@@ -19,23 +19,26 @@ struct walk {
 	struct pg_server *ps;
 	const uint8_t *run; /* bytes in a row that go to the client as they are */
 	size_t run_len;
+	const struct client *run_client; /* whose they are */
 };
 
+/* To be called before anything else is said to the client, and before it may lose the server. */
 static void flush_run(struct walk *w) {
 	struct client *client = w->ps->base.client;
-	if (w->run_len > 0 && client)
+	if (w->run_len > 0 && client && client == w->run_client)
 		client_write(client, w->run, w->run_len);
 	w->run_len = 0;
 }
 
 static void to_client(struct walk *w, const uint8_t *data, size_t len) {
-	if (w->run_len > 0 && w->run + w->run_len == data) {
+	if (w->run_len > 0 && w->run + w->run_len == data && w->run_client == w->ps->base.client) {
 		w->run_len += len;
 		return;
 	}
 	flush_run(w);
 	w->run = data;
 	w->run_len = len;
+	w->run_client = w->ps->base.client;
 }
 
 struct answer {
@@ -71,6 +74,15 @@ static bool head_is(const struct pg_request *head, enum pg_request_type type) {
 	return head && head->type == (uint8_t)type;
 }
 
+/* An answer is over: those of our own whose turn it is now go behind it. */
+static void give_ours(struct walk *w) {
+	const struct pg_request *head = pg_queue_head(&w->ps->queue);
+	if (!head || (head->type != PG_REQ_VIRTUAL && head->type != PG_REQ_COPY_END))
+		return;
+	flush_run(w);
+	pg_emit_virtual(w->ps);
+}
+
 /* The answer that ends an extended request. */
 static enum verdict completes(struct walk *w, const struct answer *a, enum pg_request_type type) {
 	struct pg_server *ps = w->ps;
@@ -79,9 +91,8 @@ static enum verdict completes(struct walk *w, const struct answer *a, enum pg_re
 	if (a->total != PG_HEADER)
 		return violation(w, a, "an answer of the wrong length");
 	pass(w, a);
-	flush_run(w);
 	pg_settle_head(ps);
-	pg_emit_virtual(ps);
+	give_ours(w);
 	return TAKEN;
 }
 
@@ -116,12 +127,9 @@ static enum verdict on_command_complete(struct walk *w, struct answer *a) {
 	ps->copy = 0;
 	ps->swallowed_syncs = 0;
 	pass(w, a);
-	if (head->type == PG_REQ_EXECUTE) {
-		flush_run(w);
+	if (head->type == PG_REQ_EXECUTE)
 		pg_settle_head(ps);
-	}
-	flush_run(w);
-	pg_emit_virtual(ps);
+	give_ours(w);
 	return TAKEN;
 }
 
@@ -150,10 +158,9 @@ static enum verdict on_description(struct walk *w, struct answer *a) {
 		return violation(w, a, "an answer that nobody has asked for");
 	pass(w, a);
 	/* The rest of it, if any, passes before the next message is looked at. */
-	flush_run(w);
 	pg_settle_head(ps);
 	if (ps->passing == 0)
-		pg_emit_virtual(ps);
+		give_ours(w);
 	return TAKEN;
 }
 
@@ -171,6 +178,7 @@ static enum verdict on_parameter_status(struct walk *w, struct answer *a) {
 	bool shared = pc && pc->settings == ps->settings;
 	struct settings *now = settings_with(ps->settings, name, value, true);
 	if (!now) {
+		flush_run(w);
 		server_close(&ps->base, "out of memory");
 		return STOP;
 	}
@@ -340,6 +348,7 @@ static enum verdict on_begin_failed(struct walk *w, struct answer *a, const stru
 	char text[256];
 	snprintf(text, sizeof text, "BEGIN has failed: %s", view->message ? view->message : sqlstate);
 	if (!is_complete_answer(a)) {
+		flush_run(w);
 		server_close(&ps->base, text);
 		return STOP;
 	}
@@ -604,10 +613,8 @@ size_t pg_backend_input(struct pg_server *ps, const uint8_t *data, size_t len) {
 				to_client(&w, data + used, n);
 			ps->passing -= n;
 			used += n;
-			if (ps->passing == 0) {
-				flush_run(&w);
-				pg_emit_virtual(ps);
-			}
+			if (ps->passing == 0)
+				give_ours(&w);
 			continue;
 		}
 		if (left < PG_HEADER)

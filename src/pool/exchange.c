@@ -174,11 +174,10 @@ static bool turn_is_best(const struct slot *slot) {
 	       (size == best && slot_first_waiter(slot)->since_ns < atomic_load(&shard->want_since_ns));
 }
 
-void slot_refresh_want(struct slot *slot) {
+/* The slot has been weighed since its waiters or connections changed. */
+static void refresh_weighed(struct slot *slot, uint64_t now) {
 	struct pool_shard *shard = slot->shard;
 	uint32_t inbound = atomic_load(&slot->inbound), want = 0;
-	uint64_t now = shard_now(shard);
-	slot_weigh(slot, now);
 	POOL_TEST_POINT();
 	uint32_t short_n = beyond(slot->waiting_n, inbound);
 	if (short_n && !shard->shut) {
@@ -209,8 +208,14 @@ void slot_refresh_want(struct slot *slot) {
 		turn_watch(slot);
 }
 
-void slot_seek(struct slot *slot) {
-	slot_refresh_want(slot);
+void slot_refresh_want(struct slot *slot) {
+	uint64_t now = shard_now(slot->shard);
+	slot_weigh(slot, now);
+	refresh_weighed(slot, now);
+}
+
+void slot_seek(struct slot *slot, uint64_t now) {
+	refresh_weighed(slot, now);
 	POOL_TEST_POINT();
 	if (!slot->want)
 		return;

@@ -370,8 +370,8 @@ void shard_look(struct pool_shard *shard);
 void slot_refresh_want(struct slot *slot);
 /* Waiters of this slot need not wait: nothing works, nothing can be opened now, and the pool is to say so. */
 bool slot_is_unavailable(const struct slot *slot, uint64_t *retry_at);
-/* After a new waiter: what can be done for it. */
-void slot_seek(struct slot *slot);
+/* After a new waiter, with which the slot was weighed: what can be done for it. */
+void slot_seek(struct slot *slot, uint64_t now);
 /* Tells the other shards where this user has waiters to look again. */
 void user_tell(struct pool_user *user, struct pool_shard *from);
 

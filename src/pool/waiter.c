@@ -199,7 +199,7 @@ static struct pool_conn *acquire(struct slot *slot, struct pool_waiter *waiter, 
 		return NULL;
 	}
 	atomic_store_explicit(&slot->active_ns, now, memory_order_relaxed);
-	slot_seek(slot);
+	slot_seek(slot, now);
 	return NULL;
 }
 

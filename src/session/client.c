@@ -37,9 +37,9 @@ static _Atomic uint32_t *gauge_of(const struct client *client, enum client_state
 	struct session_worker *sw = client->sw;
 	if (state == CLIENT_LOGIN || state == CLIENT_CONSOLE)
 		return &sw->outside_clients[state == CLIENT_CONSOLE];
-	if (state == CLIENT_CLOSED || !client->database)
+	if (state == CLIENT_CLOSED || !client->stats)
 		return NULL;
-	return &pool_shard_stats_mut(database_view(client->database, sw->worker->id)->shard)->clients[in_pool[state]];
+	return &client->stats->clients[in_pool[state]];
 }
 
 static void count_client(const struct client *client, enum client_state state, uint32_t by) {
@@ -151,9 +151,8 @@ static void client_receive(struct client *client) {
 	stat_add(&client->sw->bytes_from_clients, (uint64_t)n);
 	if (client->server)
 		leak_used(client);
-	if (client->database)
-		stat_add(&pool_shard_stats_mut(database_view(client->database, worker->id)->shard)->client_bytes,
-			 (uint64_t)n);
+	if (client->stats)
+		stat_add(&client->stats->client_bytes, (uint64_t)n);
 	if (client->closing)
 		return;
 	if (kept) {
@@ -351,6 +350,7 @@ static void join(struct client *client, struct database *database, struct pool_u
 	client->user = user;
 	atomic_fetch_add(&account_of(user)->clients, 1);
 	const struct database_view *view = database_view(database, client->sw->worker->id);
+	client->stats = pool_shard_stats_mut(view->shard);
 	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
 	client_leave_login(client);
 }

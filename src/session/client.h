@@ -74,6 +74,7 @@ struct client {
 	struct session_worker *sw;
 	struct buf in;            /* received, not consumed */
 	struct database *database; /* NULL until login */
+	struct pool_shard_stats *stats; /* its pool's on this worker, to count in; NULL until login */
 	struct pool_user *user;   /* referenced; NULL until login */
 	struct server *server;    /* linked; NULL: none */
 	struct claim *claim;      /* while it waits for a server or has one; NULL: it is idle */
@@ -83,7 +84,7 @@ struct client {
 	uint64_t answered_ns;     /* when the last answer ended: idle since then, if nothing is under way */
 	uint64_t transactions, queries;
 };
-_Static_assert(sizeof(void *) != 8 || sizeof(struct client) <= 360, "an idle client is kept small: doc/architecture.md");
+_Static_assert(sizeof(void *) != 8 || sizeof(struct client) <= 368, "an idle client is kept small: doc/architecture.md");
 
 /* Accepted from `peer`; takes over fd. The worker's count of clients has it already. */
 void client_accept(struct session_worker *sw, struct listener_runtime *listener, int fd, const struct sockaddr *peer,

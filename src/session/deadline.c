@@ -106,6 +106,7 @@ static enum deadline next(const struct client *client, struct activity *a, uint6
 	*at = TIME_NEVER;
 	if (!client->user || !client->database)
 		return DEADLINE_NONE;
+	bool limited = atomic_load_explicit(&account_of(client->user)->has_deadlines, memory_order_relaxed);
 	if (client->state == CLIENT_ACTIVE && client->server) {
 		const struct server_cut *cut = &client->server->cut;
 		if (client->hold == HOLD_PREPARE || (cut->late && !cut->expiring))
@@ -114,12 +115,12 @@ static enum deadline next(const struct client *client, struct activity *a, uint6
 			*at = cut->again_ns < cut->until_ns ? cut->again_ns : cut->until_ns;
 			return cut->why;
 		}
-		if (!atomic_load_explicit(&account_of(client->user)->has_deadlines, memory_order_relaxed))
+		if (!limited)
 			return DEADLINE_NONE;
 		client->protocol->client_activity(client, a);
 		if (!client->keeps_server && !client->dedicated && !a->request_ns && !a->transaction_ns)
 			return DEADLINE_NONE; /* about to begin, or to give the server back */
-	} else if (client->state != CLIENT_IDLE || client->hold != HOLD_NONE) {
+	} else if (client->state != CLIENT_IDLE || client->hold != HOLD_NONE || !limited) {
 		return DEADLINE_NONE;
 	} else if (client->begin_deferred) {
 		a->transaction_ns = client->request_ns;
@@ -137,8 +138,7 @@ uint64_t deadline_next(const struct client *client) {
 /* ---- what then ---- */
 
 static void report(const struct client *client, enum deadline which, const char *text) {
-	struct pool_shard_stats *stats =
-		pool_shard_stats_mut(database_view(client->database, client->sw->worker->id)->shard);
+	struct pool_shard_stats *stats = client->stats;
 	stat_counter *counters[DEADLINE_KINDS] = {NULL, &stats->query_timeouts, &stats->transaction_timeouts,
 						  &stats->idle_transaction_timeouts, &stats->client_idle_timeouts};
 	stat_add(counters[which], 1);
