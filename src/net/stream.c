@@ -141,6 +141,7 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	}
 	/* One that is connected already is writable: the event comes at once. */
 	start(stream, worker, fd, PHASE_CONNECTING, on_ready);
+	stream->local = address->sa_family == AF_UNIX;
 	return true;
 }
 
@@ -541,7 +542,7 @@ ssize_t stream_recv(struct stream *stream, void *buf, size_t len) {
 }
 
 size_t stream_room(const struct stream *stream) {
-	return stream->filled ? WORKER_SCRATCH_SIZE : WORKER_READ_SIZE;
+	return stream->filled && !stream->local ? WORKER_SCRATCH_SIZE : WORKER_READ_SIZE;
 }
 
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len) {

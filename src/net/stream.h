@@ -56,6 +56,7 @@ struct stream {
 	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
 	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */
 	bool secret : 1;      /* private: what is queued is wiped when it has gone */
+	bool local : 1;       /* private: it was connected to a Unix socket */
 };
 
 /* Takes over a connected, non-blocking descriptor and starts reading. */
@@ -78,7 +79,8 @@ const char *stream_error(const struct stream *stream);
  * plain peer had sent before (its last words), then STREAM_BROKEN. */
 ssize_t stream_recv(struct stream *stream, void *buf, size_t len);
 /* How much of the worker's scratch buffer to receive into: WORKER_READ_SIZE, or all of it where the last receive got as much: fewer
- * and larger steps cost a long result up to a third less. */
+ * and larger steps cost a long result up to a third less. From a Unix socket never all of it: its writer waits for the room that
+ * the reader makes, and goes on beside it only where that comes early. */
 size_t stream_room(const struct stream *stream);
 /* Peeks without consuming, plain streams only (to tell direct TLS from a start-up message). As stream_recv(). */
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len);
