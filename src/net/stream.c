@@ -653,9 +653,12 @@ static void on_io(struct ev_loop *loop, ev_io *io, int revents) {
 	} else if (s->phase == PHASE_OPEN) {
 		events = ready(s, revents);
 	}
-	/* The stream may be closed, freed or another worker's when this returns. */
-	if (events)
-		s->on_ready(s, events);
+	if (!events)
+		return;
+	struct worker *worker = s->worker;
+	s->on_ready(s, events);
+	/* The stream may be closed, freed or another worker's by now. */
+	worker_callback_over(worker);
 }
 
 /* From worker to worker, and the end */

@@ -35,9 +35,11 @@ static bool run_deferred(struct worker *worker) {
 
 /*
  * All that one wake-up has produced leaves at its end: the peer is woken once for a batch, and finds it whole. With a send
- * at the end of each callback it would wake for the first, and run beside us for the others.
+ * at the end of each callback it would wake for the first, and run beside us for the others. Of some dozens at a time, though
+ * (WORKER_GATHER): what a hundred connections take has left the caches by the time that it is sent.
  */
 static void send_gathered(struct worker *worker) {
+	worker->gathered = 0;
 	if (stream_flush_all(&worker->dirty, worker->ring))
 		return;
 	log_warning("io_uring_failed", LOG_FIELDS(LOG_NUMBER("worker", worker->id)),
@@ -307,4 +309,10 @@ void worker_send_later(struct worker *worker, struct list *dirty) {
 	if (list_empty(&worker->dirty))
 		wait_later(worker);
 	list_push_back(&worker->dirty, dirty);
+	worker->gathered++;
+}
+
+void worker_callback_over(struct worker *worker) {
+	if (worker->gathered >= WORKER_GATHER)
+		send_gathered(worker);
 }

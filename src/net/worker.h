@@ -19,7 +19,8 @@
 
 enum {
 	WORKER_SCRATCH_SIZE = 256 * 1024,
-	WORKER_READ_SIZE = 64 * 1024 /* what is received at once, until a stream is seen to fill it (stream_room()) */
+	WORKER_READ_SIZE = 64 * 1024, /* what is received at once, until a stream is seen to fill it (stream_room()) */
+	WORKER_GATHER = 32            /* streams with output that wait for the end of a wake-up, no more */
 };
 
 struct send_ring;
@@ -43,7 +44,8 @@ struct worker {
 	struct list deferred;   /* worker_defer(): run when no callback is on the stack */
 	uint64_t now_ns;        /* monotonic; refreshed at each wake-up of the loop */
 	uint8_t *scratch;       /* WORKER_SCRATCH_SIZE bytes to receive into, valid within one callback */
-	struct list dirty;      /* streams with bytes gathered since the loop's last wait: worker_send_later() */
+	struct list dirty;      /* streams with bytes gathered since they were last sent: worker_send_later() */
+	unsigned gathered;      /* how many have come on `dirty`, at most; some may have left it */
 	struct send_ring *ring; /* sends them in one system call; NULL: there is none, each is a call of its own */
 
 	/* any thread */
@@ -82,8 +84,11 @@ void worker_defer(struct worker *worker, struct deferred *deferred);
 /* Sets or moves a timeout `after_ns` from now (worker->now_ns). 0 clears it. False: out of memory, it is not set. */
 bool worker_timeout(struct worker *worker, struct timeout *timeout, uint64_t after_ns);
 void worker_timeout_clear(struct worker *worker, struct timeout *timeout);
-/* For net/stream: what is queued on the stream of this node (its `dirty`) is sent when all callbacks of this wake-up are done. */
+/* For net/stream: what is queued on the stream of this node (its `dirty`) is sent when all callbacks of this wake-up are done,
+ * or when WORKER_GATHER have something to send, at the end of a callback. */
 void worker_send_later(struct worker *worker, struct list *dirty);
+/* For net/stream: the loop's callback for a stream has come to its end, and nothing of it is on the stack any more. */
+void worker_callback_over(struct worker *worker);
 /*
  * Takes a descriptor that no watcher watches any more out of the loop's epoll set now. libev does so only when a
  * late event comes, and by then the descriptor may be another worker's, or closed, or a new one of that number.

@@ -264,6 +264,68 @@ START_TEST(what_one_wake_up_has_written_leaves_without_a_call_for_each) {
 }
 END_TEST
 
+/* Streams that say what they hear, and how much of that has not been sent yet when the next one hears something. */
+static struct {
+	int heard, unsent_most;
+} echoes;
+
+static int peers_with_input(void) {
+	int n = 0;
+	char byte;
+
+	for (int i = 0; i < STREAMS; i++)
+		n += recv(peers[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+	return n;
+}
+
+static void echo(struct stream *stream, int events) {
+	uint8_t bytes[100];
+	ssize_t n = stream_recv(stream, bytes, sizeof bytes);
+	int unsent = echoes.heard - peers_with_input();
+
+	must(events == STREAM_READABLE && n == sizeof bytes);
+	if (unsent > echoes.unsent_most)
+		echoes.unsent_most = unsent;
+	must(stream_write(stream, bytes, (size_t)n));
+	echoes.heard++;
+}
+
+/* All of them have something to hear when the loop looks next. */
+static void speak_to_all(struct worker *w, void *arg) {
+	uint8_t bytes[100];
+
+	(void)w, (void)arg;
+	pattern_fill(bytes, 0, sizeof bytes);
+	for (int i = 0; i < STREAMS; i++) {
+		ends[i].stream.on_ready = echo;
+		must(write(peers[i], bytes, sizeof bytes) == sizeof bytes);
+	}
+}
+
+static void tell_heard(struct worker *w, void *arg) {
+	(void)w;
+	*(int *)arg = echoes.heard;
+}
+
+START_TEST(one_wake_up_gathers_so_many_and_no_more) {
+	bool io_uring = _i;
+	int heard = 0;
+
+	if (io_uring && skipped())
+		return;
+	begin(io_uring);
+	echoes.heard = echoes.unsent_most = 0;
+	on_worker(&worker, speak_to_all, NULL);
+	while (heard < STREAMS)
+		on_worker(&worker, tell_heard, &heard);
+	for (int i = 0; i < STREAMS; i++)
+		take_all(i, 100);
+	/* libev takes 64 events at first, so that there are twice as many to be gathered */
+	ck_assert_int_eq(echoes.unsent_most, WORKER_GATHER - 1);
+	end_all();
+}
+END_TEST
+
 static void pump_all(struct worker *w, void *arg) {
 	(void)w, (void)arg;
 	for (int i = 0; i < STREAMS; i++) {
@@ -474,6 +536,7 @@ int main(void) {
 	tcase_add_test(tc, sends_of_one_run_leave_in_their_order);
 	tcase_add_test(tc, one_result_says_nothing_of_another);
 	tcase_add_loop_test(tc, what_one_wake_up_has_written_leaves_without_a_call_for_each, 0, 2);
+	tcase_add_loop_test(tc, one_wake_up_gathers_so_many_and_no_more, 0, 2);
 	tcase_add_loop_test(tc, streams_whose_peers_are_slow_lose_nothing, 0, 2);
 	tcase_add_loop_test(tc, peers_that_are_gone_are_told_of_once_and_hurt_no_other, 0, 2);
 #ifdef HAVE_LIBURING
