@@ -452,6 +452,16 @@ static bool send_together(struct send_ring *ring, struct stream *const streams[]
 	return works;
 }
 
+void stream_keep_back(struct list *dirty, struct list *later) {
+	for (struct list *node = dirty->next, *next; node != dirty; node = next) {
+		next = node->next;
+		if (!ev_is_pending(&list_entry(node, struct stream, dirty)->io))
+			continue;
+		list_remove(node);
+		list_push_back(later, node);
+	}
+}
+
 bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
 	struct stream *together[SEND_RING_SIZE];
 	struct list alone;

@@ -84,9 +84,9 @@ ssize_t stream_recv(struct stream *stream, void *buf, size_t len);
 size_t stream_room(const struct stream *stream);
 /* Peeks without consuming, plain streams only (to tell direct TLS from a start-up message). As stream_recv(). */
 ssize_t stream_peek(struct stream *stream, void *buf, size_t len);
-/* Queues bytes for the peer: small ones are copied and leave in one send when all callbacks of this wake-up are
- * done; large ones (8 KiB and more) are sent at once (behind what is queued) and only what the socket does not take is copied.
- * On a stream that is broken or closed the bytes are dropped. False: out of memory; the stream is broken then. */
+/* Queues bytes for the peer: small ones are copied and leave in one send when all callbacks of this wake-up are done, or dozens
+ * of streams have some; large ones (8 KiB and more) are sent at once (behind what is queued) and only what the socket does not
+ * take is copied. On a stream that is broken or closed the bytes are dropped. False: out of memory; the stream is broken then. */
 bool stream_write(struct stream *stream, const void *data, size_t len);
 /* What is written from now on is a secret, until all of it has gone: its copy is wiped then. */
 void stream_secret(struct stream *stream);
@@ -100,6 +100,9 @@ bool stream_flush(struct stream *stream);
  * system call for SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the
  * rest was sent without it. For net/worker. */
 bool stream_flush_all(struct list *dirty, struct send_ring *ring);
+/* Moves those that have an event to be told of to `later`: a send that fails must not take from them what their peer has said
+ * before. For net/worker. */
+void stream_keep_back(struct list *dirty, struct list *later);
 /* Stops and goes on reading (user-space gate first: the watcher is stopped only when bytes do come in). */
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);

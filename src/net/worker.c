@@ -313,6 +313,14 @@ void worker_send_later(struct worker *worker, struct list *dirty) {
 }
 
 void worker_callback_over(struct worker *worker) {
-	if (worker->gathered >= WORKER_GATHER)
-		send_gathered(worker);
+	struct list later;
+
+	if (worker->gathered < WORKER_GATHER)
+		return;
+	list_init(&later);
+	stream_keep_back(&worker->dirty, &later);
+	send_gathered(worker);
+	/* on_before_wait() is still to come */
+	for (struct list *node; (node = list_pop_front(&later));)
+		list_push_back(&worker->dirty, node);
 }

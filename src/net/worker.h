@@ -85,7 +85,7 @@ void worker_defer(struct worker *worker, struct deferred *deferred);
 bool worker_timeout(struct worker *worker, struct timeout *timeout, uint64_t after_ns);
 void worker_timeout_clear(struct worker *worker, struct timeout *timeout);
 /* For net/stream: what is queued on the stream of this node (its `dirty`) is sent when all callbacks of this wake-up are done,
- * or when WORKER_GATHER have something to send, at the end of a callback. */
+ * or when WORKER_GATHER have something to send, at the end of a callback, if no event of the stream is left to be told. */
 void worker_send_later(struct worker *worker, struct list *dirty);
 /* For net/stream: the loop's callback for a stream has come to its end, and nothing of it is on the stack any more. */
 void worker_callback_over(struct worker *worker);
