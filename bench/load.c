@@ -3,8 +3,8 @@
  * has the answer to the last. See README.md for the modes.
  *
  * It must be cheaper than what it measures: one send and one receive for each round trip, the sends of a wake-up in one call
- * where there is io_uring, requests put together once, headers parsed and bodies skipped. A round trip ends with its ReadyForQuery, or with what ends a
- * result of MySQL.
+ * where there is io_uring, requests put together once, headers parsed and bodies skipped. A round trip ends with its
+ * ReadyForQuery, or with what ends a result of MySQL.
  */
 #include "load.h"
 

@@ -107,15 +107,11 @@ class Sample:
     """What the proxy, our own helpers and the whole machine have used so far."""
 
     def __init__(self, proxies, helpers):
-        self.cpu_ns, self.switches, self.user, self.system = 0, 0, 0, 0
+        self.cpu_ns, self.switches = 0, 0
         for pid in proxies:
             cpu, switches = self.of(pid)
             self.cpu_ns += cpu
             self.switches += switches
-            with open("/proc/%d/stat" % pid) as f:
-                words = f.read().rpartition(")")[2].split()
-            self.user += int(words[11])
-            self.system += int(words[12])
         self.at = time.monotonic()
         self.own_ns = self.cpu_ns + sum(self.of(pid)[0] for pid in helpers + [os.getpid()])
         with open("/proc/stat") as f:
