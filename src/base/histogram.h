@@ -5,6 +5,7 @@
 #ifndef BASE_HISTOGRAM_H
 #define BASE_HISTOGRAM_H
 
+#include "base/cache.h"
 #include "base/clock.h"
 #include "base/stat.h"
 
@@ -18,8 +19,8 @@ enum { HISTOGRAM_BOUNDS = 19, HISTOGRAM_BUCKETS = HISTOGRAM_BOUNDS + 1 };
 	 100 * NS_PER_S}
 
 struct histogram {
-	stat_counter buckets[HISTOGRAM_BUCKETS]; /* each of what was above the bound before and not above its own */
-	stat_counter sum_ns;
+	_Alignas(CACHE_LINE) stat_counter sum_ns; /* shares its line with what is counted most: up to 10 ms */
+	stat_counter buckets[HISTOGRAM_BUCKETS];  /* each of what was above the bound before and not above its own */
 };
 
 static inline void histogram_add(struct histogram *h, uint64_t ns) {

@@ -85,6 +85,11 @@ enum host_target { HOST_TARGET_ANY, HOST_TARGET_PRIMARY, HOST_TARGET_STANDBY, HO
 enum statement_text { STATEMENT_NORMALIZED, STATEMENT_FULL, STATEMENT_NONE };
 
 struct pool_config {
+	/* read in each transaction: side by side */
+	uint64_t acquire_timeout, alive_bypass_window, wait_notice_after, leak_detection_threshold;
+	enum pool_mode mode;
+	bool defer_begin;
+
 	const char *name; /* of [pool:name]; "*" serves every other name */
 	enum protocol_id protocol;
 	const struct config_address *hosts;
@@ -92,20 +97,16 @@ struct pool_config {
 	const char *database; /* NULL: the name that the client asked for */
 	const char *user;     /* NULL: as the client */
 	const char *password; /* plaintext or a stored secret; NULL: none. Never logged. */
-	enum pool_mode mode;
-	bool defer_begin;
 	uint32_t max_size, min_idle;
 	uint32_t max_size_per_user;   /* 0: none */
 	uint32_t max_waiting;         /* 0: no limit */
 	uint32_t max_connections;     /* clients of this pool; 0: no limit */
 	uint32_t max_prepared_statements;
-	uint64_t acquire_timeout, connect_timeout, idle_timeout, max_lifetime;
-	uint64_t keepalive_interval, validation_timeout, alive_bypass_window;
-	uint64_t leak_detection_threshold;
+	uint64_t connect_timeout, idle_timeout, max_lifetime;
+	uint64_t keepalive_interval, validation_timeout;
 	enum leak_action leak_action;
 	uint64_t query_timeout, transaction_timeout, idle_transaction_timeout, client_idle_timeout;
 	uint64_t client_login_timeout; /* CONFIG_INHERIT: as [forebay] says */
-	uint64_t wait_notice_after;
 	enum unavailable when_unavailable;
 	enum host_order host_order;
 	enum host_target target;

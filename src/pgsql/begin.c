@@ -30,7 +30,7 @@ static void complete(struct pg_client *pc, const char *tag, char status) {
 	pc->unnamed_passed = false;
 	pc->batch++;
 	client->queries++;
-	stat_add(&client->stats->queries, 1);
+	stat_add(&pool_shard_stats_mut(client->shard)->queries, 1);
 	pg_send_ready(pc, status);
 }
 
@@ -44,7 +44,7 @@ static void end(struct pg_client *pc, const char *tag) {
 	struct client *client = &pc->base;
 	client->begin_deferred = false;
 	client->transactions++;
-	stat_add(&client->stats->transactions, 1);
+	stat_add(&pool_shard_stats_mut(client->shard)->transactions, 1);
 	complete(pc, tag, 'I');
 }
 

@@ -47,11 +47,11 @@ struct pg_client {
 	uint32_t discard;           /* bytes still to come of a message that goes to nobody */
 	uint32_t portal_batch;      /* in which `portal` was bound */
 	struct settings *settings;  /* what it wants on its server: what servers report, and its start-up parameters */
+	struct pg_text *portal;     /* of the unnamed portal, where its kind matters; referenced */
+	char *reset_name;           /* what the RESET under way names, owned; NULL: it is not known */
 	struct settings *before;    /* `settings` when its last request ended */
 	struct settings *begun;     /* ... when its transaction began */
 	struct pg_names names;      /* its prepared statements by name */
-	struct pg_text *portal;     /* of the unnamed portal, where its kind matters; referenced */
-	char *reset_name;           /* what the RESET under way names, owned; NULL: it is not known */
 	struct settings *startup;   /* its start-up parameters: what RESET goes back to */
 };
 _Static_assert(sizeof(void *) != 8 || sizeof(struct pg_client) <= 480, "an idle client is kept small: doc/architecture.md");
@@ -82,8 +82,6 @@ struct pg_server {
 	struct pg_server_login *login;   /* NULL: it is logged in */
 	struct settings *settings;       /* in force on it */
 	struct pg_queue queue;           /* outstanding requests */
-	struct pg_statements statements; /* prepared on it by us */
-	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
 	uint64_t passing;                /* bytes still to come of a server's message in passing */
 	uint64_t half_sent;              /* bytes still to come of a client's message that has begun to leave */
 	uint64_t transaction_since_ns;
@@ -104,6 +102,8 @@ struct pg_server {
 	char copy;                       /* 0, or G, H, W: the copy under way */
 	char status;                     /* of the last ReadyForQuery: I, T, E; 0: none yet */
 	uint8_t said_count;              /* of `said`, what is there: 0, 1 (it was the last, too), 2 */
+	struct pg_statements statements; /* prepared on it by us */
+	struct buf replay;               /* the batch under way, as sent, if it may have to be sent again */
 	struct pg_said said[2];          /* of its client: by what its transaction began, and the last statement */
 
 	/* now and then */

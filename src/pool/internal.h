@@ -7,6 +7,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "base/cache.h"
 #include "base/log.h"
 #include "pool/pool.h"
 
@@ -15,36 +16,43 @@
 #define POOL_TEST_POINT() ((void)0)
 #endif
 
-enum { CACHE_LINE = 64, HEADS = 4 };
+enum { HEADS = 4 };
+
+/* What each transaction reads or writes of these is side by side, and fetched ahead by pool_fetch(): base/cache.h. */
 
 /* One user's part in one shard. */
 struct slot {
 	/* immutable */
-	struct pool_user *user;
+	_Alignas(CACHE_LINE) struct pool_user *user;
 	struct pool_shard *shard;
 
-	/* owner only */
-	struct list node; /* in shard->slots while it has a connection or a waiter, referencing the user */
-	struct list opening, busy, waiters;
+	/* owner only; two lines with those above */
 	struct list idle; /* the most recently used first */
-	uint32_t opening_n, busy_n, idle_n, held_n, waiting_n;
-	uint32_t want;        /* permits it could use now; part of shard->want */
-	uint32_t failed_seen; /* user->failed_count up to which its waiters were failed */
-	uint64_t queue_since_ns; /* since when somebody waits without a break (worth.c) */
-	uint32_t queue_served;   /* how many have been served since */
-	uint32_t holds;          /* counted up to where they tell something (worth.c) */
+	struct list waiters;
+	uint32_t idle_n, busy_n, waiting_n;
+	uint32_t want;           /* permits it could use now; part of shard->want */
+	struct list busy;
 	uint64_t hold_mean_ns;
-	uint64_t moved_ns;       /* when a connection last left for another shard, or came from one */
+	uint32_t holds;          /* counted up to where they tell something (worth.c) */
+	uint32_t queue_served;   /* how many have been served since ... */
+	uint64_t queue_since_ns; /* ... somebody waits without a break (worth.c) */
+	uint32_t opening_n, held_n;
+
+	/* owner only, now and then */
+	struct list node; /* in shard->slots while it has a connection or a waiter, referencing the user */
+	struct list opening;
+	uint32_t failed_seen; /* user->failed_count up to which its waiters were failed */
+	uint64_t moved_ns;    /* when a connection last left for another shard, or came from one */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;
 	_Atomic uint32_t lendable;      /* idle and not held */
 	_Atomic uint32_t needy;         /* of those who wait, how many are to have a connection from anywhere (exchange.c) */
 	_Atomic uint32_t eager;         /* and how many, those included, one from where it would not be missed */
-	_Atomic uint64_t queued_ns;     /* when somebody last ceased to wait and nobody waited then */
-	_Atomic uint64_t heads[HEADS];  /* since when its first waiters wait; TIME_NEVER: there is none */
 	_Atomic uint64_t active_ns;     /* when a client last acquired here */
 	_Atomic uint64_t hold_ns;       /* how long clients hold a connection, on average of late; 0: not known */
+	_Atomic uint64_t queued_ns;     /* when somebody last ceased to wait and nobody waited then */
+	_Atomic uint64_t heads[HEADS];  /* since when its first waiters wait; TIME_NEVER: there is none */
 	/* atomic: written by all */
 	_Atomic uint32_t inbound; /* connections of the user in the mail to this shard */
 };
@@ -74,13 +82,14 @@ struct host {
 enum host_report { HOST_IS_DOWN = 1, HOST_IS_PRIMARY = 2, HOST_IS_STANDBY = 4, HOST_SAID_SO = 8 };
 
 struct pool_user {
+	struct pool *pool;         /* immutable */
+	_Atomic(void *) context;   /* atomic; read in each transaction, as the above */
+
 	/* immutable */
-	struct pool *pool;
 	char *name;
 	UT_hash_handle hh; /* under pool->shared.mutex */
 
 	/* atomic */
-	_Atomic(void *) context;
 	_Atomic uint32_t refs; /* falls to 0 under pool->shared.mutex only */
 	_Atomic bool fixed;
 	_Atomic uint32_t max_size;     /* its own bound; 0: the pool's max_size_per_user */
@@ -108,32 +117,34 @@ enum {
 
 struct pool_shard {
 	/* immutable */
-	struct pool *pool;
+	_Alignas(CACHE_LINE) struct pool *pool;
 	int index;
-	struct note *notes; /* to each shard */
 
-	/* owner only */
-	struct list slots;    /* of users with a connection or a waiter here (emptied ones until the sweep) */
-	struct list idle_lru; /* all idle connections, the least recently used first */
-	struct list waiters;  /* all waiters, the longest first */
-	struct list doomed;   /* closing; ops.close is still to be called */
-	struct list closing;  /* ops.close was called, or the session closes it of its own accord */
-	uint32_t doomed_n, closing_n;
-	struct timeouts deadlines;
+	/* owner only; a line with those above */
 	uint32_t depth;       /* calls of the pool on the stack */
 	bool look_due, sweep_due, ticking;
 	bool acquiring;       /* pool_acquire() is the outermost call: it serves and fails nobody */
 	bool shut;
 	bool lending;         /* another shard has asked for what is idle here */
+	bool paused_seen;     /* what pool->paused was when it was last acted upon */
+	struct list doomed;   /* closing; ops.close is still to be called */
+	struct list idle_lru; /* all idle connections, the least recently used first */
+	uint64_t wish_ns;     /* what ops.wake_at was last told */
+	/* next time for each kind of work; TIME_NEVER: none */
+	uint64_t fill_at, idle_at, held_at, gate_at, turn_at, move_at;
+	struct list waiters;  /* all waiters, the longest first */
+	struct timeouts deadlines;
+
+	/* owner only, now and then */
+	struct note *notes; /* to each shard; immutable */
+	struct list slots;    /* of users with a connection or a waiter here (emptied ones until the sweep) */
+	struct list closing;  /* ops.close was called, or the session closes it of its own accord */
+	uint32_t doomed_n, closing_n;
 	uint32_t wanting_n;   /* slots that want a permit */
 	uint32_t limits_seen; /* pool->limits_version applied */
 	uint64_t gave;        /* shards that were sent a connection since the last note was taken up */
 	uint64_t retired_ns;  /* what was opened before is to be closed */
 	uint64_t turn_next_ns; /* no claim is put up before */
-	uint64_t wish_ns;      /* what ops.wake_at was last told */
-	/* next time for each kind of work; TIME_NEVER: none */
-	uint64_t held_at, gate_at, turn_at, idle_at, fill_at, move_at;
-	bool paused_seen;     /* what pool->paused was when it was last acted upon */
 
 	/* atomic: written by the owner, read by all */
 	_Alignas(CACHE_LINE) _Atomic uint32_t lendable; /* idle, not held, of all users: published last */
@@ -150,23 +161,28 @@ struct pool_shard {
 };
 
 struct pool {
-	/* immutable */
-	char *name;
-	int workers;
-	struct pool_ops ops;
-	void *context;
-	struct pool_shard *shards; /* one for each worker */
-	struct note *notes;        /* workers * workers */
-
-	/* atomic: read often, written at a reload */
-	_Atomic uint32_t max_size, min_idle, max_waiting, max_size_per_user;
-	_Atomic uint64_t acquire_timeout, idle_timeout, max_lifetime;
+	/* atomic: read often, written at a reload; a line with the first of those below */
+	_Alignas(CACHE_LINE) _Atomic uint32_t max_size;
+	_Atomic uint32_t min_idle, max_waiting, max_size_per_user;
 	_Atomic bool fail_unavailable, paused;
 	_Atomic uint32_t limits_version; /* of these and of the hosts */
 	_Atomic uint32_t host_order, target, host_count;
 
-	/* atomic: written when connections open and close */
+	/* immutable */
+	int workers;
+	struct pool_shard *shards; /* one for each worker */
+	struct pool_ops ops;       /* `now` is the first */
+	void *context;
+	char *name;
+	struct note *notes;        /* workers * workers */
+
+	/* atomic: written at a reload */
+	_Atomic uint64_t acquire_timeout, idle_timeout, max_lifetime;
+
+	/* atomic: written when connections open and close; a line with the first host's rank */
 	_Alignas(CACHE_LINE) _Atomic uint64_t permits; /* low half: taken; high half: of those, closing */
+	struct host hosts[POOL_MAX_HOSTS];
+	_Atomic int places;              /* of `hosts`, how many have ever been taken */
 	_Atomic uint32_t retiring; /* connections that are marked so */
 	_Atomic uint32_t in_mail;  /* messages */
 	_Atomic uint32_t rotor;    /* round robin: the rank that is next */
@@ -174,8 +190,6 @@ struct pool {
 	_Atomic uint64_t short_since_ns; /* since when fewer than min_idle are idle; 0: enough are */
 	_Atomic uint64_t expire_next_ns; /* max_lifetime: no other is retired before */
 	_Atomic uint64_t move_next_ns;   /* hosts: no other is moved before */
-	_Atomic int places;              /* of `hosts`, how many have ever been taken */
-	struct host hosts[POOL_MAX_HOSTS];
 
 	/* atomic: written when a client has to wait */
 	_Alignas(CACHE_LINE) _Atomic uint32_t waiting;

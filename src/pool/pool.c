@@ -269,6 +269,20 @@ struct pool_shard_stats *pool_shard_stats_mut(struct pool_shard *shard) {
 	return &shard->stats;
 }
 
+void pool_fetch(const struct pool_shard *shard, const struct pool_user *user) {
+	const struct slot *slot = &user->slots[shard->index];
+	const struct pool_shard_stats *stats = &shard->stats;
+	cache_fetch(slot, offsetof(struct slot, node));
+	cache_fetch(&slot->waiting, CACHE_LINE);
+	cache_fetch(shard, offsetof(struct pool_shard, deadlines));
+	cache_fetch(&shard->lendable, CACHE_LINE);
+	cache_fetch(stats, offsetof(struct pool_shard_stats, acquire_time));
+	cache_fetch(&stats->acquire_time, CACHE_LINE);
+	cache_fetch(&stats->hold_time, CACHE_LINE);
+	cache_fetch(&stats->query_time, CACHE_LINE);
+	cache_fetch(&stats->transaction_time, CACHE_LINE);
+}
+
 struct pool_limits pool_limits(const struct pool *pool) {
 	return (struct pool_limits){
 		.max_size = atomic_load(&pool->max_size),

@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "base/cache.h"
 #include "base/histogram.h"
 #include "base/list.h"
 #include "base/stat.h"
@@ -250,25 +251,31 @@ enum pool_client { POOL_CLIENT_IDLE, POOL_CLIENT_WAITING, POOL_CLIENT_ACTIVE, PO
 enum { POOL_SQLSTATE_CLASSES = 48 };
 
 struct pool_shard_stats { /* one writer: the shard's worker; read relaxed by anybody */
-	stat_counter opened, closed, open_failed;
-	stat_counter acquires, waits, wait_ns, busy_ns, timeouts, rejected, moved;
-	stat_counter wait_reasons[POOL_WAITS];
-	/* how long clients waited for a connection, whatever came of it; kept it; and how long opening one took */
-	struct histogram acquire_time, hold_time, connect_time;
+	/* written in each transaction: two cache lines, and the first of each histogram */
+	_Alignas(CACHE_LINE) stat_counter acquires;
+	stat_counter busy_ns;
 	/* busy connections and since when: see pool_busy_ns() */
 	_Atomic uint64_t busy_version, busy_since_sum;
+	_Atomic uint32_t idle, busy, opening, waiting;
+	_Atomic uint32_t clients[POOL_CLIENTS];
+	_Atomic uint32_t leaked; /* the session writes: forebay_pool_leaked_connections, holds reported as leaks and not over */
+	_Alignas(CACHE_LINE) stat_counter queries; /* the session writes, and the next */
+	stat_counter transactions, client_bytes, server_bytes, query_ns, transaction_ns;
+	/* how long clients waited for a connection, whatever came of it */
+	stat_counter waits, wait_ns;
+	struct histogram acquire_time, hold_time; /* ... and kept it */
+	struct histogram query_time, transaction_time; /* the session writes */
+
+	/* Now and then. */
+	struct histogram connect_time; /* how long opening a connection took */
+	stat_counter opened, closed, open_failed, timeouts, rejected, moved;
+	stat_counter wait_reasons[POOL_WAITS];
+	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
 	/* the session writes */
-	stat_counter queries, transactions, client_bytes, server_bytes, query_ns, transaction_ns;
-	struct histogram query_time, transaction_time;
 	stat_counter query_timeouts, transaction_timeouts, idle_transaction_timeouts, client_idle_timeouts;
 	stat_counter connect_failures[POOL_CONNECT_FAILURES], ends[POOL_ENDS];
 	stat_counter errors[POOL_SQLSTATE_CLASSES];
-	_Atomic uint32_t clients[POOL_CLIENTS];
-	_Atomic uint32_t idle, busy, opening, waiting;
-	_Atomic uint64_t oldest_wait_ns; /* when the longest waiter began; TIME_NEVER: nobody waits */
-	/* the session writes */
-	stat_counter leaks;      /* forebay_pool_leaks_total: holds that were reported as leaks */
-	_Atomic uint32_t leaked; /* forebay_pool_leaked_connections: of those, not over */
+	stat_counter leaks; /* forebay_pool_leaks_total: holds that were reported as leaks */
 };
 
 /* Their names, as metrics have them. */
@@ -299,6 +306,8 @@ int pool_shard_index(const struct pool_shard *shard);
 struct pool *pool_of(const struct pool_shard *shard);
 const struct pool_shard_stats *pool_shard_stats(const struct pool_shard *shard);
 struct pool_shard_stats *pool_shard_stats_mut(struct pool_shard *shard);
+/* Begins to fetch into the cache what this user's acquiring or releasing touches in the shard. Own worker. */
+void pool_fetch(const struct pool_shard *shard, const struct pool_user *user);
 /* A copy of the limits in force. Any thread. */
 struct pool_limits pool_limits(const struct pool *pool);
 /* Connections open or opening, of all workers and users. Any thread. */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cache.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/admission.h"
@@ -37,9 +38,9 @@ static _Atomic uint32_t *gauge_of(const struct client *client, enum client_state
 	struct session_worker *sw = client->sw;
 	if (state == CLIENT_LOGIN || state == CLIENT_CONSOLE)
 		return &sw->outside_clients[state == CLIENT_CONSOLE];
-	if (state == CLIENT_CLOSED || !client->stats)
+	if (state == CLIENT_CLOSED || !client->shard)
 		return NULL;
-	return &client->stats->clients[in_pool[state]];
+	return &pool_shard_stats_mut(client->shard)->clients[in_pool[state]];
 }
 
 static void count_client(const struct client *client, enum client_state state, uint32_t by) {
@@ -121,6 +122,12 @@ static void client_input(struct client *client) {
 		client_input_over(client);
 }
 
+/* It is about to ask for a server: what that touches comes into the cache while the kernel copies the request. */
+static void fetch_ahead(const struct client *client) {
+	cache_fetch(database_view(client->database, client->sw->worker->id), CACHE_LINE);
+	pool_fetch(client->shard, client->user);
+}
+
 /* Reads once: into the worker's scratch buffer when nothing is kept, so that what moves on at once is never copied. */
 static void client_receive(struct client *client) {
 	struct worker *worker = client->sw->worker;
@@ -140,6 +147,8 @@ static void client_receive(struct client *client) {
 		into = client->in.data + client->in.end;
 		room = client->in.cap - client->in.end;
 	}
+	if (client->shard && !client->server)
+		fetch_ahead(client);
 	ssize_t n = stream_recv(&client->stream, into, room);
 	if (n == STREAM_AGAIN)
 		return;
@@ -151,8 +160,8 @@ static void client_receive(struct client *client) {
 	stat_add(&client->sw->bytes_from_clients, (uint64_t)n);
 	if (client->server)
 		leak_used(client);
-	if (client->stats)
-		stat_add(&client->stats->client_bytes, (uint64_t)n);
+	if (client->shard)
+		stat_add(&pool_shard_stats_mut(client->shard)->client_bytes, (uint64_t)n);
 	if (client->closing)
 		return;
 	if (kept) {
@@ -350,7 +359,7 @@ static void join(struct client *client, struct database *database, struct pool_u
 	client->user = user;
 	atomic_fetch_add(&account_of(user)->clients, 1);
 	const struct database_view *view = database_view(database, client->sw->worker->id);
-	client->stats = pool_shard_stats_mut(view->shard);
+	client->shard = view->shard;
 	client->keeps_server = view->config->mode == POOL_MODE_SESSION;
 	client_leave_login(client);
 }
@@ -553,12 +562,12 @@ bool client_want_server(struct client *client) {
 	claim->notices = 0;
 	claim->notice_wanted = false;
 	client_set_state(client, CLIENT_WAITING);
-	struct pool_conn *conn = pool_acquire(view->shard, client->user, &claim->waiter, deadline, &why);
+	struct pool_conn *conn = pool_acquire(client->shard, client->user, &claim->waiter, deadline, &why);
 	bool gone = false;
 	while (conn && !keepalive_admit(container_of(conn, struct server, conn), client, &gone)) {
 		if (!gone) /* it is tried, and the client waits for that */
 			return false;
-		conn = pool_acquire(view->shard, client->user, &claim->waiter, deadline, &why);
+		conn = pool_acquire(client->shard, client->user, &claim->waiter, deadline, &why);
 	}
 	if (conn) {
 		client_link(client, container_of(conn, struct server, conn));
@@ -568,7 +577,7 @@ bool client_want_server(struct client *client) {
 	if (!claim->waiter.waiting) {
 		/* Not even in the queue. The answer comes when this callback is done: its input is still on the stack. */
 		char text[EXPLANATION_ROOM];
-		claim->waiter.shard = view->shard;
+		claim->waiter.shard = client->shard;
 		claim->waiter.user = client->user;
 		enum refusal refusal = explain_failure(&claim->waiter, (enum pool_fail)why, text, sizeof text);
 		client_not_served(client, refusal, text);

@@ -74,7 +74,7 @@ struct client {
 	struct session_worker *sw;
 	struct buf in;            /* received, not consumed */
 	struct database *database; /* NULL until login */
-	struct pool_shard_stats *stats; /* its pool's on this worker, to count in; NULL until login */
+	struct pool_shard *shard; /* its pool's on this worker; NULL until login */
 	struct pool_user *user;   /* referenced; NULL until login */
 	struct server *server;    /* linked; NULL: none */
 	struct claim *claim;      /* while it waits for a server or has one; NULL: it is idle */

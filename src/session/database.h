@@ -16,11 +16,11 @@ struct session_worker;
 /* What one worker knows of a database; owner worker only. Replaced when a new generation comes. */
 struct database_view {
 	const struct pool_config *config; /* of `generation` */
+	struct pool_shard *shard;
 	struct tls_context *tls;          /* NULL: disabled */
 	void *setup;                      /* of the protocol's pool_setup */
 	struct generation *generation;
 	struct timeout tick; /* pool_shard_tick() */
-	struct pool_shard *shard;
 	bool inquiring;       /* a wait notice is being made (session/wait_notice.c) */
 	uint32_t audit_seen;  /* of the audit under way: servers of this worker ... */
 	uint64_t audit_round; /* ... in that round */

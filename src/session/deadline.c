@@ -138,7 +138,7 @@ uint64_t deadline_next(const struct client *client) {
 /* ---- what then ---- */
 
 static void report(const struct client *client, enum deadline which, const char *text) {
-	struct pool_shard_stats *stats = client->stats;
+	struct pool_shard_stats *stats = pool_shard_stats_mut(client->shard);
 	stat_counter *counters[DEADLINE_KINDS] = {NULL, &stats->query_timeouts, &stats->transaction_timeouts,
 						  &stats->idle_transaction_timeouts, &stats->client_idle_timeouts};
 	stat_add(counters[which], 1);

@@ -23,7 +23,7 @@ static struct database_view *view_of(const struct client *client) {
 }
 
 static struct pool_shard_stats *stats_of(const struct client *client) {
-	return pool_shard_stats_mut(view_of(client)->shard);
+	return pool_shard_stats_mut(client->shard);
 }
 
 const char *leak_cause(const struct leak *leak) {

@@ -30,8 +30,8 @@ static inline void meter_transaction(struct server *server, uint64_t ns) {
 /* A client gets an error with this SQLSTATE (at least its first two characters), the backend's or ours. */
 static inline void meter_error(struct client *client, const char *sqlstate) {
 	stat_counter *errors = client->sw->login_errors;
-	if (client->database)
-		errors = pool_shard_stats_mut(database_view(client->database, client->sw->worker->id)->shard)->errors;
+	if (client->shard)
+		errors = pool_shard_stats_mut(client->shard)->errors;
 	stat_add(&errors[pool_sqlstate_class(sqlstate)], 1);
 }
 
