@@ -168,10 +168,7 @@ class Report:
         if servers:
             tell("connections to the backend, two workers", max(servers), max(row.servers for row in pairs))
         for row in ("simple", "extended", "prepared", "transaction", "connect"):
-            # what the machine takes for two of anything: these are two processes that share nothing
-            two = self.paired((row + "-2w", "pgbouncer"), (row + "-1w", "pgbouncer"), "cpu_us")
-            against(f"a second worker: CPU, {row}-2w", row + "-2w", "cpu_us", (row + "-1w", "forebay"), 1.05,
-                    note=f"; a second PgBouncer: {two[0]:.2f} ± {two[1]:.2f}" if two else "")
+            against(f"a second worker: CPU, {row}-2w", row + "-2w", "cpu_us", (row + "-1w", "forebay"), 1.05)
 
         for row in ("idle-15000", "idle-pools"):
             alone(f"CPU % while idle, {row}", row, "busy", 0.1)
