@@ -33,8 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/clock.h"
 #include "base/cache.h"
+#include "base/clock.h"
 #include "base/histogram.h"
 #include "base/list.h"
 #include "base/stat.h"
