@@ -91,7 +91,7 @@ static bool others_wait(const struct client *client) {
 
 uint64_t leak_next(const struct client *client) {
 	const struct server *server = client->server;
-	if (client->state != CLIENT_ACTIVE || !server || client->dedicated)
+	if (!server || client->dedicated)
 		return TIME_NEVER;
 	uint64_t now_ns = now_of(client);
 	const struct leak *leak = client->claim->leak;

@@ -71,7 +71,7 @@ const char *leak_cause(const struct leak *leak);
 /* "leaking", "returned" ...; static. */
 const char *leak_state(const struct leak *leak);
 
-/* When the client's hold would become a leak as things stand; TIME_NEVER. */
+/* When the hold of the client, which is CLIENT_ACTIVE, would become a leak as things stand; TIME_NEVER. */
 uint64_t leak_next(const struct client *client);
 /* Reports it, and closes the client where leak_action says so. */
 void leak_due(struct client *client);

@@ -21,7 +21,7 @@ static struct database_view *view_of(const struct client *client) {
 }
 
 uint64_t wait_notice_next(const struct client *client) {
-	if (client->state != CLIENT_WAITING || client->claim->explaining)
+	if (client->claim->explaining)
 		return TIME_NEVER;
 	uint64_t after_ns = view_of(client)->config->wait_notice_after;
 	if (after_ns == 0 || client->claim->notices > 20)

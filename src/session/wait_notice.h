@@ -13,7 +13,7 @@
 
 struct client;
 
-/* When the client is to be told next (session/watch.h); TIME_NEVER. */
+/* When the client, which is CLIENT_WAITING, is to be told next (session/watch.h); TIME_NEVER. */
 uint64_t wait_notice_next(const struct client *client);
 void wait_notice_due(struct client *client);
 
