@@ -206,8 +206,8 @@ class Report:
             f"Load average before {load_before[0]:.2f}, after {os.getloadavg()[0]:.2f}. {o.rounds} interleaved rounds of "
             f"{o.seconds:g} s after {o.warm_up:g} s of warm-up (at most 4 in the rows of less weight; twice as many in rows "
             "that are compared with one another). One worker, pinned to a CPU, and load and stub on the other CPUs, unless a row "
-            "says otherwise. Noisy rounds are left out where there are quiet ones. Ratios are medians of the rounds' ratios, ± their standard error. \"Its own\" and "
-            "\"instructions\" are without the kernel's part.", ""]
+            "says otherwise. Noisy rounds are left out where there are quiet ones. Ratios are medians of the rounds' ratios, "
+            "± their standard error. \"Its own\" and \"instructions\" are without the kernel's part.", ""]
         self.lines += [f"- {c.name}: {c.version()}" for c in self.bench.contestants if c.version()] + [""]
 
     def build(self, load_before):
