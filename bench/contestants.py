@@ -40,6 +40,7 @@ class Contestant:
     is_pooler = True
     is_ours = False
     descriptors = 1  # for each client, at most, of one process
+    under = ()  # the command of the tool that it is to run under
 
     def __init__(self, bench):
         self.bench = bench
@@ -77,7 +78,7 @@ class Contestant:
     def spawn(self, command, port, row, **more):
         self.log = os.path.join(self.bench.dir, self.name + ".log")
         cpus = self.bench.all_cpus if row.spread else self.bench.proxy_cpus
-        process = self.bench.processes.start(command, cpus=cpus, log=self.log, **more)
+        process = self.bench.processes.start([*self.under, *command], cpus=cpus, log=self.log, **more)
         self.processes.append(process)
         wait_for_port(port, process, self.log, len(self.processes))
 

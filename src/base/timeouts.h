@@ -1,5 +1,5 @@
 /*
- * Timeouts ordered by deadline (an intrusive heap): one set for each worker, one node inside whatever can
+ * Timeouts ordered by deadline (a heap): one set for each worker, one node inside whatever can
  * time out. Adding, moving and removing cost O(log n) and no system call. One thread.
  */
 #ifndef BASE_TIMEOUTS_H
@@ -15,8 +15,13 @@ struct timeout {
 	void (*expired)(struct timeout *timeout, uint64_t now_ns);
 };
 
+struct timeouts_entry {
+	uint64_t deadline_ns;
+	struct timeout *timeout;
+};
+
 struct timeouts {
-	struct timeout **heap;
+	struct timeouts_entry *heap;
 	uint32_t count, cap;
 };
 

@@ -396,6 +396,9 @@ void pool_each_user(struct pool *pool, void (*each)(struct pool_user *user, void
  * TIME_NEVER: none. */
 struct pool_conn *pool_acquire(struct pool_shard *shard, struct pool_user *user, struct pool_waiter *waiter,
 			       uint64_t deadline_ns, int *why);
+/* Who waits longest for a connection of this user in this shard, and who behind whom; NULL: nobody. Own worker. */
+struct pool_waiter *pool_first_waiter(const struct pool_shard *shard, struct pool_user *user);
+struct pool_waiter *pool_waiter_behind(const struct pool_waiter *waiter);
 /* Leaves the queue (the client went away). Harmless when it is not in it. */
 void pool_waiter_cancel(struct pool_waiter *waiter);
 /* A busy connection is clean and free: it goes to the longest waiter, here or elsewhere, or becomes idle. */

@@ -119,6 +119,16 @@ void waiter_remove(struct pool_waiter *waiter) {
 		shard->look_due = true;
 }
 
+struct pool_waiter *pool_first_waiter(const struct pool_shard *shard, struct pool_user *user) {
+	struct list *first = list_first(&slot_of(user, shard)->waiters);
+	return first ? list_entry(first, struct pool_waiter, node) : NULL;
+}
+
+struct pool_waiter *pool_waiter_behind(const struct pool_waiter *waiter) {
+	struct list *next = waiter->node.next;
+	return next != &slot_of(waiter->user, waiter->shard)->waiters ? list_entry(next, struct pool_waiter, node) : NULL;
+}
+
 void waiter_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	struct pool_shard *shard = waiter->shard;
 	struct slot *slot = slot_of(waiter->user, shard);

@@ -1,5 +1,6 @@
 #include "session/acquire.h"
 
+#include "base/cache.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/cancel.h"
@@ -35,8 +36,19 @@ static void op_close(struct pool_conn *conn, const char *reason) {
 	server_close(server_of(conn), reason);
 }
 
+/* Those behind have waited long enough to have left the cache: they come back while others are served. */
+static void fetch_next(struct pool_shard *shard, struct pool_user *user) {
+	struct pool_waiter *next = pool_first_waiter(shard, user);
+	struct pool_waiter *behind = next ? pool_waiter_behind(next) : NULL;
+	if (behind) /* the client is found by it next time */
+		cache_fetch(claim_of(behind), sizeof(struct claim));
+	if (next)
+		cache_fetch(client_of(next), sizeof(struct client) + CACHE_LINE);
+}
+
 static void op_serve(struct pool_waiter *waiter, struct pool_conn *conn) {
 	struct client *client = client_of(waiter);
+	fetch_next(waiter->shard, waiter->user);
 	client->wait_ns_total += op_now(waiter->shard) - waiter->since_ns;
 	bool gone = false;
 	if (keepalive_admit(server_of(conn), client, &gone)) {

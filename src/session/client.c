@@ -241,6 +241,7 @@ static void client_later(struct deferred *deferred) {
 }
 
 void client_wake(struct client *client) {
+	cache_fetch(buf_bytes(&client->in), CACHE_LINE); /* read when its turn comes */
 	worker_defer(client->sw->worker, &client->later);
 }
 
