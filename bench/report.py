@@ -41,7 +41,7 @@ class Report:
 
     def ratio(self, row, name, to, key="cpu_us"):
         pair = self.paired((row, name), (row, to), key) if name != to else None
-        return f"{pair[0]:.2f}" if pair else ""
+        return (f"{pair[0]:.2f}" + (f" ± {pair[1]:.2f}" if pair[1] else "")) if pair else ""
 
     def table(self, head, body):
         self.lines.append("| " + " | ".join(head) + " |")
