@@ -103,6 +103,14 @@ def descendants(pids):
     return found
 
 
+def pin(pids, cpus):
+    """Where these processes, all threads of them, may run from now on."""
+    for pid in pids:
+        for task in glob.glob("/proc/%d/task/*" % pid):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(int(os.path.basename(task)), cpus)
+
+
 class Sample:
     """What the proxy, our own helpers and the whole machine have used so far."""
 
