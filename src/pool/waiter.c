@@ -120,8 +120,7 @@ void waiter_remove(struct pool_waiter *waiter) {
 }
 
 struct pool_waiter *pool_first_waiter(const struct pool_shard *shard, struct pool_user *user) {
-	struct list *first = list_first(&slot_of(user, shard)->waiters);
-	return first ? list_entry(first, struct pool_waiter, node) : NULL;
+	return slot_first_waiter(slot_of(user, shard));
 }
 
 struct pool_waiter *pool_waiter_behind(const struct pool_waiter *waiter) {
