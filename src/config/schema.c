@@ -256,7 +256,7 @@ static const struct config_key KEYS[] = {
 
 	{IN_FOREBAY("io_uring", io_uring), BOOL("true"), .flags = KEY_RESTART,
 	 .description = "What is due to many connections leaves in one system call, where Linux (6.1 and later) lets this process "
-			"use io_uring; where it does not, and with TLS, each send is a call of its own."},
+			"use io_uring; where it does not, each send is a call of its own."},
 
 	{IN_FOREBAY("dns_refresh", dns_refresh), DURATION("15s", 100 * MS), .flags = KEY_ZERO,
 	 .description = "Names of database hosts are looked up anew this often, and connections to addresses that "

@@ -1,25 +1,24 @@
 #include "net/stream.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "net/send_ring.h"
+#include "net/stream_tls.h"
 #include "net/worker.h"
 
 enum { PHASE_CLOSED, PHASE_CONNECTING, PHASE_HANDSHAKING, PHASE_OPEN }; /* a zeroed stream is closed */
 
 enum {
-	LARGE_WRITE = 8 * 1024,   /* sent at once rather than copied */
-	QUEUE_ENOUGH = 32 * 1024, /* so much queued output is sent without waiting for the end of the callback */
-	TLS_RECORD = 16 * 1024    /* plaintext in one record at most (RFC 8446 section 5.1) */
+	LARGE_WRITE = 8 * 1024,       /* sent at once rather than copied */
+	QUEUE_ENOUGH = 32 * 1024,     /* so much queued output is sent without waiting for the end of the callback */
+	SEAL_ENOUGH = 4 * TLS_RECORD, /* made into records in one step, before they are sent */
+	TLS_TOGETHER = 16             /* streams whose records leave together, before those of others are made */
 };
 
 /* Why stream_tls_accept() or stream_tls_connect() could not even begin. */
@@ -39,12 +38,9 @@ static int events_wanted(const struct stream *s) {
 	case PHASE_CONNECTING:
 		return EV_WRITE;
 	case PHASE_HANDSHAKING:
-		return s->tls_wants_write ? EV_WRITE : EV_READ;
-	case PHASE_OPEN: {
-		bool read = !s->gated || (s->held_up && s->tls_write_wants_read);
-		bool write = (s->held_up && !s->tls_write_wants_read) || s->tls_wants_write;
-		return (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
-	}
+		return EV_READ | (s->held_up ? EV_WRITE : 0);
+	case PHASE_OPEN:
+		return (s->gated ? 0 : EV_READ) | (s->held_up ? EV_WRITE : 0);
 	default:
 		return 0;
 	}
@@ -71,12 +67,36 @@ static void feed(struct stream *s, int revents) {
 	ev_feed_event(s->worker->loop, &s->io, revents);
 }
 
-static void release_out(struct stream *s, struct buf_cache *buffers) {
+/* What callers have written and the stream has not passed on yet: to the socket, or with TLS into records, which are in `out`. */
+static struct buf *written(struct stream *s) {
+	return s->ssl ? tls_session_unsealed(s->ssl) : &s->out;
+}
+
+static void release_written(struct stream *s, struct buf_cache *buffers) {
 	if (s->secret)
-		buf_release_wiped(buffers, &s->out);
+		buf_release_wiped(buffers, written(s));
 	else
-		buf_release(buffers, &s->out);
+		buf_release(buffers, written(s));
 	s->secret = false;
+}
+
+static void consume_written(struct stream *s, size_t n) {
+	if (s->secret && n >= buf_len(written(s)))
+		release_written(s, s->worker->buffers);
+	else
+		buf_consume(s->worker->buffers, written(s), n);
+}
+
+static void release_out(struct stream *s, struct buf_cache *buffers) {
+	release_written(s, buffers);
+	buf_release(buffers, &s->out);
+}
+
+static void consume_out(struct stream *s, size_t n) {
+	if (s->ssl)
+		buf_consume(s->worker->buffers, &s->out, n);
+	else
+		consume_written(s, n);
 }
 
 /* Marks it broken. Nothing is sent any more. */
@@ -145,136 +165,10 @@ bool stream_connect(struct stream *stream, struct worker *worker, const struct s
 	return true;
 }
 
-/* TLS */
-
-/* After SSL_read(), SSL_write() or SSL_do_handshake() failed: sets what it waits for, or keeps the reason. */
-enum tls_step { TLS_WANTS_READ, TLS_WANTS_WRITE, TLS_CLOSED, TLS_FAILED };
-
-static enum tls_step tls_step_result(struct stream *s, int n) {
-	int e = errno;
-	int result = SSL_get_error(s->ssl, n);
-
-	if (result == SSL_ERROR_WANT_READ)
-		return TLS_WANTS_READ;
-	if (result == SSL_ERROR_WANT_WRITE)
-		return TLS_WANTS_WRITE;
-	if (result == SSL_ERROR_ZERO_RETURN)
-		return TLS_CLOSED;
-	if (result != SSL_ERROR_SYSCALL)
-		e = EPROTO;
-	tls_session_failed(s->ssl, result, e);
-	errno = e ? e : ECONNRESET;
-	return TLS_FAILED;
-}
-
-/* Sends at most one record. The bytes it took, STREAM_AGAIN or STREAM_BROKEN (errno). */
-static ssize_t tls_send(struct stream *s, const void *data, size_t len) {
-	ERR_clear_error();
-	/* The same bytes come again after STREAM_AGAIN, at least as many: what is queued only grows meanwhile. */
-	int n = SSL_write(s->ssl, data, len < TLS_RECORD ? (int)len : TLS_RECORD);
-	if (n > 0) {
-		s->tls_write_wants_read = false;
-		return n;
-	}
-	switch (tls_step_result(s, n)) {
-	case TLS_WANTS_READ:
-		s->tls_write_wants_read = true;
-		return STREAM_AGAIN;
-	case TLS_WANTS_WRITE:
-		s->tls_write_wants_read = false;
-		return STREAM_AGAIN;
-	case TLS_CLOSED:
-		errno = EPIPE;
-		return STREAM_BROKEN;
-	default:
-		return STREAM_BROKEN;
-	}
-}
-
-static int tls_handshake(struct stream *s) {
-	ERR_clear_error();
-	int n = SSL_do_handshake(s->ssl);
-	enum tls_step step = n == 1 ? TLS_CLOSED : tls_step_result(s, n);
-
-	if (n != 1 && step == TLS_CLOSED) {
-		tls_session_failed(s->ssl, SSL_ERROR_ZERO_RETURN, 0);
-		errno = ECONNRESET;
-		step = TLS_FAILED;
-	}
-	if (step == TLS_FAILED) {
-		set_broken(s, errno);
-		s->failure_told = true;
-		return STREAM_FAILED;
-	}
-	s->tls_wants_write = step == TLS_WANTS_WRITE;
-	if (n == 1) {
-		s->phase = PHASE_OPEN;
-		if (SSL_has_pending(s->ssl))
-			feed(s, EV_READ);
-	}
-	watch(s);
-	if (n != 1)
-		return 0;
-	stream_flush(s);
-	return STREAM_CONNECTED;
-}
-
-static bool refuse_tls(struct stream *s, int code, const char *why) {
-	error_set(&refused.error, code, "%s", why);
-	refused.stream = s;
-	return false;
-}
-
-static bool tls_begin(struct stream *s, struct tls_context *tls, const char *host, const char *alpn) {
-	if (s->phase != PHASE_OPEN || s->ssl || s->error)
-		return refuse_tls(s, EINVAL, "the connection is not open, or has TLS already");
-	/* The answer that announces TLS is still queued, as a rule. */
-	if (!stream_flush(s))
-		return false;
-	if (buf_len(&s->out) > 0)
-		return refuse_tls(s, EAGAIN, "the peer does not read what was sent before TLS");
-	s->ssl = tls_session_new(tls, s->fd, host, alpn, &refused.error);
-	if (!s->ssl) {
-		refused.stream = s;
-		return false;
-	}
-	s->phase = PHASE_HANDSHAKING;
-	s->gated = s->input_ready = false;
-	watch(s);
-	/* A client has to speak first; a server's bytes may have come before the watcher saw them as wanted. */
-	feed(s, EV_READ);
-	return true;
-}
-
-bool stream_tls_accept(struct stream *stream, struct tls_context *tls) {
-	stream->tls_server = true;
-	return tls_begin(stream, tls, NULL, NULL);
-}
-
-bool stream_tls_connect(struct stream *stream, struct tls_context *tls, const char *host, const char *alpn) {
-	stream->tls_server = false;
-	return tls_begin(stream, tls, host, alpn);
-}
-
-const char *stream_error(const struct stream *stream) {
-	if (stream->ssl && *tls_session_error(stream->ssl))
-		return tls_session_error(stream->ssl);
-	if (!stream->error && refused.stream == stream)
-		return refused.error.text;
-	return stream->error ? strerror(stream->error) : "no error";
-}
-
 /* Sending */
 
-static void consume_out(struct stream *s, size_t n) {
-	if (s->secret && n >= buf_len(&s->out))
-		release_out(s, s->worker->buffers);
-	else
-		buf_consume(s->worker->buffers, &s->out, n);
-}
-
-/* Sends queued bytes and, behind them, `data`, in one call: what went (may be less), STREAM_AGAIN, STREAM_BROKEN. */
-static ssize_t plain_send(struct stream *s, const void *data, size_t len) {
+/* Sends what is in `out` and, behind that, `data`, in one call: what went (may be less), STREAM_AGAIN, STREAM_BROKEN. */
+static ssize_t send_out(struct stream *s, const void *data, size_t len) {
 	size_t queued = buf_len(&s->out);
 	ssize_t n;
 
@@ -292,7 +186,7 @@ static ssize_t plain_send(struct stream *s, const void *data, size_t len) {
 	return errno == EAGAIN || errno == EWOULDBLOCK ? STREAM_AGAIN : STREAM_BROKEN;
 }
 
-/* What became of a send of all that was queued: `n` as plain_send() and tls_send() give it. True: there is more to be sent now. */
+/* What became of a send of all of `out`: `n` as send_out() gives it. True: all of it went. */
 static bool sent(struct stream *s, ssize_t n, int error) {
 	size_t queued = buf_len(&s->out);
 
@@ -302,23 +196,37 @@ static bool sent(struct stream *s, ssize_t n, int error) {
 	}
 	if (n > 0)
 		consume_out(s, (size_t)n);
-	if (n == STREAM_AGAIN || (!s->ssl && (size_t)n < queued)) {
+	if (n == STREAM_AGAIN || (size_t)n < queued) {
 		hold_up(s);
 		return false;
 	}
-	return buf_len(&s->out) > 0;
+	return true;
+}
+
+/* Makes records of the first of what is written, SEAL_ENOUGH of it at most. False: broken. */
+static bool seal(struct stream *s) {
+	if (!s->ssl || s->phase != PHASE_OPEN || buf_len(written(s)) == 0)
+		return true;
+	size_t len = buf_len(written(s)) < SEAL_ENOUGH ? buf_len(written(s)) : SEAL_ENOUGH;
+	if (!stream_tls_seal(s, buf_bytes(written(s)), len)) {
+		fail(s, errno);
+		return false;
+	}
+	consume_written(s, len);
+	return true;
 }
 
 /* Sends what is queued until all went or the socket is full. False: broken. */
 static bool send_queued(struct stream *s) {
 	bool was_held_up = s->held_up;
-	ssize_t n;
 
 	s->held_up = false;
-	if (buf_len(&s->out) > 0)
-		do
-			n = s->ssl ? tls_send(s, buf_bytes(&s->out), buf_len(&s->out)) : plain_send(s, NULL, 0);
-		while (sent(s, n, errno));
+	/* what is in `out` already goes first, so that it does not grow without bounds */
+	while ((buf_len(&s->out) > 0 || seal(s)) && buf_len(&s->out) > 0) {
+		ssize_t n = send_out(s, NULL, 0);
+		if (!sent(s, n, errno))
+			break;
+	}
 	if (s->error)
 		return false;
 	if (was_held_up && !s->held_up)
@@ -327,7 +235,7 @@ static bool send_queued(struct stream *s) {
 }
 
 static bool queue(struct stream *s, const void *data, size_t len) {
-	if (buf_append(s->worker->buffers, &s->out, data, len))
+	if (buf_append(s->worker->buffers, written(s), data, len))
 		return true;
 	fail(s, ENOMEM);
 	return false;
@@ -335,7 +243,7 @@ static bool queue(struct stream *s, const void *data, size_t len) {
 
 static bool plain_write_now(struct stream *s, const uint8_t *data, size_t len) {
 	size_t queued = buf_len(&s->out);
-	ssize_t n = plain_send(s, data, len);
+	ssize_t n = send_out(s, data, len);
 
 	if (n == STREAM_BROKEN) {
 		fail(s, errno);
@@ -354,7 +262,7 @@ static bool plain_write_now(struct stream *s, const uint8_t *data, size_t len) {
 }
 
 static bool tls_write_now(struct stream *s, const uint8_t *data, size_t len) {
-	size_t queued = buf_len(&s->out);
+	size_t queued = buf_len(written(s));
 
 	if (queued > 0) {
 		/* Fills the record that the queued bytes begin. */
@@ -368,19 +276,15 @@ static bool tls_write_now(struct stream *s, const uint8_t *data, size_t len) {
 			return true;
 	}
 	while (len > 0 && !s->held_up) {
-		ssize_t n = tls_send(s, data, len);
-		if (n == STREAM_BROKEN) {
+		size_t some = len < SEAL_ENOUGH ? len : SEAL_ENOUGH;
+		if (!stream_tls_seal(s, data, some)) {
 			fail(s, errno);
 			return true;
 		}
-		if (n == STREAM_AGAIN) {
-			if (!queue(s, data, len))
-				return false;
-			hold_up(s);
+		data += some;
+		len -= some;
+		if (!send_queued(s))
 			return true;
-		}
-		data += n;
-		len -= (size_t)n;
 	}
 	return queue(s, data, len);
 }
@@ -390,7 +294,7 @@ bool stream_write(struct stream *stream, const void *data, size_t len) {
 		return true;
 	if (stream->phase != PHASE_OPEN || stream->held_up)
 		return queue(stream, data, len);
-	if (len >= LARGE_WRITE || buf_len(&stream->out) + len >= QUEUE_ENOUGH) {
+	if (len >= LARGE_WRITE || stream_pending(stream) + len >= QUEUE_ENOUGH) {
 		list_remove(&stream->dirty);
 		return stream->ssl ? tls_write_now(stream, data, len) : plain_write_now(stream, data, len);
 	}
@@ -410,12 +314,12 @@ bool stream_flush(struct stream *stream) {
 	list_remove(&stream->dirty);
 	if (stream->error)
 		return false;
-	if (stream->phase != PHASE_OPEN || stream->held_up || buf_len(&stream->out) == 0)
+	if (stream->phase != PHASE_OPEN || stream->held_up || stream_pending(stream) == 0)
 		return true;
 	return send_queued(stream);
 }
 
-/* What the ring says became of the send of all that was queued. */
+/* What the ring says became of the send of all of `out`. */
 static void sent_by_ring(struct stream *s, int result) {
 	switch (result) {
 	case SEND_RING_UNTRIED:
@@ -436,20 +340,48 @@ static void sent_by_ring(struct stream *s, int result) {
 	}
 }
 
-/* Sends what these streams have queued. False: the ring has failed. */
-static bool send_together(struct send_ring *ring, struct stream *const streams[], int count) {
+/* Streams whose output is about to leave in one system call. */
+struct together {
+	struct send_ring *ring; /* NULL: there is none, or it has failed */
+	struct stream *streams[SEND_RING_SIZE];
+	int count;
+	bool works;
+};
+
+static void send_together(struct together *together) {
+	int count = together->count;
 	int results[SEND_RING_SIZE];
 
-	if (count == 1) { /* nothing to be saved */
-		send_queued(streams[0]);
-		return true;
+	together->count = 0;
+	if (count == 1) /* nothing to be saved */
+		send_queued(together->streams[0]);
+	if (count <= 1)
+		return;
+	for (int i = 0; i < count; i++) {
+		struct stream *s = together->streams[i];
+		send_ring_add(together->ring, s->fd, buf_bytes(&s->out), buf_len(&s->out));
 	}
+	together->works = send_ring_run(together->ring, results);
+	if (!together->works)
+		together->ring = NULL;
 	for (int i = 0; i < count; i++)
-		send_ring_add(ring, streams[i]->fd, buf_bytes(&streams[i]->out), buf_len(&streams[i]->out));
-	bool works = send_ring_run(ring, results);
-	for (int i = 0; i < count; i++)
-		sent_by_ring(streams[i], results[i]);
-	return works;
+		sent_by_ring(together->streams[i], results[i]);
+}
+
+/* Sends what is queued, at once or with the others. */
+static void send_with(struct together *together, struct stream *s) {
+	if (!together->ring || s->phase != PHASE_OPEN || s->held_up) {
+		stream_flush(s);
+		return;
+	}
+	while (buf_len(written(s)) > 0 && s->ssl)
+		if (!seal(s))
+			return;
+	if (buf_len(&s->out) == 0)
+		return;
+	together->streams[together->count++] = s;
+	if (together->count == (s->ssl ? TLS_TOGETHER : SEND_RING_SIZE))
+		send_together(together);
 }
 
 void stream_keep_back(struct list *dirty, struct list *later) {
@@ -463,71 +395,57 @@ void stream_keep_back(struct list *dirty, struct list *later) {
 }
 
 bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
-	struct stream *together[SEND_RING_SIZE];
-	struct list alone;
-	int count = 0;
-	bool works = true;
+	struct together together = {.ring = ring, .works = true};
+	struct list encrypted;
 
-	list_init(&alone);
+	list_init(&encrypted);
 	for (struct list *node; (node = list_pop_front(dirty));) {
 		struct stream *s = list_entry(node, struct stream, dirty);
-		if (!ring || !works || s->ssl || s->phase != PHASE_OPEN || s->held_up || buf_len(&s->out) == 0) {
-			list_push_back(&alone, node);
-			continue;
-		}
-		together[count++] = s;
-		if (count == SEND_RING_SIZE) {
-			works = send_together(ring, together, count);
-			count = 0;
-		}
+		if (s->ssl)
+			list_push_back(&encrypted, node);
+		else
+			send_with(&together, s);
 	}
-	if (count > 0)
-		works = send_together(ring, together, count);
-	/* encrypts, while the others' peers are at work already; takes each off the list */
-	for (struct list *node; (node = list_first(&alone));)
-		stream_flush(list_entry(node, struct stream, dirty));
-	return works;
+	send_together(&together);
+	/* while the others' peers are at work already */
+	for (struct list *node; (node = list_pop_front(&encrypted));)
+		send_with(&together, list_entry(node, struct stream, dirty));
+	send_together(&together);
+	return together.works;
 }
 
 /* Receiving */
 
-/* The end that a failed receive makes of the stream: the caller knows it from the result. */
-static ssize_t broken_by_receive(struct stream *s, int error) {
+/* The end that a failed step makes of the stream: the caller knows it from the result. */
+static ssize_t broken_by_step(struct stream *s, int error) {
 	s->failure_told = true;
 	set_broken(s, error);
 	return STREAM_BROKEN;
 }
 
-static ssize_t tls_recv(struct stream *s, uint8_t *buf, size_t len) {
-	size_t got = 0;
+/* The same of a step of TLS. The alert that tells the peer why is tried once. */
+static ssize_t broken_by_tls(struct stream *s, int error) {
+	if (buf_len(&s->out) > 0)
+		send_out(s, NULL, 0);
+	return broken_by_step(s, error);
+}
 
-	while (got < len) {
-		size_t room = len - got;
-		ERR_clear_error();
-		int n = SSL_read(s->ssl, buf + got, room < INT_MAX ? (int)room : INT_MAX);
-		if (n > 0) {
-			got += (size_t)n;
-			if (!SSL_has_pending(s->ssl))
-				break;
-			continue;
-		}
-		enum tls_step step = tls_step_result(s, n);
-		if (step == TLS_WANTS_WRITE) {
-			s->tls_wants_write = true;
-			watch(s);
-		}
-		if (step == TLS_WANTS_READ || step == TLS_WANTS_WRITE)
-			return got > 0 ? (ssize_t)got : STREAM_AGAIN;
-		if (got > 0) {
-			/* What came before the end, or the error, goes first; that comes again by itself. */
-			feed(s, EV_READ);
-			return (ssize_t)got;
-		}
-		return step == TLS_CLOSED ? STREAM_EOF : broken_by_receive(s, errno);
-	}
-	if (got == len && SSL_has_pending(s->ssl))
+/* What TLS has answered by itself to what it has received: that it refuses a handshake anew, for instance. */
+static void send_replies(struct stream *s) {
+	if (buf_len(&s->out) > 0 && !s->held_up)
+		worker_send_later(s->worker, &s->dirty);
+}
+
+static ssize_t tls_recv(struct stream *s, void *buf, size_t len) {
+	bool more;
+	ssize_t n = stream_tls_recv(s, buf, len, &more);
+
+	if (n == STREAM_BROKEN)
+		return broken_by_tls(s, errno);
+	send_replies(s);
+	if (more)
 		feed(s, EV_READ);
-	return (ssize_t)got;
+	return n;
 }
 
 static ssize_t plain_recv(struct stream *s, void *buf, size_t len, int flags) {
@@ -538,7 +456,7 @@ static ssize_t plain_recv(struct stream *s, void *buf, size_t len, int flags) {
 		return n;
 	if (n < 0 && !s->error && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 		return STREAM_AGAIN;
-	return broken_by_receive(s, errno);
+	return broken_by_step(s, errno);
 }
 
 ssize_t stream_recv(struct stream *stream, void *buf, size_t len) {
@@ -589,18 +507,86 @@ bool stream_quiet(struct stream *stream) {
 	bool nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 	if (!stream->ssl)
 		return nothing;
-	if (!nothing && (n <= 0 || SSL_pending(stream->ssl) > 0))
+	if (!nothing && n <= 0)
 		return false;
-	if (!nothing) {
-		/* It may be no more than a session ticket (RFC 8446 section 4.6.1), which this takes in. */
-		ERR_clear_error();
-		n = SSL_peek(stream->ssl, &byte, 1);
-		nothing = n <= 0 && SSL_get_error(stream->ssl, (int)n) == SSL_ERROR_WANT_READ;
-	}
-	bool quiet = nothing && !SSL_has_pending(stream->ssl);
+	if (!nothing)
+		nothing = stream_tls_take_in(stream);
+	send_replies(stream);
+	bool quiet = nothing && !stream_tls_holds(stream);
 	if (!quiet) /* what TLS holds now, the socket will not announce */
 		feed(stream, EV_READ);
 	return quiet;
+}
+
+/* TLS */
+
+static bool refuse_tls(struct stream *s, int code, const char *why) {
+	error_set(&refused.error, code, "%s", why);
+	refused.stream = s;
+	return false;
+}
+
+static bool tls_begin(struct stream *s, struct tls_context *tls, const char *host, const char *alpn) {
+	if (s->phase != PHASE_OPEN || s->ssl || s->error)
+		return refuse_tls(s, EINVAL, "the connection is not open, or has TLS already");
+	/* The answer that announces TLS is still queued, as a rule. */
+	if (!stream_flush(s))
+		return false;
+	if (buf_len(&s->out) > 0)
+		return refuse_tls(s, EAGAIN, "the peer does not read what was sent before TLS");
+	if (!stream_tls_start(s, tls, host, alpn, &refused.error)) {
+		refused.stream = s;
+		return false;
+	}
+	s->phase = PHASE_HANDSHAKING;
+	s->gated = s->input_ready = false;
+	watch(s);
+	/* A client has to speak first; a server's bytes may have come before the watcher saw them as wanted. */
+	feed(s, EV_READ);
+	return true;
+}
+
+bool stream_tls_accept(struct stream *stream, struct tls_context *tls) {
+	stream->tls_server = true;
+	return tls_begin(stream, tls, NULL, NULL);
+}
+
+bool stream_tls_connect(struct stream *stream, struct tls_context *tls, const char *host, const char *alpn) {
+	stream->tls_server = false;
+	return tls_begin(stream, tls, host, alpn);
+}
+
+static int tls_handshake(struct stream *s, int revents) {
+	if (s->held_up && (revents & EV_WRITE) && !send_queued(s))
+		return 0;
+	if (!(revents & EV_READ))
+		return 0;
+	enum stream_tls_step step = stream_tls_handshake(s);
+	if (step == STREAM_TLS_FAILED) {
+		broken_by_tls(s, errno);
+		return STREAM_FAILED;
+	}
+	if (step == STREAM_TLS_WAITS) {
+		if (!s->held_up)
+			send_queued(s);
+		return 0;
+	}
+	s->phase = PHASE_OPEN;
+	watch(s);
+	if (stream_tls_holds(s))
+		feed(s, EV_READ);
+	/* the last of the handshake leaves together with what the owner is about to write */
+	if (stream_pending(s) > 0 && !s->held_up)
+		worker_send_later(s->worker, &s->dirty);
+	return STREAM_CONNECTED;
+}
+
+const char *stream_error(const struct stream *stream) {
+	if (stream->ssl && *tls_session_error(stream->ssl))
+		return tls_session_error(stream->ssl);
+	if (!stream->error && refused.stream == stream)
+		return refused.error.text;
+	return stream->error ? strerror(stream->error) : "no error";
 }
 
 /* Events */
@@ -625,16 +611,11 @@ static int connected(struct stream *s) {
 static int ready(struct stream *s, int revents) {
 	int events = 0;
 
-	if (s->held_up && (revents & (s->tls_write_wants_read ? EV_READ : EV_WRITE))) {
+	if (s->held_up && (revents & EV_WRITE)) {
 		if (!send_queued(s))
 			return 0;
 		if (!s->held_up)
 			events |= STREAM_DRAINED;
-	}
-	if (s->tls_wants_write && (revents & EV_WRITE)) {
-		s->tls_wants_write = false;
-		watch(s);
-		revents |= EV_READ;
 	}
 	if (!(revents & EV_READ))
 		return events;
@@ -659,7 +640,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int revents) {
 	} else if (s->phase == PHASE_CONNECTING) {
 		events = connected(s);
 	} else if (s->phase == PHASE_HANDSHAKING) {
-		events = tls_handshake(s);
+		events = tls_handshake(s, revents);
 	} else if (s->phase == PHASE_OPEN) {
 		events = ready(s, revents);
 	}
@@ -721,22 +702,20 @@ void stream_close(struct stream *stream) {
 	/* with TLS, a close_notify may come behind what was said */
 	bool read_to_end = stream->input_over && !stream->ssl;
 	list_remove(&stream->dirty);
-	if (stream->worker && stream->phase == PHASE_OPEN && !stream->error && buf_len(&stream->out) > 0)
+	if (stream->worker && stream->phase == PHASE_OPEN && !stream->error && stream_pending(stream) > 0)
 		send_queued(stream);
 	if (stream->worker)
 		ev_io_stop(stream->worker->loop, &stream->io);
-	if (stream->ssl) {
-		ERR_clear_error();
-		if (stream->phase == PHASE_OPEN && !stream->error)
-			SSL_shutdown(stream->ssl);
-		SSL_free(stream->ssl);
-		ERR_clear_error();
-		stream->ssl = NULL;
+	if (stream->ssl && stream->phase == PHASE_OPEN && !stream->error && !stream->held_up) {
+		stream_tls_farewell(stream);
+		send_out(stream, NULL, 0);
 	}
 	if (!stream->error && !read_to_end && stream->phase != PHASE_CONNECTING)
 		discard_input(stream->fd);
 	close(stream->fd);
 	release_out(stream, buffers);
+	if (stream->ssl)
+		stream_tls_free(stream);
 	stream->fd = -1;
 	stream->phase = PHASE_CLOSED;
 }

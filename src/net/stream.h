@@ -10,7 +10,7 @@
  * too, once it is closed, as far as net/ is concerned; where callers further up still look at it, free it by
  * worker_defer(). A zeroed struct stream is a closed one.
  *
- * Plain streams send with MSG_NOSIGNAL. OpenSSL writes by write(2): main.c ignores SIGPIPE, and workers block it.
+ * What leaves does so with MSG_NOSIGNAL.
  */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
@@ -44,15 +44,15 @@ struct stream {
 	struct worker *worker;
 	void (*on_ready)(struct stream *stream, int events); /* a set of enum stream_event */
 	struct ssl_st *ssl;                                   /* NULL: plain */
-	struct buf out;
+	struct buf out;    /* what the socket has not taken yet; with TLS, records */
 	struct list dirty; /* on worker->dirty while output of this wake-up is not sent */
 	int fd;            /* -1: closed */
 	uint16_t error;    /* errno of what broke it; 0: whole */
 	uint8_t phase : 2; /* private: connecting, handshaking, open */
-	bool reading : 1, tls_wants_write : 1, held_up : 1, tls_server : 1;
+	bool reading : 1, held_up : 1, tls_server : 1;
 	bool input_ready : 1; /* private: TLS or a paused reader holds bytes that no event will announce */
 	bool gated : 1;       /* private: bytes came while paused, so that the watcher for reading is stopped */
-	bool tls_write_wants_read : 1, failure_told : 1; /* private */
+	bool failure_told : 1;/* private */
 	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
 	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */
 	bool secret : 1;      /* private: what is queued is wiped when it has gone */
@@ -92,12 +92,12 @@ bool stream_write(struct stream *stream, const void *data, size_t len);
 void stream_secret(struct stream *stream);
 /* Bytes that the socket has not taken yet. */
 static inline size_t stream_pending(const struct stream *stream) {
-	return buf_len(&stream->out);
+	return buf_len(&stream->out) + (stream->ssl ? buf_len(tls_session_unsealed(stream->ssl)) : 0);
 }
 /* Sends what is queued. True: all of it went, or the rest waits for the socket. False: broken. */
 bool stream_flush(struct stream *stream);
-/* The same for all streams of a list (by their `dirty`), which is empty afterwards: where there is a ring, plain ones in one
- * system call for SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the
+/* The same for all streams of a list (by their `dirty`), which is empty afterwards: where there is a ring, in one system call for
+ * SEND_RING_SIZE of them. A failure is told to the owner of its stream. False: the ring has failed, and the
  * rest was sent without it. For net/worker. */
 bool stream_flush_all(struct list *dirty, struct send_ring *ring);
 /* Moves those that have an event to be told of to `later`: a send that fails must not take from them what their peer has said

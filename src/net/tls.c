@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+
 struct tls_context {
 	/* immutable */
 	SSL_CTX *ctx;
@@ -25,6 +27,7 @@ struct tls_context {
 /* What a session keeps beside OpenSSL's own: freed with the SSL. */
 struct tls_extra {
 	struct tls_context *context;
+	struct buf unsealed;
 	char error[256];
 };
 
@@ -177,11 +180,10 @@ static bool set_server(struct tls_context *context, const struct tls_settings *s
 
 static void set_common(SSL_CTX *ctx) {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-				      SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-	/* One read(2) for several small records, instead of two for each. */
+	/* One receive for several small records, instead of two for each. */
 	SSL_CTX_set_read_ahead(ctx, 1);
 }
 
@@ -306,7 +308,7 @@ static bool set_client(SSL *ssl, const struct tls_context *context, const char *
 	return true;
 }
 
-struct ssl_st *tls_session_new(struct tls_context *context, int fd, const char *host, const char *alpn,
+struct ssl_st *tls_session_new(struct tls_context *context, struct bio_st *wire, const char *host, const char *alpn,
 			       struct error *error) {
 	ERR_clear_error();
 	SSL *ssl = SSL_new(context->ctx);
@@ -315,15 +317,17 @@ struct ssl_st *tls_session_new(struct tls_context *context, int fd, const char *
 	if (!ssl || !extra || SSL_set_ex_data(ssl, extra_index, extra) != 1) {
 		SSL_free(ssl);
 		free(extra);
+		BIO_free(wire);
 		error_set(error, ENOMEM, "cannot begin TLS: %s", reason());
 		return NULL;
 	}
 	/* The callback of ALPN looks at the context as long as the session lives. */
 	extra->context = tls_context_ref(context);
-	bool ok = SSL_set_fd(ssl, fd) == 1 || error_set(error, ENOMEM, "cannot begin TLS: %s", reason());
-	if (ok && context->is_server)
+	SSL_set_bio(ssl, wire, wire);
+	bool ok = true;
+	if (context->is_server)
 		SSL_set_accept_state(ssl);
-	else if (ok)
+	else
 		ok = set_client(ssl, context, host, alpn, error);
 	if (!ok) {
 		SSL_free(ssl);
@@ -357,6 +361,12 @@ const char *tls_session_error(struct ssl_st *ssl) {
 	const struct tls_extra *extra = SSL_get_ex_data(ssl, extra_index);
 
 	return extra->error;
+}
+
+struct buf *tls_session_unsealed(struct ssl_st *ssl) {
+	struct tls_extra *extra = SSL_get_ex_data(ssl, extra_index);
+
+	return &extra->unsealed;
 }
 
 /* What a session knows */

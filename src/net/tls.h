@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 
+struct bio_st;
+struct buf;
 struct ssl_st;
 struct tls_context; /* atomic reference count; immutable; any thread */
 
@@ -55,18 +57,20 @@ bool tls_alpn_is(struct ssl_st *ssl, const char *name);
 /* The name to verify, of a host as it is configured: "name:port", "[v6]:port". */
 void tls_host_name(const char *host_text, char *out, size_t room);
 
-/* For net/stream.c, from here on. */
+/* For net/stream.c and net/stream_tls.c, from here on. */
 
 /*
- * A TLS session over a descriptor, which stays the caller's. Server or client as the context is; `host` (to verify,
- * and to send as SNI unless it is an address) and `alpn` are for clients and may be NULL. SSL_free() ends it. NULL:
- * `error` says why.
+ * A TLS session that reads from and writes to `wire`, which is the session's from now on, also where this fails. Server or client
+ * as the context is; `host` (to verify, and to send as SNI unless it is an address) and `alpn` are for clients and may be NULL.
+ * SSL_free() ends it. NULL: `error` says why.
  */
-struct ssl_st *tls_session_new(struct tls_context *context, int fd, const char *host, const char *alpn,
+struct ssl_st *tls_session_new(struct tls_context *context, struct bio_st *wire, const char *host, const char *alpn,
 			       struct error *error);
 /* Keeps why the last step failed, from OpenSSL's queue of this thread. `result`: SSL_get_error()'s; `e`: the errno. */
 void tls_session_failed(struct ssl_st *ssl, int result, int e);
 /* What tls_session_failed() kept; "" when nothing. Lives as long as the session. */
 const char *tls_session_error(struct ssl_st *ssl);
+/* Room for what is not made into records yet: the session keeps it, the stream fills and releases it. */
+struct buf *tls_session_unsealed(struct ssl_st *ssl);
 
 #endif

@@ -49,25 +49,27 @@ struct limits {
 
 static const struct row {
 	const char *name, *mode;
-	bool io_uring;
+	bool io_uring, tls; /* TLS on both sides; the heap's limit is then for what OpenSSL takes and gives back */
 	int workers, transactions;
 	struct limits most;
 } rows[] = {
-	{"simple, by single sends", "simple", false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
-	{"extended, by single sends", "extended", false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
-	{"prepared, by single sends", "prepared", false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
-	{"pipelined, by single sends", "pipelined", false, 1, 5000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
-	{"transaction, by single sends", "transaction", false, 1, 10000, {10.01, 0.8, 0, 0, 10.8, 0.01}},
-	{"connect, by single sends", "connect", false, 1, 3000, {7.01, 0.7, 1, 0, 12, 3}},
-	{"simple", "simple", true, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
-	{"extended, unnamed", "extended", true, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
-	{"prepared", "prepared", true, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
-	{"pipelined, 10 executions", "pipelined", true, 1, 5000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
-	{"BEGIN, SELECT, COMMIT", "transaction", true, 1, 10000, {5.2, 0.8, 0, 0, 6.5, 0.01}},
-	{"connect, query, close", "connect", true, 1, 3000, {7.01, 0.7, 1, 0, 12, 3}},
-	{"simple, two workers", "simple", true, 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
-	{"prepared, two workers", "prepared", true, 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
-	{"BEGIN, SELECT, COMMIT, two workers", "transaction", true, 2, 10000, {10.02, 6, 2, 0.01, 20, 0.01}},
+	{"simple, by single sends", "simple", false, false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"extended, by single sends", "extended", false, false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"prepared, by single sends", "prepared", false, false, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"pipelined, by single sends", "pipelined", false, false, 1, 5000, {4.01, 0.2, 0, 0, 4.2, 0.01}},
+	{"transaction, by single sends", "transaction", false, false, 1, 10000, {10.01, 0.8, 0, 0, 10.8, 0.01}},
+	{"connect, by single sends", "connect", false, false, 1, 3000, {7.01, 0.7, 1, 0, 12, 3}},
+	{"simple", "simple", true, false, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
+	{"extended, unnamed", "extended", true, false, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
+	{"prepared", "prepared", true, false, 1, 20000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
+	{"pipelined, 10 executions", "pipelined", true, false, 1, 5000, {2.05, 0.2, 0, 0, 2.5, 0.01}},
+	{"BEGIN, SELECT, COMMIT", "transaction", true, false, 1, 10000, {5.2, 0.8, 0, 0, 6.5, 0.01}},
+	{"connect, query, close", "connect", true, false, 1, 3000, {7.01, 0.7, 1, 0, 12, 3}},
+	{"simple with TLS, by single sends", "simple", false, true, 1, 20000, {4.01, 0.2, 0, 0, 4.2, 12.01}},
+	{"simple with TLS", "simple", true, true, 1, 20000, {2.3, 0.2, 0, 0, 2.7, 12.01}},
+	{"simple, two workers", "simple", true, false, 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
+	{"prepared, two workers", "prepared", true, false, 2, 20000, {4.02, 2, 2, 0.01, 8, 0.01}},
+	{"BEGIN, SELECT, COMMIT, two workers", "transaction", true, false, 2, 10000, {10.02, 6, 2, 0.01, 20, 0.01}},
 };
 
 static const char *const names[] = {
@@ -150,13 +152,15 @@ static void share_one_cpu(void) {
 	ck_assert_int_eq(sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}), 0);
 }
 
-static int start_stub(void) {
+static int start_stub(bool tls) {
 	char port[16];
 	int number = harness_free_port();
 	long long deadline = harness_now_ms() + HARNESS_DEADLINE_MS;
 
 	snprintf(port, sizeof(port), "%d", number);
-	harness_spawn((const char *const[]){built("bench/stub"), "-p", port, NULL}, harness_path("stub.log"));
+	harness_spawn((const char *const[]){built("bench/stub"), "-p", port, tls ? "--cert" : NULL, harness_path("server.crt"), "--key",
+					    harness_path("server.key"), NULL},
+		      harness_path("stub.log"));
 	while (!harness_port_accepts(number)) {
 		ck_assert_msg(harness_now_ms() < deadline, "the stub does not listen");
 		harness_pause_ms(5);
@@ -166,7 +170,8 @@ static int start_stub(void) {
 
 static struct forebay *start_counted(const struct row *row, int backend, int metrics_port) {
 	struct forebay *forebay;
-	char pool[200], process[160];
+	const char *tls_mode = row->tls ? "require" : "disable";
+	char listener[64], pool[200], process[160];
 
 	snprintf(process, sizeof(process), "log_level = warning\nlog_connections = false\nio_uring = %s\n",
 		 row->io_uring ? "true" : "false");
@@ -174,12 +179,13 @@ static struct forebay *start_counted(const struct row *row, int backend, int met
 		snprintf(process + strlen(process), sizeof(process) - strlen(process), "metrics_listen = 127.0.0.1:%d\n",
 			 metrics_port);
 
-	snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\nmax_size = %d\nmin_idle = %d\nmonitor_interval = 0\n",
-		 backend, SERVERS, SERVERS);
+	snprintf(listener, sizeof(listener), "auth = trust\ntls_mode = %s\n", tls_mode);
+	snprintf(pool, sizeof(pool), "hosts = 127.0.0.1:%d\nmax_size = %d\nmin_idle = %d\nmonitor_interval = 0\ntls_mode = %s\n",
+		 backend, SERVERS, SERVERS, tls_mode);
 	setenv("LD_PRELOAD", built("tests/integration/counter.so"), 1);
 	forebay = forebay_start(&(struct forebay_setup){.workers = row->workers,
 							.process = process,
-							.listener = "auth = trust\ntls_mode = disable\n",
+							.listener = listener,
 							.pool = pool});
 	unsetenv("LD_PRELOAD");
 	ck_assert_msg(getenv(COUNTER_THREADS) || counts->of[COUNTED_malloc] > 0, "%s does not count", built("tests/integration/counter.so"));
@@ -207,7 +213,8 @@ static void start_load(struct load *load, const struct row *row, int port) {
 		dup2(in[0], 0);
 		dup2(out[1], 1);
 		execl(program, program, "--sync", "-M", row->mode, "-p", ports, "-U", "app", "-d", "app", "-c", clients, "-n",
-		      transactions, "--runs", "3", "-T", "600", "-W", "0", "--max-errors", "0", (char *)NULL);
+		      transactions, "--runs", "3", "-T", "600", "-W", "0", "--max-errors", "0", row->tls ? "--tls" : NULL,
+		      (char *)NULL);
 		_exit(127);
 	}
 	close(in[0]);
@@ -302,7 +309,7 @@ START_TEST(work_of_a_transaction_is_within_its_limits) {
 
 	share_one_cpu();
 	map_counts();
-	forebay = start_counted(row, start_stub(), 0);
+	forebay = start_counted(row, start_stub(row->tls), 0);
 	start_load(&load, row, forebay->port);
 	load_says(&load, "ready");
 	load_runs(&load);
@@ -364,7 +371,7 @@ START_TEST(reading_metrics_without_end_costs_the_workers_nothing) {
 	share_one_cpu();
 	map_counts();
 	setenv(COUNTER_THREADS, "worker", 1);
-	struct forebay *forebay = start_counted(row, start_stub(), port);
+	struct forebay *forebay = start_counted(row, start_stub(false), port);
 	unsetenv(COUNTER_THREADS);
 	start_load(&load, row, forebay->port);
 	load_says(&load, "ready");
@@ -405,7 +412,7 @@ END_TEST
 START_TEST(scrape_of_many_pools_and_clients_wakes_no_worker) {
 	enum { POOLS = 1000, CLIENTS_MOST = 15000, SCRAPES = 20, BESIDE = 3500 };
 	uint64_t before[COUNTED_END], after[COUNTED_END];
-	int backend = start_stub(), port = harness_free_port(), clients = CLIENTS_MOST;
+	int backend = start_stub(false), port = harness_free_port(), clients = CLIENTS_MOST;
 	char *pools = malloc(POOLS * 140 + 1), *at = pools, process[200];
 	static int fds[CLIENTS_MOST];
 	struct rlimit limit;

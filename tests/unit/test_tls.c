@@ -750,6 +750,204 @@ START_TEST(unread_session_tickets_do_not_make_a_stream_unquiet_and_bytes_do_and_
 }
 END_TEST
 
+/* A client of OpenSSL's own, on this thread, of a stream that is a server */
+
+static SSL *strange_client(void) {
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	SSL *ssl = SSL_new(ctx);
+
+	SSL_CTX_free(ctx);
+	SSL_set_connect_state(ssl);
+	return ssl;
+}
+
+static void start_server_alone(void) {
+	struct start s = {.end = &server, .fd = fds[0], .tls = server_context()};
+
+	set_nonblocking(fds[0]);
+	on_worker(&workers[0], start_server, &s);
+	ck_assert(s.began);
+	tls_context_unref(s.tls);
+}
+
+static void connect_strange(SSL *ssl) {
+	start_server_alone();
+	SSL_set_fd(ssl, fds[1]);
+	ck_assert_int_eq(SSL_connect(ssl), 1);
+	end_wait(&server, is_connected);
+}
+
+static SSL *connect_strange_client(void) {
+	SSL *ssl = strange_client();
+
+	connect_strange(ssl);
+	return ssl;
+}
+
+static void write_200(struct worker *worker, void *arg) {
+	struct end *end = arg;
+	uint8_t bytes[200];
+
+	(void)worker;
+	pattern_fill(bytes, 0, sizeof bytes);
+	must(stream_write(&end->stream, bytes, sizeof bytes));
+}
+
+static void expect_200(SSL *ssl) {
+	uint8_t got[300];
+
+	ck_assert_int_eq(SSL_read(ssl, got, sizeof got), 200);
+	for (uint64_t i = 0; i < 200; i++)
+		ck_assert_uint_eq(got[i], pattern_at(i));
+}
+
+START_TEST(change_of_keys_that_the_peer_asks_for_hurts_nothing) {
+	server.any_bytes = true;
+	SSL *ssl = connect_strange_client();
+
+	ck_assert_int_eq(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+	ck_assert_int_eq(SSL_do_handshake(ssl), 1);
+	ck_assert_int_eq(SSL_write(ssl, "z", 1), 1);
+	end_wait(&server, has_one);
+	on_worker(&workers[0], write_200, &server);
+	expect_200(ssl);
+	ck_assert_int_eq(SSL_write(ssl, "z", 1), 1);
+	end_wait(&server, has_two);
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(peer_that_wants_a_handshake_anew_is_refused_though_nothing_is_written) {
+	SSL *ssl = strange_client();
+
+	ck_assert_int_eq(SSL_set_max_proto_version(ssl, TLS1_2_VERSION), 1);
+	connect_strange(ssl);
+	ck_assert_int_eq(SSL_renegotiate(ssl), 1);
+	ck_assert_int_ne(SSL_do_handshake(ssl), 1);
+	ck_assert_int_eq(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_NO_RENEGOTIATION);
+	ERR_clear_error();
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(peer_is_told_of_the_end_behind_what_was_written) {
+	SSL *ssl = connect_strange_client();
+	uint8_t byte;
+
+	on_worker(&workers[0], write_200, &server);
+	on_worker(&workers[0], close_end, &server);
+	expect_200(ssl);
+	ck_assert_int_eq(SSL_read(ssl, &byte, 1), 0);
+	ck_assert_int_eq(SSL_get_error(ssl, 0), SSL_ERROR_ZERO_RETURN);
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(peer_is_told_why_its_handshake_is_refused) {
+	SSL *ssl = strange_client();
+
+	ck_assert_int_eq(SSL_set_max_proto_version(ssl, TLS1_1_VERSION), 1);
+	SSL_set_security_level(ssl, 0);
+	start_server_alone();
+	SSL_set_fd(ssl, fds[1]);
+	ck_assert_int_ne(SSL_connect(ssl), 1);
+	ck_assert_int_eq(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
+	ERR_clear_error();
+	end_wait(&server, has_failed);
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
+static bool has_output_left(struct end *e) {
+	return e->stream.held_up;
+}
+
+START_TEST(handshake_that_finds_the_socket_full_goes_on_when_there_is_room) {
+	static uint8_t junk[4096];
+	SSL *ssl = strange_client();
+	size_t filled = 0;
+
+	set_nonblocking(fds[0]);
+	for (ssize_t n; (n = send(fds[0], junk, sizeof junk, 0)) > 0;)
+		filled += (size_t)n;
+	for (ssize_t n; (n = send(fds[0], junk, 1, 0)) > 0;)
+		filled += (size_t)n;
+	start_server_alone();
+	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new_socket(fds[1], BIO_NOCLOSE));
+	ck_assert_int_eq(SSL_get_error(ssl, SSL_connect(ssl)), SSL_ERROR_WANT_READ);
+	while (!end_is(&server, has_output_left))
+		;
+	while (filled > 0) {
+		ssize_t n = recv(fds[1], junk, filled < sizeof junk ? filled : sizeof junk, 0);
+		ck_assert_int_gt(n, 0);
+		filled -= (size_t)n;
+	}
+	SSL_set0_rbio(ssl, BIO_new_socket(fds[1], BIO_NOCLOSE));
+	ck_assert_int_eq(SSL_connect(ssl), 1);
+	end_wait(&server, is_connected);
+	on_worker(&workers[0], write_200, &server);
+	expect_200(ssl);
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
+/* Many streams with TLS that have something to send in one wake-up */
+
+enum { MANY = 37 };
+
+static struct end many[2][MANY];
+
+static void write_numbers(struct worker *worker, void *arg) {
+	char text[32];
+
+	(void)worker, (void)arg;
+	for (int i = 0; i < MANY; i++) {
+		int len = snprintf(text, sizeof text, "this is for %d.", i);
+		must(stream_write(&many[0][i].stream, text, 5));
+		must(stream_write(&many[0][i].stream, text + 5, (size_t)len - 5));
+	}
+}
+
+static bool got_sentence(struct end *e) {
+	return e->got > 0 && strchr(e->text, '.');
+}
+
+START_TEST(each_of_many_streams_that_send_at_once_sends_its_own) {
+	struct tls_context *server_tls = server_context(), *client_tls = client_context();
+	char text[32];
+
+	for (int i = 0; i < MANY; i++) {
+		int pair[2];
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		for (int side = 0; side < 2; side++) {
+			struct start start = {.end = &many[side][i], .fd = pair[side], .tls = side ? client_tls : server_tls};
+			set_nonblocking(pair[side]);
+			end_init(start.end, &workers[side]);
+			start.end->any_bytes = true;
+			on_worker(&workers[side], side ? start_client : start_server, &start);
+		}
+	}
+	for (int i = 0; i < MANY; i++)
+		end_wait(&many[0][i], is_connected);
+	on_worker(&workers[0], write_numbers, NULL);
+	for (int i = 0; i < MANY; i++) {
+		end_wait(&many[1][i], got_sentence);
+		snprintf(text, sizeof text, "this is for %d.", i);
+		ck_assert_str_eq(many[1][i].text, text);
+	}
+	for (int side = 0; side < 2; side++)
+		for (int i = 0; i < MANY; i++)
+			on_worker(&workers[side], close_end, &many[side][i]);
+	tls_context_unref(server_tls);
+	tls_context_unref(client_tls);
+}
+END_TEST
+
 /* An echo that changes its worker after each piece */
 
 static struct {
@@ -915,6 +1113,12 @@ int main(void) {
 	tcase_add_test(tc, bytes_that_tls_holds_wait_for_a_paused_reader);
 	tcase_add_test(tc, close_after_bytes_is_seen_as_bytes_and_then_the_end);
 	tcase_add_test(tc, unread_session_tickets_do_not_make_a_stream_unquiet_and_bytes_do_and_come);
+	tcase_add_test(tc, change_of_keys_that_the_peer_asks_for_hurts_nothing);
+	tcase_add_test(tc, peer_that_wants_a_handshake_anew_is_refused_though_nothing_is_written);
+	tcase_add_test(tc, peer_is_told_of_the_end_behind_what_was_written);
+	tcase_add_test(tc, peer_is_told_why_its_handshake_is_refused);
+	tcase_add_test(tc, handshake_that_finds_the_socket_full_goes_on_when_there_is_room);
+	tcase_add_test(tc, each_of_many_streams_that_send_at_once_sends_its_own);
 	tcase_add_test(tc, stream_that_moves_between_workers_loses_nothing);
 	tcase_add_test(tc, setting_that_cannot_work_is_refused_and_named);
 	tcase_add_test(tc, nobody_is_asked_for_a_passphrase);
