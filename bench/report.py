@@ -4,6 +4,9 @@ import os
 import re
 import statistics
 
+COMPARED = "simple extended prepared transaction connect"  # rows of one worker with such of two
+SECOND = (("has as much to do as the first", "-doubled-2w"), ("shares its work", "-2w"))
+
 
 def spread(values, digits=1):
     if not values:
@@ -158,7 +161,7 @@ class Report:
         against("connect, log in, query, disconnect: calls", "connect", "calls", "pgbouncer", 1.0)
         alone("connect, log in, query, disconnect: calls", "connect", "calls", 15)
 
-        pairs = [row for row in self.rows if row.workers == 2 and not row.alone]
+        pairs = [row for row in self.rows if row.workers == 2 and not row.alone and not row.beside]
         for row in pairs:
             key = "mb_per_s" if row.per_mib else "tps"
             against(f"throughput, {row.name}", row.name, key, "pgbouncer", least=1.0)
@@ -167,9 +170,9 @@ class Report:
         servers = [r["servers"] for row in pairs for r in self.bench.results.get((row.name, "forebay"), [])]
         if servers:
             tell("connections to the backend, two workers", max(servers), max(row.servers for row in pairs))
-        for row in ("simple", "extended", "prepared", "transaction", "connect"):
-            for kind in (row, row + "-busy"):
-                against(f"a second worker: CPU, {kind}-2w", kind + "-2w", "cpu_us", (kind + "-1w", "forebay"), 1.05)
+        for how, suffix in SECOND:
+            for mode in COMPARED.split():
+                against(f"a second worker that {how}: CPU, {mode}", mode + suffix, "cpu_us", (mode + "-1w", "forebay"), 1.05)
 
         for row in ("idle-15000", "idle-pools"):
             alone(f"CPU % while idle, {row}", row, "busy", 0.1)
@@ -181,6 +184,23 @@ class Report:
         if body:
             self.lines += ["### Against the targets", ""]
             self.table(["measure", "target", "measured", "met"], body)
+
+    def second_workers(self):
+        """What a second worker, thread or process costs everybody."""
+        body = []
+        for how, suffix in SECOND:
+            for mode in COMPARED.split():
+                cells = []
+                for c in self.bench.contestants:
+                    for key in ("cpu_us", "tps") if c.is_proxy else ():
+                        pair = self.paired((mode + suffix, c.name), (mode + "-1w", c.name), key)
+                        cells.append(f"{pair[0]:.2f} ± {pair[1]:.2f}" if pair else "")
+                if any(cells):
+                    body.append([f"{mode}, it {how}"] + cells)
+        if body:
+            self.lines += ["### A second worker, thread or process, to one; all of it on all CPUs", ""]
+            self.table([""] + [f"{c.name}, {what}" for c in self.bench.contestants if c.is_proxy
+                               for what in ("CPU", "throughput")], body)
 
     def relay_target(self, tell, noisy):
         """The best of all peers at the best of their buffer sizes."""
@@ -213,6 +233,7 @@ class Report:
     def build(self, load_before):
         self.machine(load_before)
         self.targets()
+        self.second_workers()
         for row in self.rows:
             if not any((row.name, c.name) in self.bench.results for c in self.bench.contestants):
                 continue
