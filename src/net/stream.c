@@ -40,7 +40,7 @@ static int events_wanted(const struct stream *s) {
 	case PHASE_HANDSHAKING:
 		return EV_READ | (s->held_up ? EV_WRITE : 0);
 	case PHASE_OPEN:
-		return (s->gated ? 0 : EV_READ) | (s->held_up ? EV_WRITE : 0);
+		return (s->gated && !s->seal_waits ? 0 : EV_READ) | (s->held_up && buf_len(&s->out) > 0 ? EV_WRITE : 0);
 	default:
 		return 0;
 	}
@@ -203,15 +203,28 @@ static bool sent(struct stream *s, ssize_t n, int error) {
 	return true;
 }
 
-/* Makes records of the first of what is written, SEAL_ENOUGH of it at most. False: broken. */
-static bool seal(struct stream *s) {
-	if (!s->ssl || s->phase != PHASE_OPEN || buf_len(written(s)) == 0)
+/* Makes records of these bytes. False: of none; it is held up until TLS has heard more, or broken. */
+static bool seal(struct stream *s, const void *data, size_t len) {
+	switch (stream_tls_seal(s, data, len)) {
+	case STREAM_TLS_DONE:
 		return true;
-	size_t len = buf_len(written(s)) < SEAL_ENOUGH ? buf_len(written(s)) : SEAL_ENOUGH;
-	if (!stream_tls_seal(s, buf_bytes(written(s)), len)) {
+	case STREAM_TLS_WAITS:
+		s->seal_waits = true;
+		hold_up(s);
+		return false;
+	default:
 		fail(s, errno);
 		return false;
 	}
+}
+
+/* The same of the first of what is written, SEAL_ENOUGH of it at most. */
+static bool seal_written(struct stream *s) {
+	if (!s->ssl || s->phase != PHASE_OPEN || buf_len(written(s)) == 0)
+		return true;
+	size_t len = buf_len(written(s)) < SEAL_ENOUGH ? buf_len(written(s)) : SEAL_ENOUGH;
+	if (!seal(s, buf_bytes(written(s)), len))
+		return false;
 	consume_written(s, len);
 	return true;
 }
@@ -220,9 +233,9 @@ static bool seal(struct stream *s) {
 static bool send_queued(struct stream *s) {
 	bool was_held_up = s->held_up;
 
-	s->held_up = false;
+	s->held_up = s->seal_waits = false;
 	/* what is in `out` already goes first, so that it does not grow without bounds */
-	while ((buf_len(&s->out) > 0 || seal(s)) && buf_len(&s->out) > 0) {
+	while ((buf_len(&s->out) > 0 || seal_written(s)) && buf_len(&s->out) > 0) {
 		ssize_t n = send_out(s, NULL, 0);
 		if (!sent(s, n, errno))
 			break;
@@ -277,16 +290,14 @@ static bool tls_write_now(struct stream *s, const uint8_t *data, size_t len) {
 	}
 	while (len > 0 && !s->held_up) {
 		size_t some = len < SEAL_ENOUGH ? len : SEAL_ENOUGH;
-		if (!stream_tls_seal(s, data, some)) {
-			fail(s, errno);
-			return true;
-		}
+		if (!seal(s, data, some))
+			break;
 		data += some;
 		len -= some;
 		if (!send_queued(s))
 			return true;
 	}
-	return queue(s, data, len);
+	return s->error || queue(s, data, len);
 }
 
 bool stream_write(struct stream *stream, const void *data, size_t len) {
@@ -375,7 +386,7 @@ static void send_with(struct together *together, struct stream *s) {
 		return;
 	}
 	while (buf_len(written(s)) > 0 && s->ssl)
-		if (!seal(s))
+		if (!seal_written(s))
 			return;
 	if (buf_len(&s->out) == 0)
 		return;
@@ -430,9 +441,13 @@ static ssize_t broken_by_tls(struct stream *s, int error) {
 	return broken_by_step(s, error);
 }
 
-/* What TLS has answered by itself to what it has received: that it refuses a handshake anew, for instance. */
-static void send_replies(struct stream *s) {
-	if (buf_len(&s->out) > 0 && !s->held_up)
+/* What TLS has received may have made it answer by itself (that it refuses a handshake anew, for instance), or make records again. */
+static void after_tls_input(struct stream *s) {
+	if (s->seal_waits && stream_tls_can_seal(s))
+		feed(s, EV_WRITE);
+	else if (s->held_up)
+		watch(s);
+	else if (buf_len(&s->out) > 0)
 		worker_send_later(s->worker, &s->dirty);
 }
 
@@ -442,7 +457,7 @@ static ssize_t tls_recv(struct stream *s, void *buf, size_t len) {
 
 	if (n == STREAM_BROKEN)
 		return broken_by_tls(s, errno);
-	send_replies(s);
+	after_tls_input(s);
 	if (more)
 		feed(s, EV_READ);
 	return n;
@@ -511,7 +526,7 @@ bool stream_quiet(struct stream *stream) {
 		return false;
 	if (!nothing)
 		nothing = stream_tls_take_in(stream);
-	send_replies(stream);
+	after_tls_input(stream);
 	bool quiet = nothing && !stream_tls_holds(stream);
 	if (!quiet) /* what TLS holds now, the socket will not announce */
 		feed(stream, EV_READ);
@@ -611,7 +626,7 @@ static int connected(struct stream *s) {
 static int ready(struct stream *s, int revents) {
 	int events = 0;
 
-	if (s->held_up && (revents & EV_WRITE)) {
+	if (s->held_up && (revents & (s->seal_waits ? EV_READ | EV_WRITE : EV_WRITE))) {
 		if (!send_queued(s))
 			return 0;
 		if (!s->held_up)

@@ -10,7 +10,8 @@
 #include "net/worker.h"
 
 enum {
-	RECORD_MORE = 96 /* bytes of a record beside its plaintext, at most (RFC 5246 section 6.2.3, RFC 8446 section 5.2) */
+	RECORD_MORE = 96,      /* bytes of a record beside its plaintext, at most (RFC 5246 section 6.2.3, RFC 8446 section 5.2) */
+	OUT_ENOUGH = 256 * 1024 /* far more than is made into records before it is sent */
 };
 
 /* What TLS reads from and writes to */
@@ -20,9 +21,14 @@ static pthread_once_t wire_once = PTHREAD_ONCE_INIT;
 
 static int wire_read(BIO *bio, char *data, int len) {
 	struct stream *s = BIO_get_data(bio);
-	ssize_t n = recv(s->fd, data, (size_t)len, 0);
 
 	BIO_clear_retry_flags(bio);
+	/* Somebody who makes TLS answer again and again (TLS 1.2: by asking for a handshake anew) and reads none of it fills no memory. */
+	if (buf_len(&s->out) > OUT_ENOUGH) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	ssize_t n = recv(s->fd, data, (size_t)len, 0);
 	if (n == 0)
 		BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
@@ -123,26 +129,25 @@ enum stream_tls_step stream_tls_handshake(struct stream *s) {
 	return STREAM_TLS_FAILED;
 }
 
-bool stream_tls_seal(struct stream *s, const void *data, size_t len) {
+enum stream_tls_step stream_tls_seal(struct stream *s, const void *data, size_t len) {
 	size_t done;
 
 	if (!buf_reserve(s->worker->buffers, &s->out, len + (len / TLS_RECORD + 1) * RECORD_MORE)) {
 		errno = ENOMEM;
-		return false;
+		return STREAM_TLS_FAILED;
 	}
 	before_step();
 	if (SSL_write_ex(s->ssl, data, len, &done) == 1)
-		return true;
-	switch (step_result(s, 0)) {
-	case STREAM_TLS_DONE:
-		errno = EPIPE;
-		return false;
-	case STREAM_TLS_WAITS: /* for a handshake anew, which the session's options forbid */
-		errno = EPROTO;
-		return false;
-	default:
-		return false;
-	}
+		return STREAM_TLS_DONE;
+	enum stream_tls_step step = step_result(s, 0);
+	if (step != STREAM_TLS_DONE)
+		return step;
+	errno = EPIPE;
+	return STREAM_TLS_FAILED;
+}
+
+bool stream_tls_can_seal(struct stream *s) {
+	return !SSL_in_init(s->ssl);
 }
 
 ssize_t stream_tls_recv(struct stream *s, void *buf, size_t len, bool *more) {

@@ -1,7 +1,10 @@
 /* TLS on streams: handshakes, verification, what a session knows, large transfers, back-pressure, moving. */
 #include <check.h>
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
@@ -862,9 +865,160 @@ START_TEST(peer_is_told_why_its_handshake_is_refused) {
 }
 END_TEST
 
+/* The keys of TLS 1.2 with AES-128 in GCM (RFC 5246 section 6.3, RFC 5288): what the client seals by, 16 and 4 bytes of it. */
+static void client_keys(SSL *ssl, uint8_t key[16], uint8_t salt[4]) {
+	uint8_t secret[48], seed[13 + 64] = "key expansion", block[40];
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+
+	ck_assert_uint_eq(SSL_get_server_random(ssl, seed + 13, 32), 32);
+	ck_assert_uint_eq(SSL_get_client_random(ssl, seed + 45, 32), 32);
+	ck_assert_uint_eq(SSL_SESSION_get_master_key(SSL_get_session(ssl), secret, sizeof secret), sizeof secret);
+	const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0),
+				     OSSL_PARAM_construct_octet_string("secret", secret, sizeof secret),
+				     OSSL_PARAM_construct_octet_string("seed", seed, sizeof seed), OSSL_PARAM_construct_end()};
+	ck_assert_int_eq(EVP_KDF_derive(ctx, block, sizeof block, params), 1);
+	memcpy(key, block, 16);
+	memcpy(salt, block + 32, 4);
+	EVP_KDF_CTX_free(ctx);
+	EVP_KDF_free(kdf);
+}
+
+enum { HELLO_RECORD = 5 + 8 + 4 + 16 };
+
+/* A record with a ClientHello that has only its head, which asks for a handshake anew. */
+static void make_hello_record(EVP_CIPHER_CTX *ctx, const uint8_t key[16], const uint8_t salt[4], uint64_t sequence, uint8_t *out) {
+	uint8_t nonce[12], extra[13] = {[8] = 22, 3, 3, 0, 4};
+	int len;
+
+	memcpy(nonce, salt, 4);
+	for (int i = 0; i < 8; i++)
+		nonce[4 + i] = extra[i] = (uint8_t)(sequence >> (56 - 8 * i));
+	memcpy(out, (const uint8_t[]){22, 3, 3, 0, HELLO_RECORD - 5}, 5);
+	memcpy(out + 5, nonce + 4, 8);
+	ck_assert_int_eq(EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, key, nonce), 1);
+	ck_assert_int_eq(EVP_EncryptUpdate(ctx, NULL, &len, extra, sizeof extra), 1);
+	ck_assert_int_eq(EVP_EncryptUpdate(ctx, out + 13, &len, (const uint8_t[]){1, 0, 0, 0}, 4), 1);
+	ck_assert_int_eq(EVP_EncryptFinal_ex(ctx, out + 17, &len), 1);
+	ck_assert_int_eq(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, 16, out + 17), 1);
+}
+
+START_TEST(peer_that_asks_for_handshakes_without_end_and_reads_nothing_is_given_up) {
+	enum { MOST = 8 * 1024 * 1024 };
+	SSL *ssl = strange_client();
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t key[16], salt[4], record[HELLO_RECORD];
+	uint64_t sequence = 1;
+	size_t sent = 0;
+	bool refused = false;
+
+	ck_assert_int_eq(SSL_set_max_proto_version(ssl, TLS1_2_VERSION), 1);
+	ck_assert_int_eq(SSL_set_cipher_list(ssl, "ECDHE-ECDSA-AES128-GCM-SHA256"), 1);
+	connect_strange(ssl);
+	client_keys(ssl, key, salt);
+	set_nonblocking(fds[1]);
+	while (sent < MOST && !refused) {
+		make_hello_record(ctx, key, salt, sequence++, record);
+		/* a socket that is full is read from, or its stream is broken */
+		while (!refused && send(fds[1], record, sizeof record, MSG_NOSIGNAL) != sizeof record)
+			refused = end_is(&server, has_failed);
+		sent += sizeof record;
+	}
+	ck_assert_msg(refused, "%zu bytes were taken", sent);
+	end_wait(&server, has_failed);
+	EVP_CIPHER_CTX_free(ctx);
+	SSL_free(ssl);
+	close(fds[1]);
+}
+END_TEST
+
 static bool has_output_left(struct end *e) {
 	return e->stream.held_up;
 }
+
+static int large_ticket(SSL *ssl, void *arg) {
+	static char data[1500];
+
+	(void)arg;
+	return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), data, sizeof data);
+}
+
+static void write_hello(struct worker *worker, void *arg) {
+	(void)worker;
+	must(stream_write(&((struct end *)arg)->stream, "hello", 5));
+}
+
+/* A server of OpenSSL's own between buffers, which hands its records on one by one. */
+static void drive(SSL *ssl, int fd, bool (*until)(SSL *ssl)) {
+	uint8_t bytes[4096];
+	struct pollfd more = {.fd = fd, .events = POLLIN};
+
+	while (!until(ssl)) {
+		int len = BIO_read(SSL_get_wbio(ssl), bytes, sizeof bytes);
+		if (len > 0)
+			ck_assert_int_eq(send(fd, bytes, (size_t)len, 0), len);
+		ck_assert_int_eq(poll(&more, 1, 20000), 1);
+		ssize_t n = recv(fd, bytes, sizeof bytes, 0);
+		ck_assert_int_gt(n, 0);
+		ck_assert_int_eq(BIO_write(SSL_get_rbio(ssl), bytes, (int)n), n);
+	}
+}
+
+static bool has_accepted(SSL *ssl) {
+	return SSL_accept(ssl) == 1;
+}
+
+static bool has_hello(SSL *ssl) {
+	char got[10];
+
+	return SSL_read(ssl, got, sizeof got) == 5 && memcmp(got, "hello", 5) == 0;
+}
+
+static void half_a_ticket(bool paused) {
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	struct start c = {.end = &client, .fd = fds[1], .tls = client_context()};
+	uint8_t bytes[4096];
+
+	ck_assert_int_eq(SSL_CTX_use_certificate(ctx, server_id.certificate), 1);
+	ck_assert_int_eq(SSL_CTX_use_PrivateKey(ctx, server_id.key), 1);
+	ck_assert_int_eq(SSL_CTX_set_max_send_fragment(ctx, 512), 1);
+	ck_assert_int_eq(SSL_CTX_set_session_ticket_cb(ctx, large_ticket, NULL, NULL), 1);
+	ck_assert_int_eq(SSL_CTX_set_num_tickets(ctx, 1), 1);
+	SSL *ssl = SSL_new(ctx);
+	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+	set_nonblocking(fds[1]);
+	on_worker(&workers[1], start_client, &c);
+	tls_context_unref(c.tls);
+	drive(ssl, fds[0], has_accepted);
+	end_wait(&client, is_connected);
+	int len = BIO_read(SSL_get_wbio(ssl), bytes, sizeof bytes), first = 5 + bytes[3] * 256 + bytes[4];
+	ck_assert_int_gt(len, first);
+	ck_assert_int_eq(send(fds[0], bytes, (size_t)first, 0), first);
+	while (end_is(&client, has_input))
+		;
+	if (paused)
+		on_worker(&workers[1], pause_end, &client);
+	on_worker(&workers[1], write_hello, &client);
+	while (!end_is(&client, has_output_left))
+		;
+	ck_assert_int_eq(send(fds[0], bytes + first, (size_t)(len - first), 0), len - first);
+	drive(ssl, fds[0], has_hello);
+	end_wait(&client, has_drained);
+	ck_assert(!end_is(&client, has_failed));
+	SSL_free(ssl);
+	SSL_CTX_free(ctx);
+	close(fds[0]);
+}
+
+START_TEST(what_is_written_while_half_a_ticket_has_come_goes_out_behind_the_other_half) {
+	half_a_ticket(false);
+}
+END_TEST
+
+START_TEST(what_a_paused_reader_writes_while_half_a_ticket_has_come_goes_out_too) {
+	half_a_ticket(true);
+}
+END_TEST
 
 START_TEST(handshake_that_finds_the_socket_full_goes_on_when_there_is_room) {
 	static uint8_t junk[4096];
@@ -1117,6 +1271,9 @@ int main(void) {
 	tcase_add_test(tc, peer_that_wants_a_handshake_anew_is_refused_though_nothing_is_written);
 	tcase_add_test(tc, peer_is_told_of_the_end_behind_what_was_written);
 	tcase_add_test(tc, peer_is_told_why_its_handshake_is_refused);
+	tcase_add_test(tc, peer_that_asks_for_handshakes_without_end_and_reads_nothing_is_given_up);
+	tcase_add_test(tc, what_is_written_while_half_a_ticket_has_come_goes_out_behind_the_other_half);
+	tcase_add_test(tc, what_a_paused_reader_writes_while_half_a_ticket_has_come_goes_out_too);
 	tcase_add_test(tc, handshake_that_finds_the_socket_full_goes_on_when_there_is_room);
 	tcase_add_test(tc, each_of_many_streams_that_send_at_once_sends_its_own);
 	tcase_add_test(tc, stream_that_moves_between_workers_loses_nothing);
