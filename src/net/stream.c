@@ -72,23 +72,23 @@ static struct buf *written(struct stream *s) {
 	return s->ssl ? tls_session_unsealed(s->ssl) : &s->out;
 }
 
-static void release_written(struct stream *s, struct buf_cache *buffers) {
+static void release_written(struct stream *s, struct buf *buf, struct buf_cache *buffers) {
 	if (s->secret)
-		buf_release_wiped(buffers, written(s));
+		buf_release_wiped(buffers, buf);
 	else
-		buf_release(buffers, written(s));
+		buf_release(buffers, buf);
 	s->secret = false;
 }
 
-static void consume_written(struct stream *s, size_t n) {
-	if (s->secret && n >= buf_len(written(s)))
-		release_written(s, s->worker->buffers);
+static void consume_written(struct stream *s, struct buf *buf, size_t n) {
+	if (s->secret && n >= buf_len(buf))
+		release_written(s, buf, s->worker->buffers);
 	else
-		buf_consume(s->worker->buffers, written(s), n);
+		buf_consume(s->worker->buffers, buf, n);
 }
 
 static void release_out(struct stream *s, struct buf_cache *buffers) {
-	release_written(s, buffers);
+	release_written(s, written(s), buffers);
 	buf_release(buffers, &s->out);
 }
 
@@ -96,7 +96,7 @@ static void consume_out(struct stream *s, size_t n) {
 	if (s->ssl)
 		buf_consume(s->worker->buffers, &s->out, n);
 	else
-		consume_written(s, n);
+		consume_written(s, &s->out, n);
 }
 
 /* Marks it broken. Nothing is sent any more. */
@@ -220,12 +220,14 @@ static bool seal(struct stream *s, const void *data, size_t len) {
 
 /* The same of the first of what is written, SEAL_ENOUGH of it at most. */
 static bool seal_written(struct stream *s) {
-	if (!s->ssl || s->phase != PHASE_OPEN || buf_len(written(s)) == 0)
+	struct buf *buf = written(s);
+
+	if (!s->ssl || s->phase != PHASE_OPEN || buf_len(buf) == 0)
 		return true;
-	size_t len = buf_len(written(s)) < SEAL_ENOUGH ? buf_len(written(s)) : SEAL_ENOUGH;
-	if (!seal(s, buf_bytes(written(s)), len))
+	size_t len = buf_len(buf) < SEAL_ENOUGH ? buf_len(buf) : SEAL_ENOUGH;
+	if (!seal(s, buf_bytes(buf), len))
 		return false;
-	consume_written(s, len);
+	consume_written(s, buf, len);
 	return true;
 }
 
@@ -385,7 +387,7 @@ static void send_with(struct together *together, struct stream *s) {
 		stream_flush(s);
 		return;
 	}
-	while (buf_len(written(s)) > 0 && s->ssl)
+	while (s->ssl && buf_len(written(s)) > 0)
 		if (!seal_written(s))
 			return;
 	if (buf_len(&s->out) == 0)
