@@ -704,6 +704,14 @@ static void glance(struct worker *worker, void *arg) {
 	g->quiet = is_quiet(g->end);
 }
 
+static SSL_CTX *strange_server(void) {
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	ck_assert_int_eq(SSL_CTX_use_certificate(ctx, server_id.certificate), 1);
+	ck_assert_int_eq(SSL_CTX_use_PrivateKey(ctx, server_id.key), 1);
+	return ctx;
+}
+
 static void *serve(void *arg) {
 	SSL *ssl = arg;
 
@@ -712,12 +720,10 @@ static void *serve(void *arg) {
 }
 
 START_TEST(unread_session_tickets_do_not_make_a_stream_unquiet_and_bytes_do_and_come) {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	SSL_CTX *ctx = strange_server();
 	struct start c = {.end = &client, .fd = fds[1], .tls = client_context()};
 	pthread_t thread;
 
-	ck_assert_int_eq(SSL_CTX_use_certificate(ctx, server_id.certificate), 1);
-	ck_assert_int_eq(SSL_CTX_use_PrivateKey(ctx, server_id.key), 1);
 	SSL *ssl = SSL_new(ctx);
 	SSL_set_fd(ssl, fds[0]);
 	set_nonblocking(fds[1]);
@@ -985,12 +991,10 @@ static int send_record(int fd, const uint8_t *record) {
 }
 
 static void half_a_ticket(bool paused) {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	SSL_CTX *ctx = strange_server();
 	struct start c = {.end = &client, .fd = fds[1], .tls = client_context()};
 	uint8_t bytes[4096];
 
-	ck_assert_int_eq(SSL_CTX_use_certificate(ctx, server_id.certificate), 1);
-	ck_assert_int_eq(SSL_CTX_use_PrivateKey(ctx, server_id.key), 1);
 	ck_assert_int_eq(SSL_CTX_set_max_send_fragment(ctx, 512), 1);
 	ck_assert_int_eq(SSL_CTX_set_session_ticket_cb(ctx, large_ticket, NULL, NULL), 1);
 	ck_assert_int_eq(SSL_CTX_set_num_tickets(ctx, 1), 1);
