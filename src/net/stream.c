@@ -358,7 +358,6 @@ struct together {
 	struct send_ring *ring; /* NULL: there is none, or it has failed */
 	struct stream *streams[SEND_RING_SIZE];
 	int count;
-	bool works;
 };
 
 static void send_together(struct together *together) {
@@ -374,8 +373,7 @@ static void send_together(struct together *together) {
 		struct stream *s = together->streams[i];
 		send_ring_add(together->ring, s->fd, buf_bytes(&s->out), buf_len(&s->out));
 	}
-	together->works = send_ring_run(together->ring, results);
-	if (!together->works)
+	if (!send_ring_run(together->ring, results))
 		together->ring = NULL;
 	for (int i = 0; i < count; i++)
 		sent_by_ring(together->streams[i], results[i]);
@@ -408,7 +406,7 @@ void stream_keep_back(struct list *dirty, struct list *later) {
 }
 
 bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
-	struct together together = {.ring = ring, .works = true};
+	struct together together = {.ring = ring};
 	struct list encrypted;
 
 	list_init(&encrypted);
@@ -424,7 +422,7 @@ bool stream_flush_all(struct list *dirty, struct send_ring *ring) {
 	for (struct list *node; (node = list_pop_front(&encrypted));)
 		send_with(&together, list_entry(node, struct stream, dirty));
 	send_together(&together);
-	return together.works;
+	return together.ring == ring;
 }
 
 /* Receiving */

@@ -52,7 +52,7 @@ struct stream {
 	bool reading : 1, held_up : 1, tls_server : 1;
 	bool input_ready : 1; /* private: TLS or a paused reader holds bytes that no event will announce */
 	bool gated : 1;       /* private: bytes came while paused, so that the watcher for reading is stopped */
-	bool failure_told : 1;/* private */
+	bool failure_told : 1; /* private */
 	bool seal_waits : 1;  /* private: held up until TLS has received more */
 	bool filled : 1;      /* private: the last receive got WORKER_READ_SIZE at least */
 	bool input_over : 1;  /* private: the peer's end has come, or stream_input_over() */

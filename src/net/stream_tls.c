@@ -10,7 +10,7 @@
 #include "net/worker.h"
 
 enum {
-	RECORD_MORE = 96,      /* bytes of a record beside its plaintext, at most (RFC 5246 section 6.2.3, RFC 8446 section 5.2) */
+	RECORD_MORE = 96,       /* bytes of a record beside its plaintext, at most (RFC 5246 section 6.2.3, RFC 8446 section 5.2) */
 	OUT_ENOUGH = 256 * 1024 /* far more than is made into records before it is sent */
 };
 

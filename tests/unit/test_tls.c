@@ -938,10 +938,6 @@ START_TEST(peer_that_asks_for_handshakes_without_end_and_reads_nothing_is_given_
 }
 END_TEST
 
-static bool has_output_left(struct end *e) {
-	return e->stream.held_up;
-}
-
 static int large_ticket(SSL *ssl, void *arg) {
 	static char data[1500];
 
@@ -1009,10 +1005,10 @@ static void half_a_ticket(bool paused) {
 	if (paused)
 		on_worker(&workers[1], pause_end, &client);
 	on_worker(&workers[1], write_hello, &client);
-	while (!end_is(&client, has_output_left))
+	while (!end_is(&client, is_held_up))
 		;
 	at += send_record(fds[0], bytes + at);
-	ck_assert(end_is(&client, has_output_left));
+	ck_assert(end_is(&client, is_held_up));
 	ck_assert_int_gt(len, at);
 	ck_assert_int_eq(send(fds[0], bytes + at, (size_t)(len - at), 0), len - at);
 	drive(ssl, fds[0], has_hello);
@@ -1046,7 +1042,7 @@ START_TEST(handshake_that_finds_the_socket_full_goes_on_when_there_is_room) {
 	start_server_alone();
 	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new_socket(fds[1], BIO_NOCLOSE));
 	ck_assert_int_eq(SSL_get_error(ssl, SSL_connect(ssl)), SSL_ERROR_WANT_READ);
-	while (!end_is(&server, has_output_left))
+	while (!end_is(&server, is_held_up))
 		;
 	while (filled > 0) {
 		ssize_t n = recv(fds[1], junk, filled < sizeof junk ? filled : sizeof junk, 0);
